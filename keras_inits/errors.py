@@ -1,0 +1,31 @@
+"""Errors of keras_inits: one small tree.
+
+    KerasInitsError (ValueError)
+    ├── DataError               the batch: missing, empty, of the wrong shape
+    ├── DegenerateSignalError   a signal with zero variance, NaN or infinity
+    ├── ConvergenceError        a target that no scale of the kernel reaches
+    └── UnsupportedLayerError   a layer that cannot be chosen, or is unknown
+
+Keras re-raises what comes out of `Layer.call` as `e.__class__(message)`, so each
+class takes exactly one message string.
+"""
+
+
+class KerasInitsError(ValueError):
+    """Base of every error that keras_inits raises on purpose."""
+
+
+class DataError(KerasInitsError):
+    """The data cannot serve: none, empty, of the wrong shape or type."""
+
+
+class DegenerateSignalError(KerasInitsError):
+    """A signal has zero variance, or holds NaN or infinity."""
+
+
+class ConvergenceError(KerasInitsError):
+    """No scale (or none found within `max_iterations`) reaches the target."""
+
+
+class UnsupportedLayerError(KerasInitsError):
+    """A layer is unknown to the model, or cannot be scaled."""

@@ -1,0 +1,51 @@
+"""Executes notebooks/*.ipynb, or those named, and writes nothing back.
+
+    python .ci/notebooks.py [NOTEBOOK ...]
+
+Fails if a cell raises, or if a notebook was committed with its outputs.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+SECONDS_PER_CELL = 300
+
+
+def problem_with(path: Path) -> str | None:
+    """What is wrong with a notebook, or None."""
+    notebook = nbformat.read(path, as_version=4)
+    if any(cell.get("outputs") for cell in notebook.cells):
+        return "has outputs: clear them before committing"
+    client = NotebookClient(
+        notebook,
+        timeout=SECONDS_PER_CELL,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        return str(error)
+    return None
+
+
+def main(names: list[str]) -> int:
+    paths = [Path(name) for name in names] or sorted(Path("notebooks").glob("*.ipynb"))
+    failed = 0
+    for path in paths:
+        start = time.monotonic()
+        problem = problem_with(path)
+        failed += problem is not None
+        verdict = f"FAILED: {problem}" if problem else "ok"
+        print(f"{path} ({time.monotonic() - start:.0f} s): {verdict}", flush=True)
+    print(f"{len(paths) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

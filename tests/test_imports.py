@@ -1,0 +1,166 @@
+"""The house: a module imports only what stands below it, and nothing optional."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import keras_inits
+
+PACKAGE = Path(keras_inits.__file__).parent
+
+# From the roof down. A module may import from any lower floor, never from its own:
+# what shares a floor stands side by side. A folder is one room.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("__main__",),
+    ("__init__",),
+    ("callbacks",),
+    ("initialize", "lsuv", "measure"),
+    ("sweep",),
+    ("linear_maps",),
+    ("data",),
+    ("report",),
+    ("plotting",),
+    ("initializers",),
+    ("fans", "gains", "registry"),
+    ("errors",),
+)
+HEIGHT = {room: -floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+# All that may be loaded by `import keras_inits` itself; the rest is imported where it
+# is used.
+AT_IMPORT = {"keras", "keras_inits", "numpy", *sys.stdlib_module_names}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name below the package -> file."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def room_of(module: str) -> str:
+    """The floor plan's name for a module: its first part."""
+    return module.split(".")[0]
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    """`if TYPE_CHECKING:`, whose imports never run."""
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def running_nodes(node: ast.AST, into_functions: bool) -> Iterator[ast.AST]:
+    """All nodes that run, with or without the bodies of functions."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    for child in ast.iter_child_nodes(node):
+        if is_type_checking(child):
+            continue
+        if isinstance(child, functions) and not into_functions:
+            continue
+        yield child
+        yield from running_nodes(child, into_functions)
+
+
+def imported_names(
+    module: str, source: str, into_functions: bool = True
+) -> Iterator[str]:
+    """Absolute dotted names of what a module of keras_inits imports."""
+    package = ["keras_inits", *module.split(".")[:-1]]
+    for node in running_nodes(ast.parse(source), into_functions):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            # `from keras_inits import fans` names a room, not a member of the root.
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def rooms_imported(module: str, source: str) -> set[str]:
+    """Rooms of the house that a module reaches for."""
+    rooms = set()
+    for name in imported_names(module, source):
+        first, *rest = name.split(".")
+        if first == "keras_inits":
+            rooms.add(rest[0] if rest and rest[0] in HEIGHT else "__init__")
+    return rooms - {room_of(module)}
+
+
+def upward_imports(module: str, source: str) -> list[str]:
+    """Rooms imported by a module that do not stand below it."""
+    height = HEIGHT[room_of(module)]
+    return sorted(r for r in rooms_imported(module, source) if HEIGHT[r] >= height)
+
+
+def test_every_module_has_its_place_in_the_house() -> None:
+    """A new file belongs on one of the floors: say on which, in FLOORS."""
+    assert set() == {room_of(module) for module in modules()} - set(HEIGHT)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_point_down_only(module: str) -> None:
+    assert [] == upward_imports(module, modules()[module].read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("fans", "from keras_inits.lsuv import lsuv_init", ["lsuv"]),
+        ("fans", "from .lsuv import lsuv_init", ["lsuv"]),
+        ("fans", "from keras_inits import lsuv", ["lsuv"]),
+        ("fans", "import keras_inits", ["__init__"]),
+        ("fans", "from keras_inits import lsuv_init", ["__init__"]),
+        ("fans", "def f():\n    import keras_inits.sweep", ["sweep"]),
+        ("fans", "from keras_inits.gains import gain", ["gains"]),
+        ("lsuv", "from keras_inits.measure import measure", ["measure"]),
+        ("linear_maps.dense", "from ..sweep import sweep", ["sweep"]),
+        ("linear_maps.dense", "from .base import LinearMap", []),
+        ("lsuv", "from keras_inits import sweep, errors", []),
+        ("fans", "if TYPE_CHECKING:\n    from .lsuv import lsuv_init", []),
+    ],
+)
+def test_an_import_that_points_up_is_seen(
+    module: str, source: str, expected: list[str]
+) -> None:
+    assert expected == upward_imports(module, source)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_private_parts_of_keras_are_not_imported(module: str) -> None:
+    source = modules()[module].read_text("utf-8")
+    names = imported_names(module, source)
+    assert [] == [n for n in names if n.startswith("keras.src")]
+    attributes = {ast.unparse(n) for n in ast.walk(ast.parse(source))
+                  if isinstance(n, ast.Attribute)}
+    assert [] == [n for n in attributes if n.startswith("keras.src")]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_optional_dependencies_are_imported_where_they_are_used(module: str) -> None:
+    source = modules()[module].read_text("utf-8")
+    names = imported_names(module, source, into_functions=False)
+    assert set() == {name.split(".")[0] for name in names} - AT_IMPORT
+
+
+def test_importing_the_package_loads_nothing_beyond_what_keras_loads() -> None:
+    program = (
+        "import sys, keras, numpy; before = set(sys.modules); import keras_inits; "
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        check=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+    )
+    # What belongs to Keras's own dependencies may be loaded a little later than them.
+    extra = set(done.stdout.split()) - AT_IMPORT
+    assert set() == extra

@@ -1,0 +1,1 @@
+"""Pictures of a report; matplotlib is imported only when one is asked for."""

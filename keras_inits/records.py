@@ -1,0 +1,221 @@
+"""The plain records of a report: what was measured at each layer.
+
+No Keras model in sight: floats, tuples and strings, so that a record can be kept,
+compared, pickled, printed or written as JSON long after its model is gone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+Severity = Literal["error", "warning"]
+
+# exp() of more than this overflows a Python float.
+_LOG_MAX = math.log(sys.float_info.max)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy (or tensor) scalars and arrays as Python scalars and tuples."""
+    if value is None or isinstance(value, (str, bool, int, float, Record)):
+        return value
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return tuple(_plain(item) for item in value)
+    return value
+
+
+def _json_safe(value: Any) -> Any:
+    """What `json.dumps` takes: NaN and infinity are None, tuples are lists."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): _json_safe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_safe(item) for item in value]
+    return value
+
+
+def _comparable(value: Any) -> Any:
+    """Two records that both saw NaN say the same, though NaN != NaN."""
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
+    if isinstance(value, tuple):
+        return tuple(_comparable(item) for item in value)
+    return value
+
+
+class Record:
+    """Base of the frozen dataclasses below: plain values, equality, `to_dict`."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            plain = _plain(getattr(self, field.name))
+            object.__setattr__(self, field.name, plain)
+
+    def _key(self) -> tuple[Any, ...]:
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return tuple(_comparable(value) for value in values)
+
+    def __eq__(self, other: object) -> bool:
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        return isinstance(other, Record) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        """The fields that say something: those not at their default."""
+        shown = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON takes them: NaN and infinity become None."""
+        fields = dataclasses.fields(self)
+        return {f.name: _json_safe(getattr(self, f.name)) for f in fields}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Histogram(Record):
+    """Counts of a layer's pre-activations.
+
+    Args:
+        counts: one count per bin.
+        edges: bin edges in ascending order, one more than there are counts.
+    """
+
+    counts: tuple[int, ...]
+    edges: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.edges) != len(self.counts) + 1:
+            raise ValueError(
+                "A histogram has one edge more than it has counts. Received: "
+                f"{len(self.counts)} counts and {len(self.edges)} edges."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Finding(Record):
+    """One thing that is wrong, in words.
+
+    Args:
+        layer: name of the layer where it starts (None: the whole model).
+        figure: the number that shows it.
+        text: what is wrong, with layer and figure.
+        remedy: what to do, with the line of code to type.
+        severity: `"error"` (training will fail or stall) or `"warning"`.
+    """
+
+    layer: str | None
+    figure: float | None
+    text: str
+    remedy: str
+    severity: Severity = "error"
+
+    def __str__(self) -> str:
+        return f"{self.text}\n    -> {self.remedy}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class LayerSignal(Record):
+    """What one layer (one call of it) does to the signal; None: not measured.
+
+    Args:
+        name: the layer's name.
+        layer_type: its class name.
+        output_shape: shape of its output, None for the batch axis.
+        mean_before: mean of the pre-activation before its kernel was scaled.
+        std_before: deviation of the pre-activation before its kernel was scaled.
+        mean: mean of the pre-activation (of the output with `signal="output"`).
+        std: deviation of the pre-activation (of the output with
+            `signal="output"`), over the whole tensor.
+        scale: factor by which the kernel was multiplied; one per channel or
+            gate where they differ.
+        shift: what was added to the bias; one per channel where they differ.
+        iterations: steps that the solver took.
+        output_mean: mean after the activation.
+        output_std: deviation after the activation.
+        dead_fraction: share of units that are zero for the whole batch.
+        saturated_fraction: share of values where the activation's slope is
+            below 1 % of its maximum.
+        gradient_gain: E|gradient before the layer|^2 / E|gradient after it|^2.
+        weight_gradient_std: deviation of the loss gradient of the kernel.
+        gradient_ratio: that deviation over the deviation of the kernel.
+        parameters: number of weights.
+        status: `"scaled"`, `"unchanged"`, `"skipped: reason"`, `"shared"` or
+            `"measured"`.
+        kernel_std: deviation of the kernel.
+        kernel_shape: its shape.
+        activation: name of the activation.
+        histogram: histogram of the pre-activation.
+        path: the layer's Keras path, unique in the model.
+        batch_std: deviation between samples: root of the variance over the
+            batch axis, averaged over units. Where it is far below `std`, units
+            differ but samples look alike.
+    """
+
+    name: str
+    layer_type: str
+    output_shape: tuple[Any, ...] | None = None
+    mean_before: float | None = None
+    std_before: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    scale: float | tuple[float, ...] | None = None
+    shift: float | tuple[float, ...] | None = None
+    iterations: int | None = None
+    output_mean: float | None = None
+    output_std: float | None = None
+    dead_fraction: float | None = None
+    saturated_fraction: float | None = None
+    gradient_gain: float | None = None
+    weight_gradient_std: float | None = None
+    gradient_ratio: float | None = None
+    parameters: int | None = None
+    status: str = "measured"
+    kernel_std: float | None = None
+    kernel_shape: tuple[int, ...] | None = None
+    activation: str | None = None
+    histogram: Histogram | None = None
+    path: str | None = None
+    batch_std: float | None = None
+
+
+def unique_names(layers: Iterable[LayerSignal]) -> list[str]:
+    """Layer names, repeated ones numbered: a shared layer has a record per call."""
+    seen: dict[str, int] = {}
+    names = []
+    for layer in layers:
+        call = seen[layer.name] = seen.get(layer.name, 0) + 1
+        names.append(layer.name if call == 1 else f"{layer.name} (call {call})")
+    return names
+
+
+def gain_product(layers: Iterable[LayerSignal]) -> float | None:
+    """Product of the gradient gains that were measured, without overflow."""
+    gains = [x.gradient_gain for x in layers if x.gradient_gain is not None]
+    if not gains:
+        return None
+    if any(math.isnan(gain) or gain < 0 for gain in gains):
+        return math.nan
+    if 0.0 in gains:
+        return math.nan if math.inf in gains else 0.0
+    log = math.fsum(math.log(gain) for gain in gains)
+    return math.exp(log) if log < _LOG_MAX else math.inf

@@ -1,0 +1,263 @@
+"""The report: layer by layer, what the signal does.
+
+`SignalReport` is what `lsuv_init` and `measure` return: a sequence of
+`LayerSignal` that prints as a table in the manner of `model.summary()`, says in
+words what is wrong, and turns into HTML, a dictionary, a data frame, a picture or
+TensorBoard summaries.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from keras_inits import tables
+from keras_inits.findings import find
+from keras_inits.records import (
+    Finding,
+    Histogram,
+    LayerSignal,
+    gain_product,
+    unique_names,
+)
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+__all__ = ["Finding", "Histogram", "LayerSignal", "SignalReport"]
+
+# `repr` in a prompt should not scroll the session away; `str` prints every layer.
+_REPR_LAYERS = 60
+
+# What `log_tensorboard` writes, one chart per figure and layer.
+_SCALARS = (
+    "mean",
+    "std",
+    "output_mean",
+    "output_std",
+    "dead_fraction",
+    "saturated_fraction",
+    "gradient_gain",
+    "weight_gradient_std",
+    "gradient_ratio",
+)
+
+
+class SignalReport(Sequence[LayerSignal]):
+    """A sequence of `LayerSignal`, in the order in which the layers were called.
+
+    Example:
+
+    ```python
+    report = keras_inits.lsuv_init(model, x)
+    print(report)                # a table, and what is wrong, in words
+    report["dense_1"].std        # a layer by name, or by index
+    report[:10].plot("signal.png")
+    ```
+
+    Args:
+        layers: the records.
+        target_std: the deviation that the chosen layers were brought to, if any.
+        title: first line of the table.
+        notes: lines printed under the table.
+        plain: False where skip connections or normalisation let signal and
+            gradient bypass layers, so that products along depth mean nothing.
+            None: judged by the types of the layers in the report.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[LayerSignal],
+        *,
+        target_std: float | None = None,
+        title: str | None = None,
+        notes: Iterable[str] = (),
+        plain: bool | None = None,
+    ) -> None:
+        self._layers = tuple(layers)
+        for layer in self._layers:
+            if not isinstance(layer, LayerSignal):
+                raise TypeError(
+                    "A SignalReport is made of LayerSignal records. "
+                    f"Received: {layer!r} (of type {type(layer).__name__})."
+                )
+        self.target_std = None if target_std is None else float(target_std)
+        self.title = title
+        self.notes = tuple(notes)
+        self.plain = plain
+
+    # A sequence
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    @overload
+    def __getitem__(self, index: int | str) -> LayerSignal: ...
+    @overload
+    def __getitem__(self, index: slice) -> SignalReport: ...
+
+    def __getitem__(self, index: int | str | slice) -> LayerSignal | SignalReport:
+        if isinstance(index, str):
+            return self._by_name(index)
+        if isinstance(index, slice):
+            return SignalReport(
+                self._layers[index],
+                target_std=self.target_std,
+                title=self.title,
+                notes=self.notes,
+                plain=self.plain,
+            )
+        return self._layers[index]
+
+    def _by_name(self, name: str) -> LayerSignal:
+        """The first record whose name, or path, is `name`."""
+        for key in ("name", "path"):
+            for layer in self._layers:
+                if getattr(layer, key) == name:
+                    return layer
+        names = sorted({layer.name for layer in self._layers})
+        shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        raise KeyError(
+            f"No layer of that name is in the report. Received: {name!r}. "
+            f"Layers in the report: {shown or 'none'}."
+        )
+
+    def __contains__(self, item: object) -> bool:
+        if isinstance(item, str):
+            return any(item in (layer.name, layer.path) for layer in self._layers)
+        return item in self._layers
+
+    def _key(self) -> tuple[Any, ...]:
+        return (self._layers, self.target_std, self.title, self.notes, self.plain)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SignalReport):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    # What it says
+
+    @functools.cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong, the cause first; empty for a healthy model."""
+        return find(self._layers, target_std=self.target_std, plain=self.plain)
+
+    @property
+    def gradient_gain(self) -> float | None:
+        """Product of the layers' gradient gains along depth (squared norms)."""
+        return gain_product(self._layers)
+
+    # How it looks
+
+    def __str__(self) -> str:
+        return tables.to_text(self)
+
+    def __repr__(self) -> str:
+        return tables.to_text(self, max_layers=_REPR_LAYERS)
+
+    def _repr_html_(self) -> str:
+        return tables.to_html(self)
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        print_fn: Callable[[str], object] | None = None,
+    ) -> None:
+        """Prints the table, as `keras.Model.summary()` prints its own.
+
+        Args:
+            line_length: width of the table in characters; None takes what the
+                content needs, up to the width of the terminal.
+            print_fn: called once with the whole text, in place of `print`.
+
+        Raises:
+            ValueError: if `line_length` leaves no room for a table.
+        """
+        if print_fn is None:
+            tables.print_table(self, line_length)
+        else:
+            print_fn(tables.to_text(self, line_length))
+
+    def plot(
+        self, path: str | os.PathLike[str] | None = None, **options: Any
+    ) -> Figure:
+        """Draws the report; needs matplotlib (`pip install "keras_inits[plot]"`).
+
+        Args:
+            path: where to save it, as PNG or SVG by its suffix; None saves nothing.
+            **options: those of `keras_inits.plotting.plot_report`, such as
+                `theme="dark"` or `size=(12, 8)`.
+
+        Returns:
+            The `matplotlib.figure.Figure`, which a notebook shows by itself.
+        """
+        from keras_inits import plotting
+
+        return plotting.plot_report(self, path, **options)
+
+    # What it turns into
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON takes it: NaN and infinity become None."""
+        gain = self.gradient_gain
+        return {
+            "title": self.title,
+            "target_std": self.target_std,
+            "gradient_gain": gain if gain is not None and math.isfinite(gain) else None,
+            "layers": [layer.to_dict() for layer in self._layers],
+            "findings": [finding.to_dict() for finding in self.findings],
+            "notes": list(self.notes),
+        }
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """One row per layer, one column per figure; needs pandas.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "SignalReport.to_dataframe() needs pandas: pip install pandas. "
+                "SignalReport.to_dict() needs nothing."
+            ) from error
+        names = [n for n in LayerSignal.__dataclass_fields__ if n != "histogram"]
+        columns = {n: [getattr(layer, n) for layer in self] for n in names}
+        return pandas.DataFrame(columns, columns=names)
+
+    def log_tensorboard(self, logdir: str | os.PathLike[str], step: int = 0) -> None:
+        """Writes the figures and the table as TensorBoard summaries.
+
+        Args:
+            logdir: directory of the event files; made if it is not there.
+            step: the step (or epoch) that the figures belong to.
+
+        Raises:
+            ImportError: if TensorFlow, which writes them, is not installed.
+        """
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise ImportError(
+                "SignalReport.log_tensorboard() writes with TensorFlow: "
+                'pip install "keras_inits[tensorflow]".'
+            ) from error
+        writer = tf.summary.create_file_writer(os.fspath(logdir))
+        with writer.as_default(step=step):
+            for name, layer in zip(unique_names(self), self, strict=True):
+                for figure in _SCALARS:
+                    value = getattr(layer, figure)
+                    if value is not None:
+                        tf.summary.scalar(f"{figure}/{name}", value)
+            # TensorBoard reads Markdown: an indented block is kept as it is.
+            text = tables.to_text(self, 100).replace("\n", "\n    ")
+            tf.summary.text("signal_report", "    " + text)
+        writer.close()

@@ -1,0 +1,171 @@
+"""What all initializers share: seeds, dtypes, axes and config.
+
+**Seeds.** `seed=None` draws independent values on every call, even when one
+instance serves many layers, and is reproducible under
+`keras.utils.set_random_seed`. An integer gives the same values on every call with
+the same shape. A `keras.random.SeedGenerator` gives the next values of its stream.
+
+**Dtypes.** Values are sampled in float32, or float64 where that is asked for, and
+then cast, so that float16 and bfloat16 follow the same law.
+"""
+
+import math
+import numbers
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_inits.fans import Fans, check_axes, compute_fans
+
+Seed = int | keras.random.SeedGenerator | None
+Tensor = Any  # of whichever backend Keras runs on
+
+_DTYPES = ("bfloat16", "float16", "float32", "float64")
+
+
+class Seeds:
+    """The seeds of one call: as many independent streams as the law needs."""
+
+    def __init__(self, seed: Seed) -> None:
+        self._seed = seed
+        # Python's own generator, as Keras does at construction:
+        # `keras.utils.set_random_seed` rules it, and no tracer can see it.
+        self._numbers = random.Random(seed) if isinstance(seed, int) else random
+        self._first = isinstance(seed, int)
+
+    def next(self) -> int | keras.random.SeedGenerator:
+        if isinstance(self._seed, keras.random.SeedGenerator):
+            return self._seed
+        if self._first and isinstance(self._seed, int):
+            self._first = False
+            return self._seed % 2**31
+        return self._numbers.getrandbits(31)
+
+
+class Initializer(keras.initializers.Initializer):
+    """Root of the package: `_draw` is the law, everything else is done here.
+
+    Args:
+        seed: see the top of this module.
+    """
+
+    def __init__(self, seed: Seed | dict[str, Any] = None) -> None:
+        self.seed = _check_seed(seed)
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
+        sizes = _check_shape(shape)
+        return self._draw(sizes, _check_dtype(dtype), Seeds(self.seed))
+
+    def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        return {"seed": keras.saving.serialize_keras_object(self.seed)}
+
+    def __repr__(self) -> str:
+        config = self.get_config().items()
+        shown = ", ".join(f"{k}={v!r}" for k, v in config if v is not None)
+        return f"{type(self).__name__}({shown})"
+
+
+class FanInitializer(Initializer, keras.initializers.VarianceScaling):
+    """Root of the laws that depend on the fans of the kernel.
+
+    A `VarianceScaling` in Keras's eyes: `EinsumDense` and attention tell their axes
+    only to those. The parent's constructor is not called: it fixes a seed, and
+    knows axes only since Keras 3.15.
+
+    Args:
+        seed: see the top of this module.
+        input_axes, output_axes: axes of the kernel that are inputs and outputs;
+            `None` means Keras's convention `(..., inputs, outputs)`.
+    """
+
+    def __init__(
+        self,
+        seed: Seed | dict[str, Any] = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ) -> None:
+        Initializer.__init__(self, seed)
+        check_axes(input_axes, output_axes)
+        self.input_axes = None if input_axes is None else list(input_axes)
+        self.output_axes = None if output_axes is None else list(output_axes)
+
+    def _fans(self, shape: tuple[int, ...]) -> Fans:
+        return compute_fans(
+            shape, input_axes=self.input_axes, output_axes=self.output_axes
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **Initializer.get_config(self),
+            "input_axes": self.input_axes,
+            "output_axes": self.output_axes,
+        }
+
+
+def positive(**arguments: float) -> None:
+    """Refuses arguments that are not positive finite numbers."""
+    for name, value in arguments.items():
+        if not (_is_number(value) and value > 0):
+            raise ValueError(
+                f"`{name}` must be a positive number. Received: {name}={value!r}"
+            )
+
+
+def finite(**arguments: float) -> None:
+    """Refuses arguments that are not finite numbers."""
+    for name, value in arguments.items():
+        if not _is_number(value):
+            raise ValueError(
+                f"`{name}` must be a finite number. Received: {name}={value!r}"
+            )
+
+
+def one_of(allowed: Sequence[str], **arguments: str) -> None:
+    """Refuses arguments that are not among the allowed strings."""
+    for name, value in arguments.items():
+        if value not in allowed:
+            raise ValueError(
+                f"`{name}` must be one of {sorted(allowed)}. Received: {name}={value!r}"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def _check_seed(seed: Any) -> Seed:
+    if isinstance(seed, dict):
+        seed = keras.saving.deserialize_keras_object(seed)
+    if isinstance(seed, numbers.Integral):
+        return int(seed)
+    if seed is None or isinstance(seed, keras.random.SeedGenerator):
+        return seed
+    raise ValueError(
+        "`seed` must be None, an integer or a `keras.random.SeedGenerator`. "
+        f"Received: seed={seed!r}"
+    )
+
+
+def _check_shape(shape: Any) -> tuple[int, ...]:
+    sizes = (shape,) if isinstance(shape, numbers.Integral) else tuple(shape)
+    if not all(isinstance(s, numbers.Integral) and s >= 0 for s in sizes):
+        raise ValueError(
+            "`shape` must hold non-negative integers, all of them known. "
+            f"Received: shape={shape}"
+        )
+    return tuple(int(size) for size in sizes)
+
+
+def _check_dtype(dtype: Any) -> str:
+    name = keras.backend.standardize_dtype(dtype or keras.config.floatx())
+    if name not in _DTYPES:
+        raise ValueError(
+            "`dtype` must be a floating-point type, one of "
+            f"{list(_DTYPES)}. Received: dtype={name!r}"
+        )
+    return str(name)

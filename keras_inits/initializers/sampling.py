@@ -1,0 +1,85 @@
+"""Samplers: wide enough, cast at the end, never outside the bounds."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_inits.initializers.base import Seeds, Tensor
+
+# Significant bits, and the exponent below which the grid no longer gets finer
+# (`math.frexp` convention: the smallest normal number is 0.5 * 2**exponent).
+_GRIDS = {
+    "bfloat16": (8, -125),
+    "float16": (11, -13),
+    "float32": (24, -125),
+    "float64": (53, -1021),
+}
+
+
+def wide(dtype: str) -> str:
+    """The dtype to compute in, for values of `dtype`."""
+    return "float64" if dtype == "float64" else "float32"
+
+
+def normal(
+    shape: tuple[int, ...], stddev: float, dtype: str, seeds: Seeds, mean: float = 0.0
+) -> Tensor:
+    """N(mean, stddev^2)."""
+    values = keras.random.normal(
+        shape, mean=mean, stddev=stddev, dtype=wide(dtype), seed=seeds.next()
+    )
+    return ops.cast(values, dtype)
+
+
+def uniform(
+    shape: tuple[int, ...], low: float, high: float, dtype: str, seeds: Seeds
+) -> Tensor:
+    """U(low, high)."""
+    values = keras.random.uniform(
+        shape, minval=low, maxval=high, dtype=wide(dtype), seed=seeds.next()
+    )
+    return _clip_and_cast(values, low, high, dtype)
+
+
+def truncated_normal(
+    shape: tuple[int, ...],
+    mean: float,
+    sigma: float,
+    lower: float,
+    upper: float,
+    dtype: str,
+    seeds: Seeds,
+) -> Tensor:
+    """N(mean, sigma^2) within `[mean + lower * sigma, mean + upper * sigma]`.
+
+    The quantile function at a uniform variable: no rejection, so no loop, no limit
+    on the number of trials, and nothing outside.
+    """
+    width = wide(dtype)
+    # Half a step of the generator (2**-23 or 2**-24 in float32): keeps off 0 and 1,
+    # where the quantile function is infinite.
+    half = 2.0**-24 if width == "float32" else 2.0**-53
+    low, high = math.erf(lower / math.sqrt(2)), math.erf(upper / math.sqrt(2))
+    chance = keras.random.uniform(shape, dtype=width, seed=seeds.next())
+    chance = ops.clip(chance + half, half, 1 - half)
+    values = ops.erfinv(chance * (high - low) + low) * (sigma * math.sqrt(2)) + mean
+    return _clip_and_cast(values, mean + lower * sigma, mean + upper * sigma, dtype)
+
+
+def _clip_and_cast(values: Tensor, low: float, high: float, dtype: str) -> Tensor:
+    """Casts without leaving `[low, high]`, which may fall between two numbers."""
+    inside = -round_down(-low, dtype), round_down(high, dtype)
+    if inside[0] > inside[1]:
+        raise ValueError(
+            f"No {dtype} number lies between the bounds of the law. "
+            f"Received: bounds=({low}, {high}). Use a wider dtype."
+        )
+    return ops.cast(ops.clip(values, *inside), dtype)
+
+
+def round_down(bound: float, dtype: str) -> float:
+    """The largest number of `dtype` that is not above `bound`."""
+    bits, smallest = _GRIDS[dtype]
+    step = math.ldexp(1.0, max(math.frexp(bound)[1], smallest) - bits)
+    return math.floor(bound / step) * step

@@ -1,0 +1,116 @@
+"""Truncated normal laws, of the deviation asked for."""
+
+import math
+from typing import Any
+
+from keras_inits.initializers.base import (
+    Initializer,
+    Seed,
+    Seeds,
+    Tensor,
+    finite,
+    positive,
+)
+from keras_inits.initializers.sampling import truncated_normal
+from keras_inits.registry import register
+
+# Probability below which an interval is refused: in float32 the quantile function
+# would have too few distinct values there to follow the law.
+_LEAST_MASS = 1e-4
+
+
+@register("trunc_normal", law="normal cut at mean+lower*s, mean+upper*s; exact stddev")
+class TruncatedNormal(Initializer):
+    """Normal law cut off at `lower` and `upper`, whose values have deviation `stddev`.
+
+    The values follow N(mean, sigma^2) restricted to
+    `[mean + lower * sigma, mean + upper * sigma]`, with the parent deviation sigma
+    so chosen that the values drawn have deviation `stddev` exactly. (Keras's
+    `TruncatedNormal(stddev=s)` takes s for sigma, and yields 0.88 s.) `mean` is the
+    parent's: with bounds that are not symmetric the values drawn have another one.
+
+    Example:
+
+    >>> layer = keras.layers.Embedding(
+    ...     1000, 64, embeddings_initializer="trunc_normal"
+    ... )
+
+    Args:
+        mean: mean of the parent law.
+        stddev: standard deviation of the values drawn.
+        lower: lower bound, in parent deviations from the mean.
+        upper: upper bound, in parent deviations from the mean.
+        seed: as in `VarianceScaling`.
+
+    Raises:
+        ValueError: if `stddev` is not positive, `lower` is not below `upper`, or the
+            interval holds less than 1e-4 of the parent law.
+    """
+
+    def __init__(
+        self,
+        mean: float = 0.0,
+        stddev: float = 0.05,
+        lower: float = -2.0,
+        upper: float = 2.0,
+        seed: Seed = None,
+    ) -> None:
+        super().__init__(seed)
+        finite(mean=mean, lower=lower, upper=upper)
+        positive(stddev=stddev)
+        check_interval(lower, upper)
+        self.mean = mean
+        self.stddev = stddev
+        self.lower = lower
+        self.upper = upper
+
+    def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
+        sigma = self.stddev / truncated_stddev(self.lower, self.upper)
+        return truncated_normal(
+            shape, self.mean, sigma, self.lower, self.upper, dtype, seeds
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "mean": self.mean,
+            "stddev": self.stddev,
+            "lower": self.lower,
+            "upper": self.upper,
+            **super().get_config(),
+        }
+
+
+def check_interval(lower: float, upper: float) -> None:
+    """Refuses intervals, in parent deviations, that are empty or too unlikely."""
+    if not lower < upper:
+        raise ValueError(
+            f"`lower` must be below `upper`. Received: lower={lower}, upper={upper}"
+        )
+    mass = _mass(lower, upper)
+    if mass < _LEAST_MASS:
+        raise ValueError(
+            f"The interval must hold at least {_LEAST_MASS} of the normal law. "
+            f"Received: lower={lower}, upper={upper} (in parent deviations), which "
+            f"hold {mass:.1e} of it. Widen it, or draw from a uniform law."
+        )
+
+
+def truncated_stddev(lower: float, upper: float) -> float:
+    """Deviation of a unit normal variable, given that it lies in an interval.
+
+    Johnson, Kotz & Balakrishnan (1994), Continuous univariate distributions, 13.10:
+    variance = 1 + (a p(a) - b p(b)) / Z - ((p(a) - p(b)) / Z)^2.
+    """
+    mass, at_lower, at_upper = _mass(lower, upper), _density(lower), _density(upper)
+    mean = (at_lower - at_upper) / mass
+    return math.sqrt(1 + (lower * at_lower - upper * at_upper) / mass - mean**2)
+
+
+def _density(z: float) -> float:
+    return math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+
+
+def _mass(lower: float, upper: float) -> float:
+    if lower > 0:  # the same interval mirrored: `erfc` keeps its digits there
+        return _mass(-upper, -lower)
+    return (math.erfc(-upper / math.sqrt(2)) - math.erfc(-lower / math.sqrt(2))) / 2

@@ -1,0 +1,174 @@
+"""The strings: which name stands for which initializer.
+
+Every class is registered with Keras as `"keras_inits>ClassName"`, the name that
+saved models carry. Most also have a short alias, for `kernel_initializer="..."`.
+An alias that Keras itself resolves is refused: a custom object under a built-in
+name would silently change every other model in the process.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import keras
+
+_Class = TypeVar("_Class", bound=type)
+
+PACKAGE = "keras_inits"
+
+
+class InitializerRecord(NamedTuple):
+    """One string that `kernel_initializer=` understands after the import.
+
+    Args:
+        name: the string, an alias or `"keras_inits>ClassName"`.
+        class_name: the class that it creates.
+        law: the law of the values drawn, in one line.
+    """
+
+    name: str
+    class_name: str
+    law: str
+
+
+class Available(tuple[InitializerRecord, ...]):
+    """Records of `available()`; prints as a table."""
+
+    def __str__(self) -> str:
+        rows = [InitializerRecord("string", "class", "law"), *self]
+        first = max(len(row.name) for row in rows)
+        second = max(len(row.class_name) for row in rows)
+        lines = [f"{r.name:{first}}  {r.class_name:{second}}  {r.law}" for r in rows]
+        lines.insert(1, "─" * max(len(line) for line in lines))
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+class Preset:
+    """A class with some arguments fixed beforehand, under an alias of its own.
+
+    Keras calls `from_config` on whatever stands under a string, and would take a
+    plain function for the initializer itself. What is saved is the class and its
+    full config, so nothing depends on the preset afterwards.
+    """
+
+    def __init__(self, initializer: type, **arguments: Any) -> None:
+        self.initializer = initializer
+        self.arguments = arguments
+
+    def __call__(self, **arguments: Any) -> Any:
+        return self.initializer(**{**self.arguments, **arguments})
+
+    def from_config(self, config: dict[str, Any]) -> Any:
+        return self(**config)
+
+
+_RECORDS: list[InitializerRecord] = []
+_OBJECTS: dict[str, Any] = {}
+
+
+def keras_resolves(name: str) -> bool:
+    """Whether some `keras.*.get(name)` finds an object under this string."""
+    for module in (
+        keras.activations,
+        keras.constraints,
+        keras.initializers,
+        keras.losses,
+        keras.metrics,
+        keras.optimizers,
+        keras.regularizers,
+    ):
+        try:
+            module.get(name)
+        except Exception:  # each module refuses an unknown name in its own way
+            continue
+        return True
+    return False
+
+
+def register(
+    alias: str | None = None, *, law: str, **presets: dict[str, Any]
+) -> Callable[[_Class], _Class]:
+    """Class decorator: makes an initializer known to Keras by its strings.
+
+    Args:
+        alias: short name, or `None` where the fitting one belongs to Keras.
+        law: the law of the values drawn, in one line, for `available()`.
+        **presets: further aliases, each with the arguments that it fixes.
+
+    Raises:
+        ValueError: if Keras itself resolves an alias.
+    """
+
+    def decorate(cls: _Class) -> _Class:
+        keras.saving.register_keras_serializable(package=PACKAGE)(cls)
+        full_name = f"{PACKAGE}>{cls.__name__}"
+        _OBJECTS[cls.__name__] = cls
+        _OBJECTS[full_name] = cls
+        _RECORDS.append(InitializerRecord(alias or full_name, cls.__name__, law))
+        if alias is not None:
+            _claim(alias, cls)
+        for name, arguments in presets.items():
+            shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
+            _RECORDS.append(
+                InitializerRecord(name, cls.__name__, f"the same with {shown}")
+            )
+            _claim(name, Preset(cls, **arguments))
+        return cls
+
+    return decorate
+
+
+def _claim(alias: str, target: Any) -> None:
+    _OBJECTS[alias] = target
+    names = keras.saving.get_custom_objects()
+    if alias not in names:
+        if keras_resolves(alias):
+            raise ValueError(
+                "The alias of an initializer must be a name that Keras does not "
+                f"resolve itself. Received: alias={alias!r}. Choose another one."
+            )
+        names[alias] = target
+    elif getattr(names[alias], "__module__", "").startswith(PACKAGE):
+        names[alias] = target  # the module was reloaded
+    else:
+        warnings.warn(
+            f"The string {alias!r} already stands for {names[alias]!r}, which "
+            f"another package registered. It is left alone; use "
+            f'"{PACKAGE}>{getattr(target, "__name__", alias)}" instead.',
+            stacklevel=3,
+        )
+
+
+def _short_names_first(record: InitializerRecord) -> tuple[bool, str]:
+    return record.name.startswith(PACKAGE), record.name
+
+
+def available() -> Available:
+    """Lists every string that names an initializer of this package.
+
+    Example:
+
+    >>> print(keras_inits.available())
+
+    Returns:
+        Records `(name, class_name, law)`, which print as a table.
+    """
+    return Available(sorted(_RECORDS, key=_short_names_first))
+
+
+def custom_objects() -> dict[str, Any]:
+    """The initializers by every name that a saved model may use.
+
+    Example:
+
+    >>> keras.saving.load_model(
+    ...     "model.keras", custom_objects=keras_inits.custom_objects()
+    ... )
+
+    Returns:
+        A new dict: class names (`.h5` files go by these), registered names
+        (`"keras_inits>ClassName"`) and aliases, each with its class.
+    """
+    return dict(_OBJECTS)

@@ -20,9 +20,9 @@ _LOG_MAX = math.log(sys.float_info.max)
 
 def _plain(value: Any) -> Any:
     """NumPy (or tensor) scalars and arrays as Python scalars and tuples."""
-    if value is None or isinstance(value, (str, bool, int, float, Record)):
+    if isinstance(value, Record):
         return value
-    if hasattr(value, "tolist"):
+    if hasattr(value, "tolist"):  # np.float64 is a float, but prints as its own type
         value = value.tolist()
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
@@ -129,6 +129,24 @@ class Finding(Record):
     remedy: str
     severity: Severity = "error"
 
+    @classmethod
+    def at(
+        cls,
+        layer: LayerSignal,
+        figure: float | None,
+        text: str,
+        remedy: str,
+        severity: Severity = "error",
+    ) -> Finding:
+        """A finding that starts at `layer`."""
+        return cls(
+            layer=layer.name,
+            figure=figure,
+            text=text,
+            remedy=remedy,
+            severity=severity,
+        )
+
     def __str__(self) -> str:
         return f"{self.text}\n    -> {self.remedy}"
 
@@ -209,8 +227,16 @@ def unique_names(layers: Iterable[LayerSignal]) -> list[str]:
 
 
 def gain_product(layers: Iterable[LayerSignal]) -> float | None:
-    """Product of the gradient gains that were measured, without overflow."""
-    gains = [x.gradient_gain for x in layers if x.gradient_gain is not None]
+    """Product of the gradient gains that were measured, without overflow.
+
+    Softmax is left out: it stands at the end, and what its gradient becomes is the
+    loss's affair.
+    """
+    gains = [
+        x.gradient_gain
+        for x in layers
+        if x.gradient_gain is not None and "softmax" not in (x.activation or "")
+    ]
     if not gains:
         return None
     if any(math.isnan(gain) or gain < 0 for gain in gains):
@@ -219,3 +245,16 @@ def gain_product(layers: Iterable[LayerSignal]) -> float | None:
         return math.nan if math.inf in gains else 0.0
     log = math.fsum(math.log(gain) for gain in gains)
     return math.exp(log) if log < _LOG_MAX else math.inf
+
+
+def is_finite(*values: float | None) -> bool:
+    """Whether what was measured is neither NaN nor infinite."""
+    return all(value is None or math.isfinite(value) for value in values)
+
+
+def kernel_input_rms(layer: LayerSignal) -> float:
+    """Root mean square of a layer's input, from its kernel and its signal; else 1."""
+    if not (layer.kernel_std and layer.kernel_shape and layer.std):
+        return 1.0
+    fan_in = math.prod(layer.kernel_shape[:-1])
+    return layer.std / (layer.kernel_std * math.sqrt(fan_in))

@@ -147,7 +147,7 @@ class SignalReport(Sequence[LayerSignal]):
     @functools.cached_property
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong, the cause first; empty for a healthy model."""
-        return find(self._layers, target_std=self.target_std, plain=self.plain)
+        return find(self._layers, plain=self.plain)
 
     @property
     def gradient_gain(self) -> float | None:

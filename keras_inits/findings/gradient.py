@@ -1,0 +1,81 @@
+"""What can go wrong with the gradient: measured, or foreseen from the gains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from keras_inits.findings import remedies
+from keras_inits.records import (
+    Finding,
+    LayerSignal,
+    gain_product,
+    is_finite,
+    kernel_input_rms,
+)
+
+# The contract's bounds for the product of gradient gains (squared norms).
+GAIN_BOUNDS = (1e-3, 1e3)
+# Gradient-to-weight ratios of trained networks differ by far less between both ends.
+GRADIENT_SPREAD = 1e3
+
+
+def measured(signals: Sequence[LayerSignal]) -> list[Finding]:
+    """Measured gradients that differ a thousandfold between both ends."""
+    field = "gradient_ratio"
+    if all(x.gradient_ratio is None for x in signals):
+        field = "weight_gradient_std"
+    rows = [x for x in signals if getattr(x, field) is not None]
+    for row in rows:
+        if not is_finite(getattr(row, field)):
+            text = f"the gradient of {row.name} is NaN or infinite"
+            return [Finding.at(row, math.nan, text, remedies.GRADIENT_NOT_FINITE)]
+    if len(rows) < 3:
+        return []
+    third = max(len(rows) // 3, 1)
+    near = _log_mean(getattr(x, field) for x in rows[:third])
+    far = _log_mean(getattr(x, field) for x in rows[-third:])
+    if abs(near - far) <= math.log(GRADIENT_SPREAD):
+        return []
+    first, last = rows[0], rows[-1]
+    what = "gradient / weight" if field == "gradient_ratio" else "gradient std"
+    verb = "vanishes" if near < far else "explodes"
+    low, high = getattr(first, field), getattr(last, field)
+    text = (
+        f"gradient {verb} towards the input ({what} {low:.2g} at {first.name}, "
+        f"{high:.2g} at {last.name})"
+    )
+    return [Finding.at(first, low, text, remedies.gradient(signals, near > far))]
+
+
+def foreseen(signals: Sequence[LayerSignal]) -> list[Finding]:
+    """A product of gradient gains outside the contract's bounds."""
+    rows = [x for x in signals if x.gradient_gain is not None]
+    product = gain_product(rows)
+    if product is None or math.isnan(product):
+        return []
+    # A first kernel that is small because the data is large (or the reverse) hurts
+    # only the gradient of the data, which nobody asks for.
+    corrected = product * kernel_input_rms(rows[0]) ** 2
+    if any(GAIN_BOUNDS[0] <= x <= GAIN_BOUNDS[1] for x in (product, corrected)):
+        return []
+    if (product > 1) != (corrected > 1):
+        return []
+    grows = product > 1
+    factor = product if grows else (1 / product if product else math.inf)
+    fold = "infinitely" if math.isinf(factor) else f"{_thousands(factor)}-fold"
+    text = (
+        f"gradient {'grows' if grows else 'shrinks'} {fold} (squared norm) between "
+        f"{rows[-1].name} and {rows[0].name}"
+    )
+    return [Finding.at(rows[-1], product, text, remedies.gradient(rows, grows))]
+
+
+def _log_mean(values: Iterable[float]) -> float:
+    """Mean of the logarithms; a gradient of zero counts as the smallest float."""
+    logs = [math.log(max(abs(value), 1e-300)) for value in values]
+    return math.fsum(logs) / len(logs)
+
+
+def _thousands(value: float) -> str:
+    return f"{value:,.0f}" if value < 1e6 else f"{value:.2g}"

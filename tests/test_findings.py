@@ -1,0 +1,406 @@
+"""Findings on simulated networks: the first one names the true cause.
+
+The networks are simulated in NumPy, so that the figures are those of real signals
+and none of the code under test takes part in making them.
+"""
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+import pytest
+
+from keras_inits.findings import find, is_plain
+from keras_inits.records import LayerSignal
+
+WIDTH, SAMPLES = 128, 200
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-np.clip(z, -700, 700)))
+
+
+ACTIVATIONS = {
+    "linear": (lambda z: z, np.ones_like),
+    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(float)),
+    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+    "sigmoid": (sigmoid, lambda z: sigmoid(z) * (1 - sigmoid(z))),
+}
+
+
+def record(name, z, y, slope, kernel, activation, **extra):
+    steepest = {"sigmoid": 0.25}.get(activation, 1.0)
+    flat = activation in ("tanh", "sigmoid")
+    return LayerSignal(
+        name=name,
+        layer_type="Dense",
+        output_shape=(None, z.shape[1]),
+        mean=z.mean(),
+        std=z.std(),
+        batch_std=math.sqrt(z.var(axis=0).mean()),
+        output_mean=y.mean(),
+        output_std=y.std(),
+        dead_fraction=(y == 0).all(axis=0).mean() if activation == "relu" else None,
+        saturated_fraction=(slope < 0.01 * steepest).mean() if flat else None,
+        gradient_gain=kernel.shape[0] * kernel.var() * (slope**2).mean(),
+        kernel_std=kernel.std(),
+        kernel_shape=kernel.shape,
+        parameters=kernel.size + kernel.shape[1],
+        activation=activation,
+        **extra,
+    )
+
+
+def simulate(
+    depth,
+    activation="relu",
+    *,
+    kernel_std=None,
+    lsuv=False,
+    bias=None,
+    frozen=None,
+    x=None,
+    target=1.0,
+):
+    """Records of a plain stack; `bias` and `frozen` map layer indices to values."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((SAMPLES, WIDTH)) if x is None else x
+    inputs = LayerSignal(
+        name="x",
+        layer_type="InputLayer",
+        output_shape=(None, x.shape[1]),
+        mean=x.mean(),
+        std=x.std(),
+    )
+    f, slope = ACTIVATIONS[activation]
+    rows = [inputs]
+    for i in range(depth):
+        # Glorot's deviation, Keras's default.
+        std = kernel_std or math.sqrt(2 / (x.shape[1] + WIDTH))
+        kernel = std * rng.standard_normal((x.shape[1], WIDTH))
+        if frozen == i:
+            kernel = np.zeros_like(kernel)
+        if lsuv:
+            kernel *= target / (x @ kernel).std()
+        z = x @ kernel + (bias or {}).get(i, 0.0)
+        x = f(z)
+        rows.append(record(f"dense_{i}", z, x, slope(z), kernel, activation))
+    return rows
+
+
+def without(rows, *fields):
+    return [dataclasses.replace(row, **dict.fromkeys(fields)) for row in rows]
+
+
+def pixels():
+    return np.random.default_rng(1).integers(0, 256, (SAMPLES, WIDTH)).astype(float)
+
+
+SICK = {
+    "vanishing sigmoid": (
+        lambda: simulate(30, "sigmoid"),
+        r"signal vanishes from dense_\d+ on",
+        r"lsuv_init\(model, x, center=True\)",
+    ),
+    "vanishing relu": (
+        lambda: simulate(40, "relu"),
+        r"signal vanishes from dense_\d+ on \(std [\d.e-]+; [\d.e-]+ at dense_39\)",
+        r"lsuv_init\(model, x\)",
+    ),
+    "exploding linear": (
+        lambda: simulate(20, "linear", kernel_std=0.2),
+        r"signal explodes from dense_\d+ on \(std .*; .* at dense_19\)",
+        r"lsuv_init\(model, x\)",
+    ),
+    "dead by bias": (
+        lambda: simulate(12, "relu", bias={4: -30.0}),
+        r"100 % of dense_4 is dead .*mean -30 is far below 0",
+        r'bias_initializer="zeros".*center=True',
+    ),
+    "dead by a moderate bias everywhere": (
+        lambda: simulate(30, "relu", bias=dict.fromkeys(range(30), -2.0)),
+        r"\d+ % of dense_\d is dead .*far below 0",
+        r'bias_initializer="zeros".*center=True',
+    ),
+    "pixels": (
+        lambda: simulate(6, "relu", x=pixels()),
+        r"input x is not standardised \(mean 12\d, std 7\d",
+        r"standardise the data: x = ",
+    ),
+    "frozen": (
+        lambda: simulate(10, "relu", frozen=3),
+        r"dense_3 is frozen at zero",
+        r'initialize\(model, layers=\["dense_3"\]\)',
+    ),
+    "frozen, with later biases": (
+        lambda: simulate(10, "tanh", frozen=3, bias={5: np.linspace(-1, 1, WIDTH)}),
+        r"dense_3 is frozen at zero",
+        r'initialize\(model, layers=\["dense_3"\]\)',
+    ),
+    "saturated tanh": (
+        lambda: simulate(4, "tanh", kernel_std=2.0),
+        r"\d+ % of dense_0 is saturated \(std 2\d\).* 3 more layers",
+        r"lsuv_init\(model, x\)",
+    ),
+    "tanh at std 1, gradient grows": (
+        lambda: simulate(100, "tanh", lsuv=True),
+        r"gradient grows .*-fold \(squared norm\) between dense_99 and dense_0",
+        r'lsuv_init\(model, x, target_std="critical"\)',
+    ),
+    "sigmoid, spread between samples not measured": (
+        lambda: without(simulate(30, "sigmoid"), "batch_std"),
+        r"gradient shrinks .*-fold",
+        r"lsuv_init\(model, x, center=True\)",
+    ),
+    "exploding until it overflows": (
+        lambda: overflow(simulate(20, "linear", kernel_std=0.2), 15),
+        r"signal explodes from dense_\d+ on .* and overflows at dense_14",
+        r"lsuv_init\(model, x\)",
+    ),
+}
+
+
+def overflow(rows, start):
+    lost = {"mean": math.nan, "std": math.inf, "output_std": math.nan}
+    late = [dataclasses.replace(row, **lost) for row in rows[start:]]
+    return rows[:start] + late
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_first_finding_names_the_cause(name):
+    make, text, remedy = SICK[name]
+    found = find(make())
+    assert found
+    assert found[0].severity == "error"
+    assert re.search(text, found[0].text), found[0].text
+    assert re.search(remedy, found[0].remedy), found[0].remedy
+    assert found[0].layer is not None
+    assert isinstance(found[0].figure, float)
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_findings_are_few_and_short(name):
+    found = find(SICK[name][0]())
+    assert len(found) <= 3
+    assert all(len(finding.text) < 160 for finding in found)
+
+
+HEALTHY = {
+    "lsuv relu": lambda: simulate(12, "relu", lsuv=True),
+    "lsuv linear": lambda: simulate(40, "linear", lsuv=True),
+    "small tanh": lambda: simulate(60, "tanh", lsuv=True, target=0.1),
+    "shallow default": lambda: simulate(5, "relu"),
+    "pixels, rescaled by LSUV": lambda: simulate(5, "relu", lsuv=True, x=pixels()),
+    "images in 0..1": lambda: simulate(5, "relu", x=pixels() / 255),
+    "nothing measured": lambda: [LayerSignal(name="a", layer_type="Dense")],
+    "empty": list,
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_healthy_has_no_findings(name):
+    assert find(HEALTHY[name]()) == ()
+
+
+def bottlenecks(blocks=16):
+    """Rows as a freshly built ResNet50 gives them: std 0.03 to 2, gains 0.4 to 1.6."""
+    rng = np.random.default_rng(0)
+    rows, channels = [], 64
+    for block in range(blocks):
+        wide = 64 * 2 ** (block // 4)
+        for i, out in ((0, 4 * wide), (1, wide), (2, wide), (3, 4 * wide)):
+            if i == 0 and block % 4:
+                continue
+            into = channels if i in (0, 1) else wide
+            rows.append(
+                LayerSignal(
+                    name=f"conv{block}_{i}",
+                    layer_type="Conv2D",
+                    output_shape=(None, 8, 8, out),
+                    mean=0.01,
+                    std=float(rng.uniform(0.03, 2)),
+                    gradient_gain={0: 0.4, 1: 0.4, 2: 0.5, 3: 1.6}[i],
+                    kernel_std=0.05,
+                    kernel_shape=(1, 1, into, out),
+                    activation="linear",
+                )
+            )
+        channels = 4 * wide
+    return rows
+
+
+def transformer(blocks=12):
+    rows = []
+    for block in range(blocks):
+        for name in ("query", "key", "value", "attention_output"):
+            rows.append(
+                LayerSignal(
+                    name=name,
+                    layer_type="EinsumDense",
+                    std=1.0,
+                    gradient_gain=4.0,
+                    kernel_shape=(64, 4, 16),
+                    output_shape=(None, 64, 4, 16),
+                    path=f"block_{block}/{name}",
+                )
+            )
+        rows.append(LayerSignal(name=f"mlp_{block}", layer_type="Dense", std=0.5))
+    return rows
+
+
+@pytest.mark.parametrize("make", [bottlenecks, transformer])
+def test_skip_connections_and_normalisation_raise_no_alarm(make):
+    assert not is_plain(make())
+    assert find(make()) == ()
+
+
+def test_plain_given_overrides_the_judgement():
+    [finding] = find(transformer(), plain=True)
+    assert "gradient grows" in finding.text
+    assert find(simulate(100, "tanh", lsuv=True), plain=False) == ()
+
+
+def test_a_signal_that_recovers_has_not_vanished():
+    rows = simulate(10, "relu", lsuv=True)
+    rows[4] = dataclasses.replace(rows[4], std=1e-6, batch_std=1e-6)
+    assert find(rows) == ()
+
+
+def test_vanishing_where_normalisation_may_mend_it_is_a_warning():
+    found = find(simulate(40, "relu"), plain=False)
+    assert found[0].severity == "warning"
+    assert "measure(model, x, training=True)" in found[0].remedy
+
+
+def test_zero_kernel_before_a_skip_connection_is_a_warning_only():
+    rows = simulate(10, "relu", lsuv=True)
+    zero = {"kernel_std": 0.0, "std": 0.0, "mean": 0.0, "batch_std": 0.0}
+    rows[4] = dataclasses.replace(rows[4], **zero, gradient_gain=None)
+    [finding] = find(rows)
+    assert (finding.layer, finding.severity) == ("dense_3", "warning")
+
+
+def test_partly_dead_layers_are_grouped():
+    rows = simulate(8, "relu", lsuv=True)
+    for i, share in ((3, 0.41), (5, 0.3), (6, 0.6)):
+        rows[i] = dataclasses.replace(rows[i], dead_fraction=share)
+    [finding] = find(rows)
+    assert finding.text.startswith("41 % of dense_2 is dead")
+    assert "2 more layers, up to 60 % of dense_5" in finding.text
+    assert (finding.layer, finding.figure) == ("dense_2", 0.41)
+    assert finding.severity == "warning"
+
+
+def test_pixels_are_found_without_a_row_for_the_input():
+    rows = simulate(6, "relu", x=pixels())[1:]
+    assert "input is not standardised" in find(rows)[0].text
+    assert "input is not standardised" in find(without(rows, "kernel_std"))[0].text
+
+
+def test_large_kernels_are_not_blamed_on_the_input():
+    rows = simulate(12, "linear", kernel_std=2.0)
+    assert "explodes" in find(rows)[0].text
+    assert "explodes" in find(rows[1:])[0].text
+    assert "explodes" in find(without(rows[1:], "kernel_std"))[0].text
+
+
+def test_integer_tokens_are_not_called_unscaled():
+    rows = simulate(5, "relu", x=pixels())
+    rows.insert(1, LayerSignal(name="tokens", layer_type="Embedding", std=0.03))
+    assert not any("standardised" in finding.text for finding in find(rows))
+
+
+def test_nan_in_the_data_kernel_or_layer():
+    rows = simulate(5, "relu", lsuv=True)
+    data = [dataclasses.replace(rows[0], mean=math.nan, std=math.nan), *rows[1:]]
+    assert "data given to x holds NaN" in find(data)[0].text
+    lost = {"std": math.nan, "mean": math.nan}
+    bad = dataclasses.replace(rows[3], **lost)
+    assert find([*rows[:3], bad])[0].text == "NaN appears at dense_2"
+    kernel = dataclasses.replace(bad, kernel_std=math.nan)
+    assert "kernel of dense_2 holds NaN" in find([*rows[:3], kernel])[0].text
+
+
+def with_gradients(rows, ratios):
+    signals = [x for x in rows if x.layer_type != "InputLayer"]
+    return [
+        dataclasses.replace(x, weight_gradient_std=r, gradient_ratio=r)
+        for x, r in zip(signals, ratios, strict=True)
+    ]
+
+
+def test_measured_gradients():
+    rows = simulate(9, "relu", lsuv=True)
+    assert find(with_gradients(rows, np.geomspace(0.02, 0.01, 9))) == ()
+    [vanishing] = find(with_gradients(rows, np.geomspace(1e-9, 1e-2, 9)))
+    assert "gradient vanishes towards the input" in vanishing.text
+    assert "1e-09 at dense_0" in vanishing.text
+    assert 'initialize(model, "looks_linear")' in vanishing.remedy
+    [exploding] = find(with_gradients(rows, np.geomspace(1e9, 1e-2, 9)))
+    assert "gradient explodes towards the input" in exploding.text
+    [lost] = find(with_gradients(rows, [math.nan] * 9))
+    assert "gradient of dense_0 is NaN" in lost.text
+
+
+def gains(value, activation, layer_type="Dense"):
+    return [
+        LayerSignal(
+            name=f"a{i}",
+            layer_type=layer_type,
+            std=1.0,
+            activation=activation,
+            gradient_gain=value,
+        )
+        for i in range(10)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("activation", "layer_type", "remedy"),
+    [
+        ("tanh", "Dense", 'target_std="critical"'),
+        ("elu", "Dense", 'target_std="critical"'),
+        ("relu", "Dense", 'initialize(model, "looks_linear")'),
+        ("gelu", "Conv2D", 'initialize(model, "looks_linear")'),
+        ("silu", "Dense", 'initialize(model, "looks_linear")'),
+        ("softplus", "Dense", 'initialize(model, "looks_linear")'),
+        ("linear", "Conv2D", 'initialize(model, "delta_orthogonal")'),
+        ("sigmoid", "Dense", "center=True"),
+    ],
+)
+def test_gradient_remedy_fits_the_activation(activation, layer_type, remedy):
+    [finding] = find(gains(3.0, activation, layer_type))
+    assert remedy in finding.remedy
+    assert "skip connections" in finding.remedy
+
+
+def test_gradient_gain_bounds():
+    """1e-3 to 1e3 over ten layers is 0.501 to 1.995 per layer."""
+    assert find(gains(1.99, "tanh")) == ()
+    assert find(gains(0.505, "tanh")) == ()
+    [grows] = find(gains(2.0, "tanh"))
+    assert "grows 1,024-fold (squared norm) between a9 and a0" in grows.text
+    assert grows.figure == pytest.approx(1024)
+    [shrinks] = find(gains(0.5, "tanh"))
+    assert "shrinks 1,024-fold" in shrinks.text
+    [nothing] = find(gains(0.0, "tanh"))
+    assert "shrinks infinitely" in nothing.text
+
+
+def test_softmax_says_nothing_of_the_gradient():
+    rows = gains(1.0, "relu")
+    rows[-1] = dataclasses.replace(rows[-1], activation="softmax", gradient_gain=1e-15)
+    assert find(rows) == ()
+
+
+def test_deep_relu_stack_after_lsuv_is_partly_dead():
+    """True, if unwelcome: signals of all samples align with depth."""
+    [finding] = find(simulate(40, "relu", lsuv=True))
+    assert finding.severity == "warning"
+    assert "is dead" in finding.text
+
+
+def test_constant_input():
+    rows = simulate(3, "relu", x=np.zeros((SAMPLES, WIDTH)))
+    assert "input x is constant" in find(rows)[0].text

@@ -14,6 +14,9 @@ from typing import Any, ClassVar, Literal
 
 Severity = Literal["error", "warning"]
 
+# Rows of these types describe the data, not a layer.
+INPUT_TYPES = frozenset({"Input", "InputLayer"})
+
 # exp() of more than this overflows a Python float.
 _LOG_MAX = math.log(sys.float_info.max)
 
@@ -214,6 +217,11 @@ class LayerSignal(Record):
     histogram: Histogram | None = None
     path: str | None = None
     batch_std: float | None = None
+
+
+def without_inputs(layers: Iterable[LayerSignal]) -> list[LayerSignal]:
+    """The records of layers, without those of the data."""
+    return [layer for layer in layers if layer.layer_type not in INPUT_TYPES]
 
 
 def unique_names(layers: Iterable[LayerSignal]) -> list[str]:

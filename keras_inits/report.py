@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from keras_inits import tables
+from keras_inits import rendering
 from keras_inits.findings import find
 from keras_inits.records import (
     Finding,
@@ -157,13 +157,13 @@ class SignalReport(Sequence[LayerSignal]):
     # How it looks
 
     def __str__(self) -> str:
-        return tables.to_text(self)
+        return rendering.to_text(self)
 
     def __repr__(self) -> str:
-        return tables.to_text(self, max_layers=_REPR_LAYERS)
+        return rendering.to_text(self, max_layers=_REPR_LAYERS)
 
     def _repr_html_(self) -> str:
-        return tables.to_html(self)
+        return rendering.to_html(self)
 
     def summary(
         self,
@@ -181,9 +181,9 @@ class SignalReport(Sequence[LayerSignal]):
             ValueError: if `line_length` leaves no room for a table.
         """
         if print_fn is None:
-            tables.print_table(self, line_length)
+            rendering.print_table(self, line_length)
         else:
-            print_fn(tables.to_text(self, line_length))
+            print_fn(rendering.to_text(self, line_length))
 
     def plot(
         self, path: str | os.PathLike[str] | None = None, **options: Any
@@ -258,6 +258,6 @@ class SignalReport(Sequence[LayerSignal]):
                     if value is not None:
                         tf.summary.scalar(f"{figure}/{name}", value)
             # TensorBoard reads Markdown: an indented block is kept as it is.
-            text = tables.to_text(self, 100).replace("\n", "\n    ")
+            text = rendering.to_text(self, 100).replace("\n", "\n    ")
             tf.summary.text("signal_report", "    " + text)
         writer.close()

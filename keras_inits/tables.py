@@ -1,45 +1,18 @@
-"""A report as a table: text in the manner of `keras.Model.summary()`, and HTML."""
+"""A report as columns of text: figures rounded, columns chosen, none broken."""
 
 from __future__ import annotations
 
-import io
 import math
-import shutil
-import sys
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
-import rich.box
-import rich.console
-import rich.table
 import rich.text
 
-from keras_inits.records import Finding, LayerSignal, unique_names
+from keras_inits.records import LayerSignal, unique_names
 
-# Up to here each row is ruled off, as Keras does; a longer table would double.
-_RULED_ROWS = 30
-_MIN_LINE_LENGTH = 40
-# Where there is no terminal (a log, a file): wide enough for most columns.
-_NO_TERMINAL = (104, 24)
 # Narrower than this a layer's name or shape is unreadable.
 _MIN_TEXT_WIDTH = 14
-
-
-class Report(Protocol):
-    """What a table needs of a `SignalReport`."""
-
-    target_std: float | None
-    title: str | None
-    notes: tuple[str, ...]
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[LayerSignal]: ...
-    @property
-    def findings(self) -> tuple[Finding, ...]: ...
-    @property
-    def gradient_gain(self) -> float | None: ...
 
 
 # Figures
@@ -194,7 +167,7 @@ def columns(layers: Sequence[LayerSignal]) -> list[Column]:
     return found
 
 
-def _fitting(found: list[Column], line_length: int) -> tuple[list[Column], list[str]]:
+def fitting(found: list[Column], line_length: int) -> tuple[list[Column], list[str]]:
     """The columns for which there is room, and the labels of the others."""
     kept = list(found)
 
@@ -205,176 +178,3 @@ def _fitting(found: list[Column], line_length: int) -> tuple[list[Column], list[
     while len(kept) > 2 and width() > line_length:
         kept.remove(max(kept, key=lambda column: column.rank))
     return kept, [column.label for column in found if column not in kept]
-
-
-# Text
-
-
-def headline(report: Report) -> str:
-    """Title, number of layers, target."""
-    count = f"{len(report)} layer" + ("" if len(report) == 1 else "s")
-    parts = [report.title or "Signal report", count]
-    statuses = {layer.status for layer in report}
-    if len(statuses) == 1:
-        parts.append(("all " if len(report) > 1 else "") + statuses.pop())
-    if report.target_std is not None:
-        parts.append(f"target std {report.target_std:.4g}")
-    return ", ".join(parts)
-
-
-def verdict(report: Report) -> str:
-    """One line for a report without findings, with the figures that say so."""
-    stds = [x.std for x in report if x.std is not None and math.isfinite(x.std)]
-    if not stds:
-        return "Nothing was measured."
-    text = f"Healthy: std {figure(min(stds))} to {figure(max(stds))}"
-    dead = [x.dead_fraction for x in report if x.dead_fraction is not None]
-    if dead:
-        text += f", at most {percent(max(dead))} % dead"
-    saturated = [
-        x.saturated_fraction for x in report if x.saturated_fraction is not None
-    ]
-    if saturated:
-        text += f", at most {percent(max(saturated))} % saturated"
-    return text + "."
-
-
-def _rows(count: int, max_layers: int | None) -> list[int | None]:
-    """Indices of the rows shown; None stands for those left out."""
-    if max_layers is None or count <= max_layers:
-        return list(range(count))
-    tail = max_layers // 3
-    head = max_layers - tail
-    return [*range(head), None, *range(count - tail, count)]
-
-
-def _table(
-    kept: list[Column], rows: list[int | None], line_length: int, count: int
-) -> rich.table.Table:
-    natural = 1 + sum(column.natural_width + 3 for column in kept)
-    table = rich.table.Table(
-        box=rich.box.HEAVY_HEAD,
-        show_lines=len(rows) <= _RULED_ROWS,
-        width=min(line_length, natural),
-    )
-    for column in kept:
-        table.add_column(
-            rich.text.Text(column.header),
-            justify=column.justify,
-            min_width=column.min_width,
-            no_wrap=column.justify == "right",
-            overflow="fold",
-        )
-    for row in rows:
-        if row is None:
-            left_out = f"... {count - len(rows) + 1} more"
-            table.add_row(rich.text.Text(left_out))
-        else:
-            table.add_row(*(rich.text.Text(column.cells[row]) for column in kept))
-    return table
-
-
-def _wrapped(text: str, width: int, indent: int) -> list[str]:
-    """Lines of `text`; a word (a path, a line of code) is never broken."""
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent + 3 if indent else 0),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _render(
-    report: Report,
-    console: rich.console.Console,
-    line_length: int,
-    max_layers: int | None,
-) -> None:
-    def say(text: str, style: str = "", indent: int = 1) -> None:
-        for line in _wrapped(text, line_length, indent):
-            console.print(rich.text.Text(line, style=style), soft_wrap=True)
-
-    say(headline(report), "bold", 0)
-    if not len(report):
-        say("No layer was measured.")
-        return
-    kept, dropped = _fitting(columns(list(report)), line_length)
-    rows = _rows(len(report), max_layers)
-    console.print(_table(kept, rows, line_length, len(report)))
-    if dropped:
-        say(f"Not shown at {line_length} characters: {', '.join(dropped)}.")
-    if None in rows:
-        say("All layers: report.summary().")
-    if report.gradient_gain is not None:
-        say(f"Gradient gain over all layers: {figure(report.gradient_gain)}")
-    for note in report.notes:
-        say(note)
-    if not report.findings:
-        say(verdict(report), "green")
-    for number, finding in enumerate(report.findings, 1):
-        style = "red" if finding.severity == "error" else "yellow"
-        say(f"{number}. {finding.text}", style)
-        say(f"-> {finding.remedy}", indent=4)
-
-
-def _line_length(report: Report, line_length: int | None) -> int:
-    if line_length is None:
-        # Keras leaves four characters of the terminal free, too.
-        width = shutil.get_terminal_size(_NO_TERMINAL).columns - 4
-        return max(width, _MIN_LINE_LENGTH)
-    if isinstance(line_length, bool) or not isinstance(line_length, int):
-        raise ValueError(
-            f"line_length must be an integer or None. Received: {line_length!r}."
-        )
-    if line_length < _MIN_LINE_LENGTH:
-        raise ValueError(
-            f"line_length must be at least {_MIN_LINE_LENGTH} to hold a table. "
-            f"Received: line_length={line_length}."
-        )
-    return line_length
-
-
-def _can_draw_boxes(stream: object) -> bool:
-    """Whether the encoding has the box characters (cp1252 and ASCII do not)."""
-    try:
-        "┏│━".encode(getattr(stream, "encoding", None) or "utf-8")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
-
-
-class _Utf8(io.StringIO):
-    encoding = "utf-8"
-
-
-class _Ascii(io.StringIO):
-    encoding = "ascii"
-
-
-def to_text(
-    report: Report, line_length: int | None = None, max_layers: int | None = None
-) -> str:
-    """The table as text, in ASCII where standard output cannot draw boxes."""
-    width = _line_length(report, line_length)
-    stream = _Utf8() if _can_draw_boxes(sys.stdout) else _Ascii()
-    console = rich.console.Console(
-        file=stream, width=width, color_system=None, force_terminal=False,
-        force_jupyter=False, legacy_windows=False, highlight=False,
-    )  # fmt: skip
-    _render(report, console, width, max_layers)
-    lines = stream.getvalue().splitlines()
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def print_table(report: Report, line_length: int | None = None) -> None:
-    """Prints the table, with colours where the terminal has them."""
-    width = _line_length(report, line_length)
-    console = rich.console.Console(width=width, highlight=False)
-    _render(report, console, width, None)
-
-
-def to_html(report: Report) -> str:
-    """The table for a notebook."""
-    return ""

@@ -267,6 +267,12 @@ def test_a_signal_that_recovers_has_not_vanished():
     assert find(rows) == ()
 
 
+def test_a_small_head_is_not_a_vanishing_signal():
+    rows = simulate(6, "relu", lsuv=True)
+    rows[-1] = dataclasses.replace(rows[-1], std=1e-5, batch_std=1e-5)
+    assert find(rows) == ()
+
+
 def test_vanishing_where_normalisation_may_mend_it_is_a_warning():
     found = find(simulate(40, "relu"), plain=False)
     assert found[0].severity == "warning"

@@ -12,9 +12,8 @@ import itertools
 from collections.abc import Sequence
 
 from keras_inits.findings import gradient, signal
-from keras_inits.records import Finding, LayerSignal
+from keras_inits.records import INPUT_TYPES, Finding, LayerSignal, without_inputs
 
-INPUT_TYPES = frozenset({"Input", "InputLayer"})
 _BYPASSES = frozenset(
     {
         "Add",
@@ -44,12 +43,12 @@ def find(
             normalisation; None: judged from the records.
     """
     inputs = [x for x in layers if x.layer_type in INPUT_TYPES]
-    signals = [x for x in layers if x.layer_type not in INPUT_TYPES]
+    signals = without_inputs(layers)
     plain = is_plain(signals) if plain is None else plain
     fatal = signal.not_finite(inputs, signals)
     if fatal:
         return tuple(fatal)
-    found = signal.unscaled_input(inputs, signals)
+    found = signal.unscaled_input(inputs, signals, plain)
     blocked = signal.frozen(signals) or signal.dead(signals, blocking=True)
     drift = signal.vanishing(signals, plain)
     if blocked and drift and _index(signals, blocked) <= _index(signals, drift):

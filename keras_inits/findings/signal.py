@@ -54,7 +54,7 @@ def not_finite(
 
 
 def unscaled_input(
-    inputs: Sequence[LayerSignal], signals: Sequence[LayerSignal]
+    inputs: Sequence[LayerSignal], signals: Sequence[LayerSignal], plain: bool
 ) -> list[Finding]:
     """Data that is not of order 1, unless the first layer's signal is all the same."""
     first = next((x for x in signals if x.std is not None), None)
@@ -62,21 +62,23 @@ def unscaled_input(
         return []
     if VANISHED <= (first.std or 0.0) <= INPUT_RMS[1]:
         return []  # rescaled within the model, or by LSUV
+    # Normalisation inside the model copes, at the price of a slow start.
+    severity: Severity = "error" if plain else "warning"
     for row in inputs:
         mean, std = row.mean or 0.0, row.std
-        if (
-            std is not None
-            and not INPUT_RMS[0] <= math.hypot(mean, std) <= INPUT_RMS[1]
-        ):
+        if std is None:
+            continue
+        if not INPUT_RMS[0] <= math.hypot(mean, std) <= INPUT_RMS[1]:
             wrong = "is constant" if std == 0 else "is not standardised"
             text = f"input {row.name} {wrong} (mean {mean:.3g}, std {std:.3g})"
-            return [Finding.at(row, std, text, remedies.standardise(row))]
+            return [Finding.at(row, std, text, remedies.standardise(row), severity)]
     if not inputs and _input_rms(first, signals) > INPUT_RMS[1]:
         text = (
             f"the input is not standardised (the signal of {first.name}, the first "
             f"layer, has std {first.std:.3g})"
         )
-        return [Finding.at(first, first.std, text, remedies.standardise(first))]
+        remedy = remedies.standardise(first)
+        return [Finding.at(first, first.std, text, remedy, severity)]
     return []
 
 
@@ -117,7 +119,7 @@ def vanishing(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
         _run(signals, lambda x: x.batch_std, _alike),
     )
     for kind, run in zip(("std", "alike"), runs, strict=True):
-        if not run:
+        if not run or _small_head(signals, run):
             continue
         first, last = signals[run[0]], signals[run[-1]]
         if kind == "std":
@@ -138,6 +140,11 @@ def vanishing(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
             Finding.at(first, figure, text, remedy, "error" if plain else "warning")
         ]
     return []
+
+
+def _small_head(signals: Sequence[LayerSignal], run: list[int]) -> bool:
+    """Whether only the last layer is small: many a head starts so on purpose."""
+    return len(run) == 1 < len(signals) and _carries(signals[run[0] - 1])
 
 
 def _alike(layer: LayerSignal) -> bool:
@@ -236,7 +243,5 @@ def _others(rows: Sequence[LayerSignal], field: str) -> str:
         return ""
     worst = max(rows[1:], key=lambda x: getattr(x, field))
     more = f"{len(rows) - 1} more layer" + ("s" if len(rows) > 2 else "")
-    return (
-        f"; so are parts of {more}, up to {100 * getattr(worst, field):.0f} % of "
-        + (f"{worst.name}")
-    )
+    share = f"{100 * getattr(worst, field):.0f} %"
+    return f"; so are parts of {more}, up to {share} of {worst.name}"

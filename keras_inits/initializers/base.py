@@ -13,14 +13,15 @@ import math
 import numbers
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 
 from keras_inits.fans import Fans, check_axes, compute_fans
 
-Seed = int | keras.random.SeedGenerator | None
-Tensor = Any  # of whichever backend Keras runs on
+Seed: TypeAlias = int | keras.random.SeedGenerator | None
+Tensor: TypeAlias = Any  # of whichever backend Keras runs on
 
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
 
@@ -141,7 +142,7 @@ def _is_number(value: Any) -> bool:
 def _check_seed(seed: Any) -> Seed:
     if isinstance(seed, dict):
         seed = keras.saving.deserialize_keras_object(seed)
-    if isinstance(seed, numbers.Integral):
+    if isinstance(seed, int | np.integer):
         return int(seed)
     if seed is None or isinstance(seed, keras.random.SeedGenerator):
         return seed
@@ -152,8 +153,8 @@ def _check_seed(seed: Any) -> Seed:
 
 
 def _check_shape(shape: Any) -> tuple[int, ...]:
-    sizes = (shape,) if isinstance(shape, numbers.Integral) else tuple(shape)
-    if not all(isinstance(s, numbers.Integral) and s >= 0 for s in sizes):
+    sizes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    if not all(isinstance(s, int | np.integer) and s >= 0 for s in sizes):
         raise ValueError(
             "`shape` must hold non-negative integers, all of them known. "
             f"Received: shape={shape}"

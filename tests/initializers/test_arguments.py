@@ -1,0 +1,78 @@
+"""Bad arguments are refused, at construction where they can be known there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from laws import RECORDS, Record
+
+import keras_inits.initializers as inits
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        ("TruncatedNormal", {"stddev": -1.0}, r"`stddev` must be a positive .*-1\.0"),
+        ("TruncatedNormal", {"stddev": 0.0}, r"`stddev` must be a positive"),
+        ("TruncatedNormal", {"mean": float("nan")}, r"`mean` must be a finite"),
+        ("TruncatedNormal", {"lower": 2.0}, r"`lower` must be below .*lower=2\.0"),
+        ("TruncatedNormal", {"lower": 5.0, "upper": 6.0}, r"hold 2\.9e-07 of it"),
+        ("TruncatedNormal", {"seed": "a"}, r"`seed` must be None.*seed='a'"),
+        ("TruncatedNormal", {"seed": 1.5}, r"`seed` must be None.*seed=1\.5"),
+        ("GlorotNormal", {"gain": -1.0}, r"`gain` must be a positive .*gain=-1\.0"),
+        ("HeNormal", {"seed": 0.5}, r"`seed` must be None"),
+        ("VarianceScaling", {"scale": 0.0}, r"`scale` must be a positive"),
+        ("VarianceScaling", {"mode": "fan"}, r"one of \['fan_avg', .*mode='fan'"),
+        ("VarianceScaling", {"distribution": "gauss"}, r"`distribution` must be one"),
+        ("KaimingNormal", {"mode": "fan_avg"}, r"one of \['fan_in', 'fan_out'\]"),
+        ("KaimingUniform", {"nonlinearity": "gelu"}, r"one of \['leaky_relu'"),
+        ("ContribVarianceScaling", {"mode": "fan_in"}, r"one of \['FAN_AVG'"),
+        ("ContribVarianceScaling", {"factor": -2.0}, r"`factor` must be a positive"),
+        ("UniformUnitScaling", {"factor": 0.0}, r"`factor` must be a positive"),
+        ("LSUVNormal", {"gain": 0.0}, r"`gain` must be a positive"),
+        ("LooksLinear", {"negative_slope": -1.0}, r"no pair of units"),
+        ("HeNormal", {"input_axes": [0]}, r"must be given together.*output_axes=None"),
+    ],
+)
+def test_refused_at_construction(name: str, config: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        getattr(inits, name)(**config)
+
+
+@pytest.mark.parametrize("name", ["DeltaOrthogonal", "LSUVNormal", "LooksLinear"])
+def test_vectors_have_no_orthonormal_kernel(name: str) -> None:
+    with pytest.raises(ValueError, match=r"input and an output axis.*shape=\(4,\)"):
+        getattr(inits, name)()((4,))
+
+
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_a_single_unit_cannot_be_mirrored(side: str) -> None:
+    shape = (1, 4) if side == "input" else (4, 1)
+    with pytest.raises(ValueError, match=f"mirrored_{side}=False"):
+        inits.LooksLinear()(shape)
+    inits.LooksLinear(**{f"mirrored_{side}": False})(shape)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
+def test_dtype_must_be_floating(record: Record) -> None:
+    with pytest.raises(ValueError, match=r"`dtype` must be a floating.*'int32'"):
+        record.build()((4, 4), dtype="int32")
+
+
+def test_shape_must_be_known() -> None:
+    with pytest.raises(ValueError, match=r"all of them known.*\(None, 3\)"):
+        inits.HeNormal()((None, 3))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="non-negative"):
+        inits.HeNormal()((-1, 3))
+
+
+def test_axes_must_exist() -> None:
+    with pytest.raises(ValueError, match=r"rank 2 must lie between -2 and 1"):
+        inits.HeNormal(input_axes=[2], output_axes=[0])((3, 3))
+
+
+def test_bounds_that_no_number_meets() -> None:
+    narrow = inits.TruncatedNormal(mean=1.0, stddev=1e-5, lower=0.5, upper=1.0)
+    with pytest.raises(ValueError, match=r"No bfloat16 number .* wider dtype"):
+        narrow((3, 3), dtype="bfloat16")

@@ -1,0 +1,162 @@
+"""Every class of the table follows its law, in every shape and dtype."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from laws import RECORDS, Record, check_law, cut, flat, gaussian, to_numpy
+from scipy import stats
+
+from keras_inits.initializers import __all__ as names
+from keras_inits.initializers.sampling import round_down
+from keras_inits.initializers.variance_scaling import TRUNCATED_STDDEV
+
+SCALAR = [record for record in RECORDS if record.law is not None]
+SHAPES = [(20_001,), (143, 141), (23, 21, 43), (3, 5, 37, 39), (2, 3, 2, 41, 43)]
+
+
+def names_of(record: Record) -> str:
+    return record.name
+
+
+def test_table_has_every_class() -> None:
+    assert set(names) == {record.cls.__name__ for record in RECORDS}
+
+
+@pytest.mark.parametrize("record", SCALAR, ids=names_of)
+def test_values_follow_the_law(record: Record) -> None:
+    assert record.law is not None
+    for seed, shape in enumerate(SHAPES):
+        values = record.build(seed=seed)(shape)
+        assert tuple(values.shape) == shape
+        check_law(to_numpy(values), record.law(shape))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("record", SCALAR, ids=names_of)
+def test_other_dtypes_follow_the_law_within_its_bounds(
+    record: Record, dtype: str
+) -> None:
+    """Half a unit in the last place of a bfloat16 is 2**-9, hence the slack."""
+    assert record.law is not None
+    if dtype == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX has no float64 unless it is switched on")
+    values = record.build(seed=3)((150, 140), dtype=dtype)
+    assert dtype == keras.backend.standardize_dtype(values.dtype)
+    check_law(to_numpy(values), record.law((150, 140)), rounding=2.0**-7)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=names_of)
+@pytest.mark.parametrize("shape", [(1, 2), (0, 4), (3, 2), (5, 3, 2), (1, 1, 0, 6)])
+def test_small_and_empty_shapes(record: Record, shape: tuple[int, ...]) -> None:
+    config = dict(record.config)
+    if record.cls.__name__ == "LooksLinear" and 1 in shape[-2:]:
+        config["mirrored_input"] = False
+    values = record.cls(**config)(shape, dtype="float16")
+    assert shape == tuple(values.shape)
+    assert np.isfinite(to_numpy(values)).all()
+
+
+@pytest.mark.parametrize("record", SCALAR, ids=names_of)
+def test_scalars_and_vectors_of_one(record: Record) -> None:
+    for shape in ((), (1,)):
+        assert shape == tuple(record.build()(shape).shape)
+
+
+@pytest.mark.parametrize(
+    "record", [r for r in RECORDS if hasattr(r.cls, "_fans")], ids=names_of
+)
+def test_axes_define_the_fans(record: Record) -> None:
+    """(40, 25) inputs and outputs behind other axes: the same law as the matrix."""
+    if record.law is None:
+        pytest.skip("structured kernels have their own test")
+    values = record.build(seed=0, input_axes=[2], output_axes=[-1])((3, 7, 40, 25))
+    check_law(to_numpy(values), record.law((40, 25)))
+
+
+class _Wrong:
+    """Samplers with the mistakes that the check is there to find."""
+
+    @staticmethod
+    def draw(kind: str, n: int) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        sigma = 1 / 8
+        cut_off = stats.truncnorm(-2, 2).rvs(n, random_state=rng) * sigma
+        return {
+            "no correction for truncation": cut_off,
+            "fan - 1": cut_off / TRUNCATED_STDDEV * (64 / 63) ** 0.5,
+            "swapped axes": cut_off / TRUNCATED_STDDEV * (64 / 72) ** 0.5,
+            "not truncated": rng.normal(size=n) * sigma,
+            "shifted": cut_off / TRUNCATED_STDDEV + 0.05 * sigma,
+            "narrow": np.clip(cut_off / TRUNCATED_STDDEV, -0.26, 0.26),
+        }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "no correction for truncation",
+        "fan - 1",
+        "swapped axes",
+        "not truncated",
+        "shifted",
+        "narrow",
+    ],
+)
+def test_check_sees_a_wrong_law(kind: str) -> None:
+    right = cut(0, 1 / 8, -2, 2)
+    check_law(right.rvs(200_000, random_state=0), right)
+    with pytest.raises(AssertionError):
+        check_law(_Wrong.draw(kind, 200_000), right)
+
+
+def test_truncated_deviation_is_scipys() -> None:
+    assert stats.truncnorm(-2, 2).std() == pytest.approx(TRUNCATED_STDDEV, abs=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_bounds_round_down_to_the_grid(dtype: str) -> None:
+    import ml_dtypes
+
+    kind = getattr(ml_dtypes, dtype, dtype)
+    rng = np.random.default_rng(1)
+    for bound in [*rng.normal(size=200), 1.0, 2.0**-15 / 3, -1e-7, 0.0, 65000.1, 6e-8]:
+        rounded = round_down(bound, dtype)
+        assert rounded == float(np.array(rounded).astype(kind))
+        assert rounded <= bound
+        above = np.nextafter(
+            np.array(rounded).astype(kind), np.array(np.inf).astype(kind)
+        )
+        assert float(above) > bound
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_bounds_between_two_numbers_are_kept(dtype: str) -> None:
+    """0.1 * sqrt(3) and 0.3 are no numbers of these types; nearest would exceed."""
+    from keras_inits.initializers import TruncatedNormal, UniformUnitScaling
+
+    for initializer, law in [
+        (UniformUnitScaling(0.1, seed=1), flat(0.1 * 3**0.5)),
+        (TruncatedNormal(0.0, 0.3, -0.01, 0.01, seed=1), cut(0, 0.3, -0.01, 0.01)),
+    ]:
+        values = to_numpy(initializer((1, 50_000), dtype=dtype))
+        assert law.support()[0] <= values.min()
+        assert values.max() <= law.support()[1]
+
+
+def test_tails_are_right_to_four_deviations() -> None:
+    """Counts beyond 2, 3 and 4 deviations, on both sides, against the binomial."""
+    from keras_inits.initializers import TruncatedNormal, XavierNormal
+
+    n = 4_000_000
+    for initializer, law in [
+        (TruncatedNormal(0.0, 1.0, -6.0, 6.0, seed=5), cut(0, 1, -6, 6)),
+        (XavierNormal(seed=5), gaussian((2 / 4000) ** 0.5)),
+    ]:
+        values = to_numpy(initializer((2000, 2000))) / law.std()
+        for limit in (2, 3, 4):
+            chance = float(stats.norm.sf(limit))
+            allowed = 4.5 * (n * chance * (1 - chance)) ** 0.5
+            assert abs((values > limit).sum() - n * chance) < allowed
+            assert abs((values < -limit).sum() - n * chance) < allowed

@@ -4,7 +4,8 @@
     ├── DataError               the batch: missing, empty, of the wrong shape
     ├── DegenerateSignalError   a signal with zero variance, NaN or infinity
     ├── ConvergenceError        a target that no scale of the kernel reaches
-    └── UnsupportedLayerError   a layer that cannot be chosen, or is unknown
+    ├── UnsupportedLayerError   a layer that cannot be chosen, or is unknown
+    └── DegenerateDataError     data with NaN or without variance (also a DataError)
 
 Keras re-raises what comes out of `Layer.call` as `e.__class__(message)`, so each
 class takes exactly one message string.
@@ -29,3 +30,7 @@ class ConvergenceError(KerasInitsError):
 
 class UnsupportedLayerError(KerasInitsError):
     """A layer is unknown to the model, or cannot be scaled."""
+
+
+class DegenerateDataError(DataError, DegenerateSignalError):
+    """The data hold NaN or infinity, or do not vary: both of the above."""

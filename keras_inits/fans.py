@@ -13,8 +13,8 @@ class Fans(NamedTuple):
         fan_out: products that one input takes part in.
     """
 
-    fan_in: int
-    fan_out: int
+    fan_in: float
+    fan_out: float
 
 
 def compute_fans(

@@ -20,6 +20,7 @@ PACKAGE = Path(keras_inits.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("__init__",),
+    ("demo",),
     ("callbacks",),
     ("initialize", "lsuv", "measure"),
     # what the verbs share

@@ -1,0 +1,82 @@
+"""Initialisation for Keras: strings, LSUV from data, and a look at the signal.
+
+Importing this registers the strings, for `kernel_initializer="lsuv_normal"`.
+"""
+
+from keras_inits.callbacks import LSUV
+from keras_inits.errors import (
+    ConvergenceError,
+    DataError,
+    DegenerateDataError,
+    DegenerateSignalError,
+    KerasInitsError,
+    UnsupportedLayerError,
+)
+from keras_inits.fans import Fans, compute_fans
+from keras_inits.gains import gain
+from keras_inits.initializers import (
+    ContribVarianceScaling,
+    DeltaOrthogonal,
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    KaimingNormal,
+    KaimingUniform,
+    LecunNormal,
+    LecunUniform,
+    LooksLinear,
+    LSUVNormal,
+    StandardNormal,
+    StandardUniform,
+    TruncatedNormal,
+    UniformUnitScaling,
+    VarianceScaling,
+    XavierNormal,
+    XavierUniform,
+)
+from keras_inits.linear_maps import LinearMap, register_linear_map
+from keras_inits.lsuv import lsuv_init
+from keras_inits.registry import available, custom_objects
+from keras_inits.report import LayerSignal, SignalReport
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ContribVarianceScaling",
+    "ConvergenceError",
+    "DataError",
+    "DegenerateDataError",
+    "DegenerateSignalError",
+    "DeltaOrthogonal",
+    "Fans",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "KaimingNormal",
+    "KaimingUniform",
+    "KerasInitsError",
+    "LSUV",
+    "LSUVNormal",
+    "LayerSignal",
+    "LecunNormal",
+    "LecunUniform",
+    "LinearMap",
+    "LooksLinear",
+    "SignalReport",
+    "StandardNormal",
+    "StandardUniform",
+    "TruncatedNormal",
+    "UniformUnitScaling",
+    "UnsupportedLayerError",
+    "VarianceScaling",
+    "XavierNormal",
+    "XavierUniform",
+    "available",
+    "compute_fans",
+    "custom_objects",
+    "gain",
+    "lsuv_init",
+    "register_linear_map",
+]

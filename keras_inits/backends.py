@@ -1,0 +1,70 @@
+"""What differs between the three backends, in one place.
+
+Nothing here imports a backend that Keras has not loaded itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def _loaded() -> Any:
+    """The module of the backend that Keras runs on (None if it is none of ours)."""
+    names = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
+    return sys.modules.get(names.get(keras.backend.backend(), ""))
+
+
+@contextlib.contextmanager
+def eager(*, disable_jit: bool = False) -> Iterator[None]:
+    """Run what follows op by op, without gradients, torch's generator put back.
+
+    A user's own `tf.function` or `torch.compile` inside `call` would keep whatever is
+    patched while it is traced, so tracing is off. On JAX that costs a factor of ten:
+    only with `disable_jit`.
+    """
+    backend, module = keras.backend.backend(), _loaded()
+    with contextlib.ExitStack() as stack:
+        if backend == "tensorflow":
+            before = module.config.functions_run_eagerly()
+            stack.callback(module.config.run_functions_eagerly, before)
+            module.config.run_functions_eagerly(True)
+        elif backend == "torch":
+            stack.enter_context(module.no_grad())
+            stack.enter_context(module.random.fork_rng())
+            compiler = getattr(module, "compiler", None)
+            if compiler is not None and hasattr(
+                compiler, "set_stance"
+            ):  # torch 2.6 and later
+                stack.enter_context(compiler.set_stance("force_eager"))
+        elif disable_jit:
+            stack.enter_context(module.disable_jit())
+        yield
+
+
+def is_traced(tensor: Any) -> bool:
+    """Whether a tensor is symbolic: somebody is tracing."""
+    backend, module = keras.backend.backend(), _loaded()
+    if backend == "jax":
+        return isinstance(tensor, module.core.Tracer)
+    if backend == "tensorflow":
+        return not module.executing_eagerly()
+    return False
+
+
+def snapshot(variable: keras.Variable) -> Any:
+    """A value that later assignments to `variable` leave alone, sharding kept."""
+    if keras.backend.backend() == "jax":
+        return variable.value  # immutable
+    return ops.copy(variable.value)
+
+
+def host(tensor: Any) -> np.ndarray[Any, Any]:
+    """A tensor as a NumPy array in float64 (half precisions included)."""
+    return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")), "float64")

@@ -1,0 +1,291 @@
+"""A batch from whatever `fit` accepts.
+
+- An array, a list or dict of arrays, a DataFrame: evenly spaced rows are drawn (data
+  are often sorted).
+- A `tf.data.Dataset`, `PyDataset`, `DataLoader` or generator: whole batches are drawn,
+  until there are enough rows.
+
+A generator gives up the batches that were drawn from it, and no more; everything else
+can be iterated again. Of a tuple `(x, y[, sample_weight])` only `x` is used, both as
+`data` and as a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_inits.errors import DataError, DegenerateDataError
+
+Batch = Any
+
+
+def draw_batch(model: keras.Model, data: Any, samples: int = 256) -> Batch:
+    """At most `samples` rows of the inputs of `model`, in the structure of `data`.
+
+    Args:
+        model: Its inputs, where it knows them, say which shapes are expected.
+        data: What `fit` accepts. None: rows of standard-normal inputs.
+        samples: Number of rows, at least 1. A model with a fixed batch size gets
+            exactly that many.
+
+    Returns:
+        Arrays or tensors `(rows, ...)`, one for each input.
+
+    Raises:
+        DataError: No data, no rows, a shape that the model does not take.
+        DegenerateDataError: NaN or infinity, or rows that are all the same.
+    """
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise DataError(
+            f"`samples` is a number of rows, at least 1. Received: samples={samples!r}"
+        )
+    fixed = {shape[0] for _, shape, _ in _expected(model) if shape and shape[0]}
+    if fixed:
+        samples = fixed.pop()
+    batch = _standard_normal(model, samples) if data is None else rows(data, samples)
+    _check_shapes(model, batch)
+    _check_values(batch)
+    return batch
+
+
+def rows(data: Any, samples: int) -> Batch:
+    """At most `samples` rows from any source that `fit` accepts."""
+    if isinstance(data, tuple):
+        data = _inputs_of(data)
+    if _is_array(data):
+        return _spaced([data], samples)[0]
+    if isinstance(data, Mapping):
+        return dict(zip(data, _spaced(list(data.values()), samples), strict=True))
+    if isinstance(data, list) and data and all(map(_is_array, data)):
+        return _spaced(data, samples)
+    if isinstance(data, list):
+        return _spaced([_as_array(data)], samples)[0]
+    if isinstance(data, (str, bytes)) or not isinstance(data, (Iterable, _PyDataset)):
+        raise DataError(
+            "`data` is what fit() accepts: an array, a list or dict of arrays, a "
+            "dataset, a loader or a generator. "
+            f"Received: {data!r} (of type {type(data).__name__})"
+        )
+    return _gathered(_batches(data), samples)
+
+
+_PyDataset = keras.utils.PyDataset
+
+
+def _is_array(x: Any) -> bool:
+    if isinstance(x, np.ndarray) or ops.is_tensor(x):
+        return True
+    return hasattr(x, "__array__") and hasattr(x, "shape")
+
+
+def _as_array(x: Any) -> Any:
+    """Tensors as they are; frames, lists and scalars as NumPy arrays."""
+    if isinstance(x, np.ndarray) or ops.is_tensor(x):
+        return x
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise DataError(f"`data` is not an array: {error}") from error
+    if array.dtype == object and hasattr(x, "to_numpy"):
+        array = x.to_numpy(dtype="float32")
+    if array.dtype == object:
+        raise DataError(
+            "`data` holds Python objects, not numbers. "
+            f"Received: {type(x).__name__} of dtype object. Convert it with "
+            "np.asarray(data, 'float32'), or pass a list of arrays of one length."
+        )
+    return array
+
+
+def _inputs_of(batch: Any) -> Any:
+    """`x` of `(x, y[, sample_weight])`; a batch that is no tuple is `x` itself."""
+    if isinstance(batch, (tuple, list)):
+        if not batch:
+            raise DataError("`data` gave an empty batch. Received: ()")
+        return batch[0]
+    return batch
+
+
+def _spaced(arrays: list[Any], samples: int) -> list[Any]:
+    arrays = [_as_array(x) for x in arrays]
+    lengths = sorted({len(x) if len(x.shape) else 0 for x in arrays})
+    if not lengths or lengths[0] == 0:
+        raise DataError(
+            "`data` holds no rows. Received: shapes "
+            f"{[tuple(x.shape) for x in arrays]}. Pass at least one sample."
+        )
+    if len(lengths) > 1:
+        raise DataError(
+            "All inputs need the same number of rows. Received: shapes "
+            f"{[tuple(x.shape) for x in arrays]}."
+        )
+    total = lengths[0]
+    if total <= samples:
+        return arrays
+    chosen = np.arange(samples) * total // samples
+    return [
+        x[chosen] if isinstance(x, np.ndarray) else ops.take(x, chosen, axis=0)
+        for x in arrays
+    ]
+
+
+def _batches(data: Any) -> Iterator[Any]:
+    if isinstance(data, _PyDataset):
+        count = data.num_batches
+        index = 0
+        while count is None or index < count:
+            yield data[index]
+            index += 1
+    else:
+        yield from data
+
+
+def _gathered(batches: Iterator[Any], samples: int) -> Batch:
+    """Whole batches until there are enough rows; nothing is drawn beyond."""
+    parts: list[Any] = []
+    have = 0
+    for batch in batches:
+        x = tree.map_structure(_as_array, _inputs_of(batch))
+        parts.append(x)
+        have += len(tree.flatten(x)[0])
+        if have >= samples:
+            break
+    if not have:
+        raise DataError(
+            "`data` is empty: it gave no batch with rows. If it is a generator, it may "
+            "be used up: make a new one."
+        )
+    joined = parts[0]
+    if len(parts) > 1:
+        joined = tree.map_structure(
+            lambda *xs: np.concatenate([ops.convert_to_numpy(x) for x in xs]), *parts
+        )
+    return tree.map_structure(lambda x: x[:samples], joined)
+
+
+def _expected(model: keras.Model) -> list[tuple[str, tuple[Any, ...], str]]:
+    """Name, shape and dtype of each input that the model knows of."""
+    return [
+        (name, tuple(x.shape), keras.backend.standardize_dtype(x.dtype))
+        for name, x in _input_tensors(model)
+    ]
+
+
+def _structure(model: keras.Model) -> Any:
+    """The inputs in the structure that the model was made with, None if unknown."""
+    try:
+        if isinstance(model, keras.Sequential):
+            return model.inputs[0]
+        return model.input
+    except (AttributeError, ValueError, IndexError, TypeError):
+        return None
+
+
+def _input_tensors(model: keras.Model) -> list[tuple[str, Any]]:
+    structure = _structure(model)
+    if structure is None:
+        return []
+    if isinstance(structure, Mapping):
+        return list(structure.items())
+    return [(x.name, x) for x in tree.flatten(structure)]
+
+
+def _standard_normal(model: keras.Model, samples: int) -> Batch:
+    expected = _expected(model)
+    for name, shape, dtype in expected:
+        if "float" not in dtype or None in shape[1:]:
+            raise DataError(
+                f"Random inputs need float inputs of known shape. Input {name!r} of "
+                f"{model.name!r} has shape {shape}, dtype {dtype}. Pass a batch of "
+                "your data: data=x_train."
+            )
+    if not expected:
+        raise DataError(
+            f"Model {model.name!r} does not say which inputs it takes. Pass a batch of "
+            "your data: data=x_train."
+        )
+    # A private seed: the user's generators stay where they are.
+    generator = np.random.default_rng(1511_06422)
+    return tree.map_structure(
+        lambda x: generator.standard_normal((samples, *x.shape[1:]), dtype="float32"),
+        _structure(model),
+    )
+
+
+def _check_shapes(model: keras.Model, batch: Batch) -> None:
+    expected = _expected(model)
+    if not expected:
+        return
+    if isinstance(batch, Mapping):
+        missing = sorted(name for name, _, _ in expected if name not in batch)
+        if missing:
+            raise DataError(
+                f"Model {model.name!r} takes inputs {[e[0] for e in expected]}. "
+                f"Received: a dict with keys {sorted(batch)}; missing: {missing}."
+            )
+        arrays = [batch[name] for name, _, _ in expected]
+    else:
+        arrays = tree.flatten(batch)
+    if len(arrays) != len(expected):
+        raise DataError(
+            f"Model {model.name!r} takes {len(expected)} inputs. Received: "
+            f"{len(arrays)} arrays of shapes {[tuple(x.shape) for x in arrays]}. Pass "
+            "one array for each input, in a list or a dict by input name."
+        )
+    for (name, shape, _), x in zip(expected, arrays, strict=True):
+        if not _fits(shape, tuple(x.shape)):
+            raise DataError(
+                f"Input {name!r} of {model.name!r} takes shape {shape}. Received: "
+                f"data of shape {tuple(x.shape)}. Rows come first: (samples, ...)."
+            )
+
+
+def _fits(expected: tuple[Any, ...], got: tuple[int, ...]) -> bool:
+    def same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+        return len(a) == len(b) and all(
+            x is None or x == y for x, y in zip(a[1:], b[1:], strict=True)
+        )
+
+    # Keras itself adds or drops a last axis of size 1.
+    return (
+        same(expected, got)
+        or same(expected, (*got, 1))
+        or (got[-1:] == (1,) and same(expected, got[:-1]))
+    )
+
+
+def _check_values(batch: Batch) -> None:
+    """NaN, infinity and constant inputs, said before any layer is run."""
+    constant = []
+    for position, x in enumerate(tree.flatten(batch)):
+        array = ops.convert_to_numpy(x) if ops.is_tensor(x) else x
+        if array.dtype.kind in "OSU":
+            return  # text for a preprocessing layer
+        if array.dtype.kind not in "iubf":  # bfloat16
+            array = array.astype("float32")
+        _check_finite(array, position)
+        same_rows = len(array) > 1 and bool((array == array[:1]).all())
+        constant.append(same_rows or bool((array == array.flat[0]).all()))
+    if all(constant):
+        raise DegenerateDataError(
+            "`data` is constant: all rows are the same, so that no layer has a signal "
+            f"whose variance could be set. Received: shapes "
+            f"{[tuple(np.shape(x)) for x in tree.flatten(batch)]}. Pass a batch of "
+            "your real data, or data=None for standard-normal inputs."
+        )
+
+
+def _check_finite(array: np.ndarray[Any, Any], position: int) -> None:
+    bad = ~np.isfinite(array)
+    if bad.any():
+        first = tuple(np.argwhere(bad)[0])
+        raise DegenerateDataError(
+            f"`data` holds {int(bad.sum())} values that are not finite; the first is "
+            f"{array[first]} in row {first[0]} of input {position}. Clean the data "
+            "first: np.isfinite(x).all() must hold."
+        )

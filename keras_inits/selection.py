@@ -1,0 +1,276 @@
+"""Which layers of a model are meant, and why others are not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import keras
+from keras.layers import Layer
+
+from keras_inits.errors import KerasInitsError, UnsupportedLayerError
+from keras_inits.initializers.marking import MarksForLSUV, is_marked
+from keras_inits.linear_maps import LinearMap, adapter_of, linear_maps
+
+Layers: TypeAlias = str | Layer | Iterable[str | Layer] | Callable[[Layer], bool] | None
+
+
+@dataclass
+class Selection:
+    """Chosen layers with their maps, and the layers left out with the reason.
+
+    A chosen layer without maps is opaque: only its output can be looked at, and
+    `opaque` holds the variables to scale.
+    """
+
+    maps: dict[Layer, tuple[LinearMap, ...]] = field(default_factory=dict)
+    opaque: dict[Layer, tuple[keras.Variable, ...]] = field(default_factory=dict)
+    left: dict[Layer, str] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The chosen layers."""
+        return [*self.maps, *self.opaque]
+
+
+def walk(root: Any) -> Iterator[Layer]:
+    """Every layer below `root`, itself first, each once, by its attributes.
+
+    Keras keeps no public list of them: `.layers` misses what sits in a subclass.
+    Cells are left to the recurrent layer that drives them.
+    """
+    seen: set[int] = set()
+    stack: list[Any] = [root]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, (Layer, list, tuple, dict, set)):
+            if id(item) in seen:
+                continue
+            seen.add(id(item))
+        if isinstance(item, Layer):
+            yield item
+            children = vars(item)
+            if isinstance(item, keras.layers.RNN):
+                continue
+            stack.extend(reversed(list(children.values())))
+            # On torch a Layer held by an attribute lies in `_modules`.
+            stack.extend(reversed(list(getattr(item, "_modules", {}).values())))
+        elif isinstance(item, dict):
+            stack.extend(reversed(list(item.values())))
+        elif isinstance(item, (list, tuple, set)):
+            stack.extend(reversed(list(item)))
+
+
+def own_variables(layer: Any) -> list[keras.Variable]:
+    """Variables that the layer itself holds (an RNN: its cells too), not sublayers."""
+    found: dict[int, keras.Variable] = {}
+    stack: list[Any] = list(vars(layer).values())
+    while stack:
+        item = stack.pop()
+        if isinstance(item, keras.Variable):
+            found[id(item)] = item
+        elif isinstance(item, (list, tuple)):
+            stack.extend(item)
+        elif isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(layer, keras.layers.RNN) and isinstance(item, Layer):
+            found.update((id(v), v) for v in item.trainable_variables)
+    return list(found.values())
+
+
+def _marks(holder: Any) -> bool:
+    return any(isinstance(value, MarksForLSUV) for value in vars(holder).values())
+
+
+def _holders(layer: Any) -> list[Any]:
+    cell = getattr(layer, "cell", None) if isinstance(layer, keras.layers.RNN) else None
+    return [layer, *([] if cell is None else [cell, *getattr(cell, "cells", [])])]
+
+
+def is_marked_layer(layer: Any) -> bool:
+    """Whether the layer holds an `lsuv_*` initializer, or one made a weight of it."""
+    return any(map(_marks, _holders(layer))) or any(
+        map(is_marked, own_variables(layer))
+    )
+
+
+def marked_map(linear_map: LinearMap) -> bool:
+    """Whether an `lsuv_*` initializer made this very kernel."""
+    owner = linear_map.owner or linear_map.layer
+    held = getattr(owner, linear_map.initializer, None)
+    return isinstance(held, MarksForLSUV) or is_marked(linear_map.kernel)
+
+
+def _opaque_variables(layer: Any) -> tuple[keras.Variable, ...]:
+    """What to scale in a custom layer that no adapter describes; Keras's own: none."""
+    shipped = type(layer).__module__.startswith("keras.")
+    if isinstance(layer, keras.Model):
+        return ()
+    if shipped and not isinstance(layer, keras.layers.RNN):  # RNN: a user's own cell
+        return ()
+    own = [v for v in own_variables(layer) if v.trainable and len(v.shape) >= 2]
+    marked = tuple(v for v in own if is_marked(v))
+    return marked or tuple(own)
+
+
+def _obstacle(layer: Any, normalised: set[int]) -> str | None:
+    if getattr(layer, "quantization_mode", None) is not None:
+        return f"quantized ({layer.quantization_mode})"
+    if not layer.built:
+        return "not built"
+    if id(layer) in normalised:
+        return "SpectralNormalization rescales its kernel"
+    return None
+
+
+def candidates(model: keras.Model) -> Selection:
+    """Every layer that has a linear map, or that only its output can describe."""
+    layers = list(walk(model))
+    wrapper = keras.layers.SpectralNormalization
+    normalised = {id(x.layer) for x in layers if isinstance(x, wrapper)}
+    found = Selection()
+    for layer in layers:
+        if adapter_of(layer) is None and not _opaque_variables(layer):
+            continue
+        reason = _obstacle(layer, normalised)
+        if reason is not None:
+            found.left[layer] = reason
+        elif maps := linear_maps(layer):
+            found.maps[layer] = maps
+        elif variables := _opaque_variables(layer):
+            found.opaque[layer] = variables
+    return found
+
+
+def _trainable(layer: Layer, found: Selection) -> bool:
+    if layer in found.maps:
+        return any(m.kernel.trainable for m in found.maps[layer]) and layer.trainable
+    return layer.trainable
+
+
+def _main_maps(maps: tuple[LinearMap, ...], named: bool) -> tuple[LinearMap, ...]:
+    """A depthwise stage in front of a pointwise one: only when marked or named."""
+    return tuple(
+        m
+        for m in maps
+        if named
+        or m.initializer != "depthwise_initializer"
+        or len(maps) == 1
+        or marked_map(m)
+    )
+
+
+def select(model: keras.Model, layers: Layers = None) -> Selection:
+    """The layers that `layers` means.
+
+    Args:
+        model: A built model.
+        layers: None (marked layers or, where none is marked, every trainable layer
+            with a linear map), a predicate, or names and layers. A container (an
+            attention layer, a nested model) stands for all that it holds.
+
+    Raises:
+        KerasInitsError: The model is not built.
+        UnsupportedLayerError: A name or layer is unknown, or cannot be scaled.
+    """
+    if not model.built:
+        raise KerasInitsError(
+            f"Model {model.name!r} is not built: it has no weights to initialise yet. "
+            "Call it once on a batch, `model(x[:1])`, or `model.build(input_shape)`, "
+            "then try again."
+        )
+    found = candidates(model)
+    if layers is None:
+        return _automatic(found)
+    if callable(layers) and not isinstance(layers, Layer):
+        return _by_predicate(model, found, layers)
+    names = [layers] if isinstance(layers, (str, Layer)) else list(layers)
+    return _by_name(model, found, names)
+
+
+def _automatic(found: Selection) -> Selection:
+    every = [*found.maps, *found.opaque, *found.left]
+    marked = [layer for layer in every if is_marked_layer(layer)]
+    # An opaque layer is touched only where its mark says so.
+    wanted = marked or [*found.maps, *found.left]
+    return _take(found, wanted, named=False)
+
+
+def _take(found: Selection, wanted: list[Layer], *, named: bool) -> Selection:
+    chosen = Selection()
+    for layer in wanted:
+        if layer in found.left:
+            chosen.left[layer] = found.left[layer]
+        elif not named and not _trainable(layer, found):
+            chosen.left[layer] = "frozen"
+        elif layer in found.maps:
+            chosen.maps[layer] = _main_maps(found.maps[layer], named)
+        else:
+            chosen.opaque[layer] = found.opaque[layer]
+    return chosen
+
+
+def _by_predicate(
+    model: keras.Model, found: Selection, predicate: Callable[[Layer], bool]
+) -> Selection:
+    every = [*found.maps, *found.opaque, *found.left]
+    wanted = [layer for layer in every if predicate(layer)]
+    if not wanted:
+        raise UnsupportedLayerError(
+            f"The predicate `layers` chose none of the {len(every)} layers of "
+            f"{model.name!r} that have a linear map. Received: layers={predicate!r}"
+        )
+    return _take(found, wanted, named=False)
+
+
+def _by_name(
+    model: keras.Model, found: Selection, wanted: list[str | Layer]
+) -> Selection:
+    known = list(walk(model))
+    chosen: dict[Layer, None] = {}
+    for item in wanted:
+        for layer in _named(model, known, item):
+            held = [x for x in walk(layer) if x in found.maps or x in found.opaque]
+            blocked = [x for x in walk(layer) if x in found.left]
+            if not held:
+                why = (
+                    f"it cannot be scaled: {found.left[blocked[0]]}"
+                    if blocked
+                    else "it has no linear map. If it is your own layer, see "
+                    "keras_inits.register_linear_map"
+                )
+                raise UnsupportedLayerError(
+                    f"Layer {layer.name!r} ({type(layer).__name__}) was chosen, but "
+                    f"{why}. Leave it out of layers=."
+                )
+            chosen.update(dict.fromkeys([*held, *blocked]))
+    if not chosen:
+        raise UnsupportedLayerError(
+            "`layers` names no layer. Received: layers=[]. Leave it at None for the "
+            "marked layers, or name some."
+        )
+    return _take(found, list(chosen), named=True)
+
+
+def _named(model: keras.Model, known: list[Layer], item: Any) -> list[Layer]:
+    if isinstance(item, Layer):
+        matches = [layer for layer in known if layer is item]
+    elif isinstance(item, str):
+        matches = [layer for layer in known if item in (layer.name, layer.path)]
+    else:
+        raise UnsupportedLayerError(
+            "`layers` takes names, layers, or a predicate. "
+            f"Received: {item!r} (of type {type(item).__name__})"
+        )
+    if matches:
+        return matches
+    name = item.name if isinstance(item, Layer) else item
+    names = sorted({layer.name for layer in known})
+    close = difflib.get_close_matches(name, names, n=3)
+    hint = f"Did you mean {', '.join(map(repr, close))}? " if close else ""
+    raise UnsupportedLayerError(
+        f"Model {model.name!r} has no layer {name!r}. {hint}"
+        f"Its layers: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
+    )

@@ -1,0 +1,168 @@
+"""The equations of LSUV: which scale and shift give a signal its target.
+
+With `u = W x` in hand, scaling the kernel by `s` gives exactly `s u`, so that the
+pre-activation `z = s u + b` is known for every `s` without another forward pass.
+Everything here is a tensor: nothing is read back from the device, but by
+`solve_output`, which iterates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_inits.backends import host
+from keras_inits.statistics import Moments, channel_moments, widen
+
+Tensor = Any
+
+
+class Solution(NamedTuple):
+    """What to do with one kernel, and what it gives.
+
+    Args:
+        scale: Factor for `W`; a scalar, or one per gate or channel.
+        shift: What to add to `b`, in a shape that broadcasts against the signal;
+            None where it stays.
+        iterations: Number of times the activation was evaluated, at least 1.
+    """
+
+    scale: Tensor
+    shift: Tensor | None
+    iterations: int
+
+
+def closed_form(
+    u: Moments, bias: Moments | None, covariance: Tensor, target: float
+) -> Tensor:
+    """`s > 0` with Var(s u + b) = target^2.
+
+    Var(s u + b) = s^2 Var(u) + 2 s Cov(u, b) + Var(b): a quadratic in `s`, with
+    exactly one positive root where Var(b) < target^2, and NaN where the bias alone
+    exceeds the target (the caller says so).
+    """
+    if bias is None:
+        return target / ops.sqrt(u.variance)
+    room = target**2 - bias.variance
+    root = ops.sqrt(covariance**2 + u.variance * room)
+    # The form without cancellation, for either sign of the covariance.
+    direct = (root - covariance) / u.variance
+    stable = room / (root + covariance)
+    scale = ops.where(covariance > 0, stable, direct)
+    return ops.where(room > 0, scale, float("nan"))
+
+
+class OutputProblem(NamedTuple):
+    """`f(s u + b + d)` is to have deviation `target` and, if centred, mean 0.
+
+    Args:
+        u: `W x`.
+        bias: `b`, broadcastable against `u`, or None.
+        activation: `f`.
+        channel_axes: Axes of `u` that index channels.
+        per_channel: Whether each channel has its own target.
+        center: Whether each channel's mean is to vanish.
+    """
+
+    u: Tensor
+    bias: Tensor | None
+    activation: Callable[[Tensor], Tensor]
+    channel_axes: tuple[int, ...]
+    per_channel: bool
+    center: bool
+
+    def pre_activation(self, scale: Tensor, shift: Tensor) -> Tensor:
+        """`s u + b + d`, in the dtype of `u`."""
+        z = self.u * ops.cast(scale, self.u.dtype)
+        offset = shift if self.bias is None else widen(self.bias) + shift
+        return z + ops.cast(offset, self.u.dtype)
+
+    def view(self, per_channel: np.ndarray[Any, Any]) -> Tensor:
+        """A vector `(channels,)`, or a number, in a shape that broadcasts."""
+        rank = len(self.u.shape)
+        kept = {axis % rank for axis in self.channel_axes}
+        if np.size(per_channel) == 1:
+            shape = [1] * rank
+        else:
+            shape = [self.u.shape[a] if a in kept else 1 for a in range(rank)]
+        return ops.convert_to_tensor(per_channel.reshape(shape), "float32")
+
+    def observe(
+        self, scale: np.ndarray[Any, Any], shift: np.ndarray[Any, Any]
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Channel means, deviations (one, or per channel), mean slopes by channel."""
+        z = self.pre_activation(self.view(scale), self.view(shift))
+        channels = channel_moments(self.activation(z), self.channel_axes)
+        mean, variance = host(channels.mean), host(channels.variance)
+        if not self.per_channel:
+            variance = np.asarray([variance.mean() + mean.var()])
+        slope = np.ones_like(mean)
+        if self.center:
+            step = 1e-2
+            ahead = channel_moments(self.activation(z + step), self.channel_axes)
+            slope = (host(ahead.mean) - mean) / step
+        return mean, np.sqrt(variance), slope
+
+
+class Found(NamedTuple):
+    """The outcome of `solve_output`, on the host."""
+
+    scale: np.ndarray[Any, Any]
+    shift: np.ndarray[Any, Any]
+    mean: np.ndarray[Any, Any]
+    deviation: np.ndarray[Any, Any]
+    iterations: int
+    converged: bool
+
+
+def solve_output(
+    problem: OutputProblem, target: float, tolerance: float, max_iterations: int
+) -> Found:
+    """Newton on the shift, secant on the logarithm of the scale.
+
+    The activation is evaluated on the tensor in hand; the layer is never run again.
+    For a homogeneous activation (ReLU, linear) without bias the first step is exact.
+    """
+    count = int(np.prod([problem.u.shape[a] for a in problem.channel_axes]))
+    scale = np.ones(count if problem.per_channel else 1)
+    shift = np.zeros(count)
+    before: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
+    for iteration in range(1, max_iterations + 2):
+        mean, deviation, slope = problem.observe(scale, shift)
+        alive = deviation > 0
+        gap = np.abs(deviation - target)[alive]
+        off = np.abs(mean) if problem.center else np.zeros(1)
+        settled = bool((gap <= tolerance).all() and (off <= tolerance).all())
+        # Refine a little beyond what was asked: the next call then finds nothing.
+        if settled or iteration > max_iterations:
+            break
+        if not np.isfinite(deviation).all() or not alive.any():
+            break
+        scale, before = _next_scale(scale, deviation, target, before, alive)
+        if problem.center:
+            usable = np.abs(slope) > 1e-6
+            move = np.where(usable, -mean / np.where(usable, slope, 1.0), 0.0)
+            shift = shift + np.clip(move, -2 * target, 2 * target)
+    return Found(scale, shift, mean, deviation, iteration, settled)
+
+
+def _next_scale(
+    scale: np.ndarray[Any, Any],
+    deviation: np.ndarray[Any, Any],
+    target: float,
+    before: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None,
+    alive: np.ndarray[Any, Any],
+) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    safe = np.where(alive, deviation, target)
+    x, y = np.log(scale), np.log(safe)
+    order = np.ones_like(y)  # d log std / d log scale, 1 for homogeneous activations
+    if before is not None:
+        dx, dy = x - before[0], y - before[1]
+        usable = np.abs(dx) > 1e-9
+        order = np.where(usable, dy / np.where(usable, dx, 1.0), 1.0)
+        order = np.clip(order, 0.1, 3.0)
+    step = np.clip((np.log(target) - y) / order, -np.log(10.0), np.log(10.0))
+    return np.exp(x + step), (x, y)

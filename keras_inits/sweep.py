@@ -1,0 +1,281 @@
+"""One forward pass that stops at every linear map.
+
+The only place that patches a layer. During the pass the chosen layers' `call` is
+replaced on the instance by one that runs the layer up to `W x + b`, hands that to a
+visitor, and goes on with what the visitor returns. All of it happens inside a
+`keras.StatelessScope`: a kernel that is rescaled there is seen by every later call
+and written nowhere, and moving statistics, seeds and metrics stay untouched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import keras
+from keras import ops
+
+from keras_inits.backends import eager, is_traced
+from keras_inits.linear_maps import LinearMap
+from keras_inits.selection import Selection, walk
+from keras_inits.statistics import widen
+
+Tensor = Any
+Call = Callable[..., Any]
+
+
+class Trial(keras.StatelessScope):
+    """New values of variables, seen inside the scope only.
+
+    A kernel is multiplied when somebody reads it, and not before: most kernels are
+    used once in a pass, and the tensor in hand is scaled instead.
+    """
+
+    def __init__(self, variables: Iterable[keras.Variable]) -> None:
+        super().__init__()
+        # Read before the pass: inside it, autocast would narrow what is read.
+        self._base = {id(v): v.value for v in variables}
+        self._pending: dict[int, Tensor] = {}
+        self._set: dict[int, keras.Variable] = {}
+        self.factors: dict[int, Tensor] = {}
+
+    def set(self, variable: keras.Variable, value: Tensor) -> None:
+        """Let later reads of `variable` see `value`."""
+        self._set[id(variable)] = variable
+        self._base[id(variable)] = self.state_mapping[id(variable)] = value
+
+    def base(self, variable: keras.Variable) -> Tensor:
+        """What was set, or the stored value in the variable's own dtype."""
+        return self._base[id(variable)]
+
+    def scale(self, variable: keras.Variable, factor: Tensor) -> None:
+        """Let later reads of `variable` see it multiplied by `factor`."""
+        key = id(variable)
+        if key in self.factors:
+            factor = factor * self.factors[key]
+        self.factors[key] = self._pending[key] = factor
+
+    def get_current_value(self, variable: keras.Variable) -> Tensor | None:
+        """What a read of `variable` sees; None: the variable's own value."""
+        key = id(variable)
+        if key in self._pending:
+            self.state_mapping[key] = self.scaled(variable)
+            del self._pending[key]
+        return self.state_mapping.get(key)
+
+    def scaled(self, variable: keras.Variable) -> Tensor:
+        """The value of `variable` times its factor, in the variable's own dtype."""
+        base = self._base[id(variable)]
+        value = widen(base) * self.factors[id(variable)]
+        return ops.cast(value, keras.backend.standardize_dtype(base.dtype))
+
+    def changes(
+        self, scaled: Iterable[keras.Variable]
+    ) -> list[tuple[keras.Variable, Tensor]]:
+        """New values: of what was set, and of the variables named, scaled."""
+        new = {key: (v, self._base[key]) for key, v in self._set.items()}
+        new.update((id(v), (v, self.scaled(v))) for v in scaled)
+        return list(new.values())
+
+
+@dataclass
+class Stop:
+    """Where the pass has stopped: one linear map in one call of its layer.
+
+    Args:
+        layer: The layer that is being called.
+        map: Its linear map. None for an opaque layer.
+        trial: Values to see for the rest of the pass.
+        again: Runs the layer (to `W x + b`; an opaque one to its output) once more
+            under the values of the moment.
+        variables: What to scale in an opaque layer.
+    """
+
+    layer: keras.layers.Layer
+    map: LinearMap | None
+    trial: Trial
+    again: Callable[[], Tensor]
+    variables: tuple[keras.Variable, ...] = ()
+
+
+class Visitor(Protocol):
+    """Decides at each stop."""
+
+    def signal(self, stop: Stop, signal: Tensor) -> Tensor:
+        """Receives `W x + b` (a probe: `W x`); returns what the layer goes on with."""
+
+    def output(self, stop: Stop, output: Tensor) -> None:
+        """Receives what the layer puts out."""
+
+    def opaque(self, stop: Stop) -> Tensor:
+        """Runs an opaque layer, by `stop.again`, and returns its output."""
+
+    def repeated(self, layer: keras.layers.Layer) -> None:
+        """A later call of a layer whose maps are all decided."""
+
+
+def sweep(
+    model: keras.Model,
+    inputs: Any,
+    selection: Selection,
+    visitor: Visitor,
+    trial: Trial,
+    *,
+    training: bool = False,
+    disable_jit: bool = False,
+) -> list[keras.layers.Layer]:
+    """Run `model(inputs)` once and let `visitor` decide at every linear map.
+
+    Args:
+        model: A built model.
+        inputs: What the model is called with.
+        selection: The layers to stop at.
+        visitor: See `Visitor`.
+        trial: The scope to run in; holds the new values afterwards.
+        training: The mode the layers run in.
+        disable_jit: Run a user's own `jax.jit` op by op, ten times slower.
+
+    Returns:
+        Chosen layers that were called inside somebody's trace, where nothing can be
+        decided. Empty where all went well.
+    """
+    calls = _Interceptor(selection, visitor, trial)
+    replaced = {layer: calls.of(layer) for layer in selection.layers}
+    layers = list(walk(model))
+    for layer in layers:
+        if isinstance(layer, keras.layers.TimeDistributed) and any(
+            inner in replaced for inner in walk(layer.layer)
+        ):
+            replaced[layer] = calls.time_merged(layer)
+    attributes = [(layer, "call", call) for layer, call in replaced.items()]
+    # Rematerialised layers would be traced on JAX.
+    attributes += [(x, "rematerialized_call", _as_it_is) for x in layers]
+    arguments = inspect.signature(model.call).parameters
+    mode = {"training": training} if "training" in arguments else {}
+    with eager(disable_jit=disable_jit), shadowed(attributes), trial:
+        model(inputs, **mode)
+    return calls.traced
+
+
+class _Interceptor:
+    """Makes the calls that stand in for the layers' own during a sweep."""
+
+    def __init__(self, selection: Selection, visitor: Visitor, trial: Trial) -> None:
+        self.selection, self.visitor, self.trial = selection, visitor, trial
+        self.thread = threading.get_ident()
+        self.decided: set[int] = set()
+        self.traced: list[keras.layers.Layer] = []
+
+    def of(self, layer: keras.layers.Layer) -> Call:
+        """The call that replaces `layer.call`."""
+        original: Call = layer.call
+        maps = self.selection.maps.get(layer, ())
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() != self.thread:
+                return original(*args, **kwargs)
+            if is_traced(args[0] if args else next(iter(kwargs.values()), None)):
+                self.traced.append(layer)
+                return original(*args, **kwargs)
+            if not maps:
+                return self._opaque(layer, partial(original, *args, **kwargs))
+            now = [m for m in maps if m.when is None or m.when(*args, **kwargs)]
+            return self._visit(layer, now, original, args, kwargs)
+
+        return call
+
+    def time_merged(self, wrapper: Any) -> Call:
+        """`TimeDistributed` as one call on `(batch * time, ...)`, not one per step."""
+        original: Call = wrapper.call
+        accepted = inspect.signature(wrapper.layer.call).parameters
+
+        def merge(x: Tensor) -> Tensor:
+            return ops.reshape(x, (-1, *x.shape[2:]))
+
+        def call(inputs: Tensor, training: bool = False, mask: Any = None) -> Tensor:
+            if threading.get_ident() != self.thread:
+                return original(inputs, training=training, mask=mask)
+            kwargs: dict[str, Any] = {}
+            if "mask" in accepted and mask is not None:
+                kwargs["mask"] = merge(mask)
+            if "training" in accepted:
+                kwargs["training"] = training
+            output = wrapper.layer.call(merge(inputs), **kwargs)
+            return ops.reshape(output, (-1, inputs.shape[1], *output.shape[1:]))
+
+        return call
+
+    def _visit(
+        self,
+        layer: keras.layers.Layer,
+        maps: list[LinearMap],
+        original: Call,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        fresh = [m for m in maps if id(m.kernel) not in self.decided]
+        if maps and not fresh:
+            self.visitor.repeated(layer)
+        self.decided.update(id(m.kernel) for m in fresh)
+        output, last = None, None
+        for linear_map in fresh:
+            if linear_map.probe is not None:
+                again = partial(linear_map.probe, *args, **kwargs)
+            else:
+                again = partial(_shadowed_call, linear_map, original, args, kwargs)
+            last = Stop(layer, linear_map, self.trial, again)
+            signal = self.visitor.signal(last, again())
+            if linear_map.in_hand:
+                output = linear_map.activate(signal)
+            del signal
+        if output is None:
+            output = original(*args, **kwargs)
+        if last is not None:
+            self.visitor.output(last, output)
+        return output
+
+    def _opaque(self, layer: keras.layers.Layer, again: Callable[[], Tensor]) -> Any:
+        variables = self.selection.opaque[layer]
+        if all(id(v) in self.decided for v in variables):
+            self.visitor.repeated(layer)
+            return again()
+        self.decided.update(map(id, variables))
+        return self.visitor.opaque(Stop(layer, None, self.trial, again, variables))
+
+
+@contextlib.contextmanager
+def shadowed(
+    attributes: Iterable[tuple[keras.layers.Layer, str, Any]],
+) -> Iterator[None]:
+    """Set attributes on instances, unseen by Keras's tracking; put all back after."""
+    missing = object()
+    before: list[tuple[dict[str, Any], str, Any]] = []
+    try:
+        for layer, name, value in attributes:
+            own = vars(layer)
+            before.append((own, name, own.get(name, missing)))
+            own[name] = value
+        yield
+    finally:
+        for own, name, value in reversed(before):
+            if value is missing:
+                own.pop(name, None)
+            else:
+                own[name] = value
+
+
+def _shadowed_call(
+    linear_map: LinearMap, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor:
+    layer = linear_map.layer
+    with shadowed([(layer, name, value) for name, value in linear_map.off.items()]):
+        return call(*args, **kwargs)
+
+
+def _as_it_is(function: Call, *args: Any, **kwargs: Any) -> Call:
+    return function

@@ -19,6 +19,10 @@ def installed_outside_the_source_tree() -> None:
     assert Path(keras_inits.__file__).resolve().is_relative_to(site)
 
 
+def states_its_version() -> None:
+    assert importlib.metadata.version("keras-inits") == keras_inits.__version__
+
+
 def ships_its_type_marker_and_licence() -> None:
     assert importlib.resources.files("keras_inits").joinpath("py.typed").is_file()
     files = importlib.metadata.files("keras-inits") or []
@@ -44,7 +48,7 @@ def a_model_is_initialised_saved_and_reloaded() -> None:
         path = Path(folder, "model.keras")
         model.save(path)
         reloaded = keras.models.load_model(path)
-    np.testing.assert_array_equal(model(x), reloaded(x))
+    np.testing.assert_array_equal(model.predict(x), reloaded.predict(x))
 
 
 def the_console_script_runs() -> None:
@@ -56,6 +60,7 @@ def the_console_script_runs() -> None:
 
 CHECKS = (
     installed_outside_the_source_tree,
+    states_its_version,
     ships_its_type_marker_and_licence,
     strings_resolve,
     a_model_is_initialised_saved_and_reloaded,

@@ -19,6 +19,7 @@ PACKAGE = Path(keras_inits.__file__).parent
 # what shares a floor stands side by side. A folder is one room.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
+    ("demo",),
     ("__init__",),
     ("demo",),
     ("callbacks",),

@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("initialize", "lsuv", "measure"),
     # what the verbs share
     ("blocks", "verdict"),
-    ("commit", "solvers"),
+    ("commit", "gradient_gains", "solvers"),
     ("sweep",),
     ("selection",),
     ("linear_maps",),

@@ -56,7 +56,7 @@ def draw_batch(model: keras.Model, data: Any, samples: int = 256) -> Batch:
 def rows(data: Any, samples: int) -> Batch:
     """At most `samples` rows from any source that `fit` accepts."""
     if isinstance(data, tuple):
-        data = _inputs_of(data)
+        data = inputs_of(data)
     if _is_array(data):
         return _spaced([data], samples)[0]
     if isinstance(data, Mapping):
@@ -102,7 +102,7 @@ def _as_array(x: Any) -> Any:
     return array
 
 
-def _inputs_of(batch: Any) -> Any:
+def inputs_of(batch: Any) -> Any:
     """`x` of `(x, y[, sample_weight])`; a batch that is no tuple is `x` itself."""
     if isinstance(batch, (tuple, list)):
         if not batch:
@@ -150,7 +150,7 @@ def _gathered(batches: Iterator[Any], samples: int) -> Batch:
     parts: list[Any] = []
     have = 0
     for batch in batches:
-        x = tree.map_structure(_as_array, _inputs_of(batch))
+        x = tree.map_structure(_as_array, inputs_of(batch))
         parts.append(x)
         have += len(tree.flatten(x)[0])
         if have >= samples:

@@ -16,6 +16,19 @@ from keras_inits.linear_maps import LinearMap, adapter_of, linear_maps
 
 Layers: TypeAlias = str | Layer | Iterable[str | Layer] | Callable[[Layer], bool] | None
 
+# Layers that add, normalise, mix or loop: products along depth mean nothing there.
+_BYPASSES = tuple(
+    getattr(keras.layers, name)
+    for name in (
+        *("Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply"),
+        *("Subtract", "BatchNormalization", "GroupNormalization"),
+        *("LayerNormalization", "RMSNormalization", "UnitNormalization"),
+        *("MultiHeadAttention", "GroupQueryAttention", "Attention"),
+        *("AdditiveAttention", "RNN"),
+    )
+    if hasattr(keras.layers, name)
+)
+
 
 @dataclass
 class Selection:
@@ -61,6 +74,14 @@ def walk(root: Any) -> Iterator[Layer]:
             stack.extend(reversed(list(item.values())))
         elif isinstance(item, (list, tuple, set)):
             stack.extend(reversed(list(item)))
+
+
+def is_plain(model: Any) -> bool:
+    """Whether nothing bypasses or renormalises the layers of `model`.
+
+    Judged by Keras's own layers; additions inside a user's `call` are not seen.
+    """
+    return not any(isinstance(layer, _BYPASSES) for layer in walk(model))
 
 
 def own_variables(layer: Any) -> list[keras.Variable]:

@@ -74,6 +74,12 @@ class Trial(keras.StatelessScope):
         value = widen(base) * self.factors[id(variable)]
         return ops.cast(value, keras.backend.standardize_dtype(base.dtype))
 
+    def current(self, variable: keras.Variable) -> Tensor:
+        """What `variable` would become, in its own dtype."""
+        if id(variable) in self.factors:
+            return self.scaled(variable)
+        return self._base.get(id(variable), variable.value)
+
     def changes(
         self, scaled: Iterable[keras.Variable]
     ) -> list[tuple[keras.Variable, Tensor]]:

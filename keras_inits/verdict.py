@@ -13,12 +13,14 @@ from keras import ops, tree
 
 from keras_inits.backends import host
 from keras_inits.errors import ConvergenceError, DegenerateSignalError
-from keras_inits.linear_maps import LinearMap
+from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
+from keras_inits.linear_maps import LinearMap, linear_maps
 from keras_inits.records import LayerSignal
 from keras_inits.report import SignalReport
-from keras_inits.selection import Selection
+from keras_inits.selection import Selection, is_plain
 from keras_inits.solvers import Found
 from keras_inits.statistics import Moments
+from keras_inits.sweep import Trial
 
 if TYPE_CHECKING:
     from keras_inits.lsuv import Options
@@ -52,6 +54,8 @@ class Decision:
     bias: Any = None
     found: Found | None = None
     shrunk: float = 1.0
+    rows: Any = None
+    gradient_gain: float | None = None
     variables: tuple[keras.Variable, ...] = ()
     output_shape: tuple[Any, ...] | None = None
     silent_channels: int = field(default=0)
@@ -77,17 +81,44 @@ def tolerance(layer: keras.layers.Layer, options: Options) -> float:
     return max(options.tolerance, reach * options.target_std)
 
 
-def read(decisions: Sequence[Decision], options: Options) -> list[Decision]:
+def read(
+    decisions: Sequence[Decision], options: Options, trial: Trial
+) -> list[Decision]:
     """Fetch every figure; raise for the first layer that cannot meet its target."""
     for decision in decisions:
-        for name in ("before", "after", "linear", "bias"):
-            value = getattr(decision, name)
-            if value is not None:
-                setattr(decision, name, Moments(*map(host, value)))
-        decision.scale = host(decision.scale)
-        decision.shift = None if decision.shift is None else host(decision.shift)
+        _fetch(decision)
         _check(decision, options)
+    probed = [d for d in decisions if d.map is not None and d.rows is not None]
+    slopes = mean_square_slopes([Probe(d.map, d.rows) for d in probed if d.map])
+    for decision, slope in zip(probed, slopes, strict=True):
+        decision.gradient_gain = slope * _kernel_gain(decision, trial)
+        decision.rows = None
     return list(decisions)
+
+
+def _kernel_gain(decision: Decision, trial: Trial) -> float:
+    """Of all maps that the layer applies in one call (a separable one has two)."""
+    gain = 1.0
+    for m in linear_maps(decision.layer):
+        if m.when is not None and m.kernel is not decision.variables[0]:
+            continue
+        gain *= float(host(kernel_gain(m, trial.current(m.kernel))))
+    return gain
+
+
+def gain_of(decisions: Sequence[Decision]) -> float:
+    """The product of the gradient gains, 1.0 where none was seen."""
+    return math.prod(d.gradient_gain for d in decisions if d.gradient_gain is not None)
+
+
+def _fetch(decision: Decision) -> None:
+    for name in ("before", "after", "linear", "bias"):
+        value = getattr(decision, name)
+        if value is not None:
+            setattr(decision, name, Moments(*map(host, value)))
+    decision.scale = host(decision.scale)
+    if decision.shift is not None:
+        decision.shift = host(decision.shift)
 
 
 def _check(decision: Decision, options: Options) -> None:
@@ -216,6 +247,7 @@ def report(
         target_std=options.target_std,
         title=f"LSUV of {model.name!r}",
         notes=tuple(notes),
+        plain=is_plain(model),
     )
 
 
@@ -250,6 +282,7 @@ def _row(decision: Decision) -> LayerSignal:
         scale=_compact(decision.scale * decision.shrunk),
         shift=None if decision.shift is None else _compact(decision.shift),
         iterations=decision.iterations,
+        gradient_gain=decision.gradient_gain,
         parameters=layer.count_params(),
         status=status,
         kernel_shape=tuple(decision.variables[0].shape),

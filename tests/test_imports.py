@@ -21,7 +21,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("demo",),
     ("__init__",),
-    ("demo",),
     ("callbacks",),
     ("initialize", "lsuv", "measure"),
     # what the verbs share

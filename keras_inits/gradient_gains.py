@@ -1,0 +1,84 @@
+"""What a layer does to the size of gradients, seen from the forward pass.
+
+Backwards, a layer maps the gradient `g` of its output to `W^T (f'(z) g)`. For a
+gradient without preferred direction its squared norm is multiplied by
+
+    gradient gain = E[f'(z)^2] * |W|_F^2 / outputs
+
+and `z` is in hand during the sweep, so that no backward pass is needed. `f'` is taken
+along a random direction of signs `v`: the mean square of `(f(z + h v) - f(z)) / h` is
+`E[f'^2]` where `f` acts on each element, and the Jacobian's mean squared norm where it
+does not (softmax).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_inits.backends import host
+from keras_inits.linear_maps import LinearMap
+from keras_inits.statistics import widen
+
+Tensor = Any
+
+# Enough values for 1 % of E[f'^2] (its relative deviation is about 1 / sqrt(n)).
+SAMPLE = 16_384
+STEP = 1e-3
+
+
+@dataclass
+class Probe:
+    """A few rows of a pre-activation, kept until the pass is over."""
+
+    map: LinearMap
+    rows: Tensor
+
+
+def some_rows(z: Tensor) -> Tensor:
+    """Evenly spaced rows of `z`, of about `SAMPLE` values, at least one row."""
+    total = z.shape[0]
+    size = max(1, int(np.prod(z.shape[1:])))
+    wanted = max(1, SAMPLE // size)
+    return z if total <= wanted else z[:: -(-total // wanted)]
+
+
+def mean_square_slopes(probes: Sequence[Probe]) -> list[float]:
+    """`E[f'(z)^2]` at each probe; alike ones are evaluated together."""
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for i, probe in enumerate(probes):
+        function = probe.map.activation or getattr(probe.map.layer, "activation", None)
+        groups[(id(function), tuple(probe.rows.shape))].append(i)
+    slopes = [1.0] * len(probes)
+    for members in groups.values():
+        first = probes[members[0]]
+        z = ops.stack([widen(probes[i].rows) for i in members])
+        values = _mean_square_slope(first.map, z)
+        for i, value in zip(members, np.ravel(host(values)), strict=True):
+            slopes[i] = float(value)
+    return slopes
+
+
+def _mean_square_slope(m: LinearMap, z: Tensor) -> Tensor:
+    """For each entry of the first axis of `z`."""
+    shape = tuple(z.shape[1:])
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=shape)
+    # The step follows the size of z, and stays above its rounding.
+    size = ops.sqrt(ops.mean(ops.square(z), axis=tuple(range(1, len(z.shape)))))
+    step = STEP * ops.reshape(ops.maximum(size, 1e-30), (-1, *[1] * len(shape)))
+    move = step * ops.convert_to_tensor(signs, "float32")
+    flat = (-1, *shape[1:])
+    ahead = m.activate(ops.reshape(z + move, flat))
+    behind = m.activate(ops.reshape(z - move, flat))
+    change = ops.reshape(widen(ahead) - widen(behind), z.shape) / (2.0 * step)
+    return ops.mean(ops.square(change), axis=tuple(range(1, len(z.shape))))
+
+
+def kernel_gain(m: LinearMap, kernel: Tensor) -> Tensor:
+    """`|W|_F^2 / outputs`: what the transposed map does to a squared norm."""
+    return ops.sum(ops.square(widen(kernel))) / (m.channels * m.stride)

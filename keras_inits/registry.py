@@ -102,26 +102,23 @@ def register(
     """
 
     def decorate(cls: _Class) -> _Class:
-        keras.saving.register_keras_serializable(package=PACKAGE)(cls)
         full_name = f"{PACKAGE}>{cls.__name__}"
-        _OBJECTS[cls.__name__] = cls
-        _OBJECTS[full_name] = cls
-        _RECORDS.append(InitializerRecord(alias or full_name, cls.__name__, law))
         if alias is not None:
             _claim(alias, cls)
+        _RECORDS.append(InitializerRecord(alias or full_name, cls.__name__, law))
         for name, arguments in presets.items():
-            shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
-            _RECORDS.append(
-                InitializerRecord(name, cls.__name__, f"the same with {shown}")
-            )
             _claim(name, Preset(cls, **arguments))
+            shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
+            same = f"the same with {shown}"
+            _RECORDS.append(InitializerRecord(name, cls.__name__, same))
+        keras.saving.register_keras_serializable(package=PACKAGE)(cls)
+        _OBJECTS[cls.__name__] = _OBJECTS[full_name] = cls
         return cls
 
     return decorate
 
 
 def _claim(alias: str, target: Any) -> None:
-    _OBJECTS[alias] = target
     names = keras.saving.get_custom_objects()
     if alias not in names:
         if keras_resolves(alias):
@@ -139,6 +136,7 @@ def _claim(alias: str, target: Any) -> None:
             f'"{PACKAGE}>{getattr(target, "__name__", alias)}" instead.',
             stacklevel=3,
         )
+    _OBJECTS[alias] = target
 
 
 def _short_names_first(record: InitializerRecord) -> tuple[bool, str]:

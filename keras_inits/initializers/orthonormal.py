@@ -14,7 +14,7 @@ from keras_inits.initializers.base import (
     Tensor,
     positive,
 )
-from keras_inits.initializers.sampling import wide
+from keras_inits.initializers.sampling import fused, wide
 from keras_inits.initializers.variance_scaling import Axes
 
 # Columns per panel. One panel costs 5 n^3 operations for a square kernel, many
@@ -109,8 +109,13 @@ def haar(
     noise = keras.random.normal(
         (*groups, rows, columns), dtype=width, seed=seeds.next()
     )
-    reflectors, signs = _reflectors(noise, width)
-    return ops.cast(_accumulate(reflectors, width) * signs, dtype)
+    return ops.cast(fused(_factor)(noise), dtype)
+
+
+def _factor(noise: Tensor) -> Tensor:
+    dtype = keras.backend.standardize_dtype(noise.dtype)
+    reflectors, signs = _reflectors(noise, dtype)
+    return _accumulate(reflectors, dtype) * signs
 
 
 def _reflectors(noise: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
@@ -118,13 +123,13 @@ def _reflectors(noise: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
     rows, columns = noise.shape[-2:]
     below = ops.tril(noise, -1)
     lead = ops.diagonal(noise, axis1=-2, axis2=-1)
-    sign = ops.where(lead < 0, -1.0, 1.0)
+    sign = 1 - 2 * ops.cast(lead < 0, dtype)
     lead = ops.maximum(ops.abs(lead), _TINY)
     norm = ops.sqrt(ops.sum(ops.square(below), axis=-2) + ops.square(lead))
     # v = x + sign(x_1) |x| e_1, whose length is sqrt(2 |x| (|x| + |x_1|)).
     length = ops.sqrt(2 * norm * (norm + lead))
     top = ops.eye(rows, columns, dtype=dtype) * _row(sign * (lead + norm))
-    return (below + top) / _row(length), _row(ops.cast(-sign, dtype))
+    return (below + top) / _row(length), _row(-sign)
 
 
 def _accumulate(reflectors: Tensor, dtype: str) -> Tensor:

@@ -1,6 +1,8 @@
 """Samplers: wide enough, cast at the end, never outside the bounds."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -57,14 +59,22 @@ def truncated_normal(
     on the number of trials, and nothing outside.
     """
     width = wide(dtype)
+    chance = keras.random.uniform(shape, dtype=width, seed=seeds.next())
     # Half a step of the generator (2**-23 or 2**-24 in float32): keeps off 0 and 1,
     # where the quantile function is infinite.
     half = 2.0**-24 if width == "float32" else 2.0**-53
     low, high = math.erf(lower / math.sqrt(2)), math.erf(upper / math.sqrt(2))
-    chance = keras.random.uniform(shape, dtype=width, seed=seeds.next())
-    chance = ops.clip(chance + half, half, 1 - half)
-    values = ops.erfinv(chance * (high - low) + low) * (sigma * math.sqrt(2)) + mean
+    scale = sigma * math.sqrt(2)
+    values = fused(_quantiles)(chance, half, low, high - low, scale, mean)
     return _clip_and_cast(values, mean + lower * sigma, mean + upper * sigma, dtype)
+
+
+def _quantiles(
+    chance: Tensor, half: float, low: float, span: float, scale: float, mean: float
+) -> Tensor:
+    return (
+        ops.erfinv(ops.clip(chance + half, half, 1 - half) * span + low) * scale + mean
+    )
 
 
 def _clip_and_cast(values: Tensor, low: float, high: float, dtype: str) -> Tensor:
@@ -76,6 +86,20 @@ def _clip_and_cast(values: Tensor, low: float, high: float, dtype: str) -> Tenso
             f"Received: bounds=({low}, {high}). Use a wider dtype."
         )
     return ops.cast(ops.clip(values, *inside), dtype)
+
+
+def fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function of tensors, compiled as one where each operation would be: JAX.
+
+    There the first call with a new shape costs one compilation per operation
+    otherwise, which for a model of many shapes adds up to seconds.
+    """
+    if keras.backend.backend() != "jax":
+        return function
+    import jax
+
+    compiled: Any = jax.jit(function)  # cached by JAX, under the function itself
+    return compiled
 
 
 def round_down(bound: float, dtype: str) -> float:

@@ -54,10 +54,10 @@ class UniformUnitScaling(FanInitializer):
 
     def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
         if self.input_axes is None:
-            inputs = math.prod(shape[:-1])
+            inputs = float(math.prod(shape[:-1]))
         else:
             inputs = self._fans(shape).fan_in
-        bound = self.factor * math.sqrt(3.0 / max(1, inputs))
+        bound = self.factor * math.sqrt(3.0 / max(1.0, inputs))
         return uniform(shape, -bound, bound, dtype, seeds)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,0 +1,162 @@
+"""Orthonormal kernels: exact to working precision, and uniform (Haar's law)."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from laws import to_numpy
+from scipy import stats
+
+import keras_inits.initializers.orthonormal as orthonormal
+from keras_inits.initializers import DeltaOrthogonal, LSUVNormal
+from keras_inits.initializers.base import Seeds
+from keras_inits.initializers.orthonormal import haar
+
+
+def draws(rows: int, columns: int, count: int, seed: int = 0) -> np.ndarray:
+    """`count` independent matrices, as groups of one call."""
+    return to_numpy(haar(rows, columns, "float32", Seeds(seed), (count,)))
+
+
+def error(matrix: np.ndarray) -> float:
+    """|Q'Q - I| in the Frobenius norm, of the shorter side."""
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+    return float(np.linalg.norm(tall.T @ tall - np.eye(tall.shape[1])))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (2, 2), (7, 7), (1, 9), (9, 1), (64, 5), (300, 300), (90, 700)]
+)
+def test_orthonormal_to_working_precision(shape: tuple[int, int]) -> None:
+    """2e-6 sqrt(n): a few units in the last place per column."""
+    for seed in range(3):
+        matrix = to_numpy(LSUVNormal(seed=seed)(shape))
+        assert error(matrix) <= 2e-6 * math.sqrt(min(shape))
+
+
+def test_panels_give_the_product_of_all_reflections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for rows, columns in ((23, 23), (40, 17), (9, 7)):
+        one_panel = draws(rows, columns, 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(orthonormal, "_PANEL", 5)
+            np.testing.assert_allclose(one_panel, draws(rows, columns, 2), atol=3e-6)
+
+
+def test_is_the_product_of_householder_reflections() -> None:
+    """Stewart's algorithm, written plainly."""
+    rows, columns = 6, 4
+    noise = to_numpy(keras.random.normal((rows, columns), seed=3))
+    product, signs = np.eye(rows), np.ones(rows)
+    for i in range(columns):
+        x = np.concatenate([np.zeros(i), noise[i:, i]])
+        side = 1.0 if noise[i, i] >= 0 else -1.0
+        v = x.copy()
+        v[i] += side * np.linalg.norm(x)
+        product = product @ (np.eye(rows) - 2 * np.outer(v, v) / (v @ v))
+        signs[i] = -side
+    expected = (product * signs)[:, :columns]
+    drawn = to_numpy(haar(rows, columns, "float32", Seeds(3)))
+    np.testing.assert_allclose(expected, drawn, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 2), (3, 3), (5, 5), (5, 2)])
+def test_haar_by_its_entries(rows: int, columns: int) -> None:
+    """Each squared entry follows Beta(1/2, (n - 1)/2); its sign is a fair coin."""
+    values = draws(rows, columns, 6000)
+    positive = (values > 0).mean(axis=0)
+    assert np.abs(positive - 0.5).max() < 4.5 * 0.5 / math.sqrt(6000)
+    if rows > 1:
+        law = stats.beta(0.5, (rows - 1) / 2)
+        for i in range(rows):
+            for j in range(columns):
+                assert stats.kstest(values[:, i, j] ** 2, law.cdf).pvalue > 1e-5
+
+
+@pytest.mark.parametrize("size", [2, 3, 6])
+def test_haar_against_scipy(size: int) -> None:
+    """Trace, its square's trace, eigenvalue angles, minors: two-sample tests."""
+    ours = draws(size, size, 5000, seed=1)
+    theirs = stats.ortho_group(size, seed=2).rvs(5000)
+
+    def features(matrices: np.ndarray) -> list[np.ndarray]:
+        angles = np.sort(np.abs(np.angle(np.linalg.eigvals(matrices))), axis=1)
+        return [
+            np.trace(matrices, axis1=1, axis2=2),
+            np.trace(matrices @ matrices, axis1=1, axis2=2),
+            angles[:, 0],
+            angles[:, -1],
+            np.diff(angles, axis=1).max(axis=1),
+            matrices[:, 0, 0] * matrices[:, 1, 1]
+            - matrices[:, 0, 1] * matrices[:, 1, 0],
+            (matrices[:, 0] * matrices[:, -1] ** 3).sum(axis=1),
+        ]
+
+    for one, other in zip(features(ours), features(theirs), strict=True):
+        # eigenvalues at 0 and pi are found within rounding: compare what is visible
+        assert stats.ks_2samp(one.round(3), other.round(3)).pvalue > 1e-5
+    reflections = (np.linalg.det(ours) < 0).mean()
+    assert abs(reflections - 0.5) < 4.5 * 0.5 / math.sqrt(5000)
+
+
+def test_moments_of_the_trace() -> None:
+    """E[tr Q^2k] = (2k - 1)!! for n >= 2k (Diaconis & Shahshahani 1994)."""
+    traces = np.trace(draws(8, 8, 20_000, seed=4), axis1=1, axis2=2)
+    for power, moment, square in ((1, 0, 1), (2, 1, 3), (3, 0, 15), (4, 3, 105)):
+        allowed = 4.5 * math.sqrt((square - moment**2) / 20_000)
+        assert abs((traces**power).mean() - moment) < allowed
+
+
+def test_invariant_under_rotation() -> None:
+    """Haar's law is the one that a fixed rotation, on either side, leaves alone."""
+    values = draws(4, 3, 6000, seed=5)
+    left = stats.ortho_group(4, seed=6).rvs()
+    right = stats.ortho_group(3, seed=7).rvs()
+    turned = left @ draws(4, 3, 6000, seed=8) @ right
+    for i in range(4):
+        for j in range(3):
+            assert stats.ks_2samp(values[:, i, j], turned[:, i, j]).pvalue > 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_dtypes_are_rounded_only(dtype: str) -> None:
+    wide = to_numpy(LSUVNormal(seed=1)((30, 20)))
+    narrow = to_numpy(LSUVNormal(seed=1)((30, 20), dtype=dtype))
+    assert np.abs(wide - narrow).max() < (2.0**-8 if dtype == "bfloat16" else 2.0**-11)
+
+
+def test_convolutions_are_flattened_to_inputs_and_outputs() -> None:
+    kernel = to_numpy(LSUVNormal(gain=2.0, seed=0)((3, 3, 4, 8)))
+    assert error(kernel.reshape(36, 8) / 2) < 1e-5
+
+
+def test_axes_make_the_matrix() -> None:
+    """Axes given: inputs and outputs are theirs, each of the other indices apart."""
+    initializer = LSUVNormal(input_axes=[1], output_axes=[3, 0])
+    kernel = to_numpy(initializer((2, 9, 5, 3)))
+    for group in range(5):
+        matrix = kernel[:, :, group].transpose(1, 2, 0).reshape(9, 6)
+        assert error(matrix) < 1e-5
+    assert not np.allclose(kernel[:, :, 0], kernel[:, :, 1])
+
+
+@pytest.mark.parametrize("window", [(), (3,), (4,), (3, 5), (2, 1, 3)])
+def test_delta_convolution_keeps_lengths(window: tuple[int, ...]) -> None:
+    """`padding="same"`, more outputs than inputs: every pixel keeps its length."""
+    kernel = to_numpy(DeltaOrthogonal(seed=3)((*window, 4, 6)))
+    assert np.count_nonzero(kernel) == 24
+    if not window:
+        return
+    layer_class = [keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D]
+    layer = layer_class[len(window) - 1](
+        6, window, padding="same", kernel_initializer=DeltaOrthogonal(gain=2.0)
+    )
+    x = np.random.default_rng(0).normal(size=(2, *[6] * len(window), 4))
+    y = to_numpy(layer(x.astype("float32")))
+    np.testing.assert_allclose(
+        2 * np.linalg.norm(x, axis=-1), np.linalg.norm(y, axis=-1), rtol=1e-5
+    )

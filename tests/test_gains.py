@@ -1,0 +1,99 @@
+"""Gains against closed forms and scipy's adaptive quadrature."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from scipy import integrate, special, stats
+
+from keras_inits.gains import gain, mean_square_derivative
+
+
+def _selu(z: float) -> float:
+    scale, alpha = 1.0507009873554805, 1.6732632423543772
+    return scale * (z if z > 0 else alpha * math.expm1(z))
+
+
+ORACLES: dict[str, Callable[[float], float]] = {
+    "elu": lambda z: z if z > 0 else math.expm1(z),
+    "gelu": lambda z: z * stats.norm.cdf(z),
+    "selu": _selu,
+    "sigmoid": special.expit,
+    "silu": lambda z: z * special.expit(z),
+    "softplus": lambda z: np.logaddexp(0, z),
+    "tanh": math.tanh,
+}
+
+
+def _expected(function: Callable[[float], float]) -> float:
+    value, _ = integrate.quad(
+        lambda z: function(z) ** 2 * stats.norm.pdf(z), -12, 12, points=[0], limit=200
+    )
+    return float(value)
+
+
+@pytest.mark.parametrize("name", sorted(ORACLES))
+def test_smooth_activations_match_adaptive_quadrature(name: str) -> None:
+    activation: Any = name
+    if name == "gelu":  # the exact form, whatever Keras's default is
+        activation = functools.partial(keras.activations.gelu, approximate=False)
+    assert gain(activation) == pytest.approx(_expected(ORACLES[name]) ** -0.5, abs=1e-6)
+
+
+def test_relu_is_exactly_the_root_of_two() -> None:
+    assert gain("relu") == pytest.approx(math.sqrt(2), abs=1e-14)
+    assert gain(keras.activations.relu) == gain("relu") == gain(keras.layers.ReLU())
+
+
+def test_linear_needs_no_gain() -> None:
+    assert gain(None) == gain("linear") == pytest.approx(1, abs=1e-14)
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.2, 1.0])
+def test_leaky_relu_layer(slope: float) -> None:
+    layer = keras.layers.LeakyReLU(negative_slope=slope)
+    assert gain(layer) == pytest.approx((2 / (1 + slope**2)) ** 0.5, abs=1e-7)
+
+
+@pytest.mark.parametrize("limit", [0.3, 0.5, math.pi / 3])
+def test_kinks_and_jumps_anywhere(limit: float) -> None:
+    """A kink at `limit` costs less than 1e-6, a jump less than 1e-5."""
+    kinked = gain(lambda x: keras.ops.maximum(x - limit, 0.0))
+    exact = (1 + limit**2) * stats.norm.sf(limit) - limit * stats.norm.pdf(limit)
+    assert kinked == pytest.approx(exact**-0.5, rel=1e-6)
+    jump = gain(lambda x: keras.ops.where(keras.ops.abs(x) > limit, x, 0.0 * x))
+    exact = 2 * (stats.norm.sf(limit) + limit * stats.norm.pdf(limit))
+    assert jump == pytest.approx(exact**-0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: 0.0 * x, r"positive and finite.*mean square 0\.0"),
+        (lambda x: keras.ops.log(x - 100.0), r"positive and finite.*nan"),
+        (lambda x: 1 / (0.0 * x), r"positive and finite.*inf"),
+        ("softmax", "act on each value alone.*softmax"),
+        (lambda x: x[::2], "act on each value alone"),
+    ],
+)
+def test_refusals(function: Any, message: str) -> None:
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=message):
+        gain(function)
+
+
+def test_mean_square_derivative() -> None:
+    assert mean_square_derivative("relu") == pytest.approx(0.5, abs=1e-9)
+    assert mean_square_derivative("relu", 3.0) == pytest.approx(0.5, abs=1e-9)
+    slope = keras.layers.LeakyReLU(negative_slope=0.5)
+    assert mean_square_derivative(slope) == pytest.approx(0.625, abs=1e-6)
+    for stddev in (0.1, 1.0):
+        exact = integrate.quad(
+            lambda z, s=stddev: math.cosh(s * z) ** -4 * stats.norm.pdf(z), -12, 12
+        )[0]
+        assert mean_square_derivative("tanh", stddev) == pytest.approx(exact, abs=1e-5)

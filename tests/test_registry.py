@@ -1,0 +1,128 @@
+"""The strings: all resolve, none shadows Keras, and they print."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import keras
+import pytest
+
+import keras_inits.initializers as inits
+import keras_inits.registry as registry
+from keras_inits.registry import (
+    Preset,
+    available,
+    custom_objects,
+    keras_resolves,
+    register,
+)
+
+ALIASES = [record.name for record in available() if ">" not in record.name]
+
+
+def test_every_string_makes_a_new_instance_of_its_class() -> None:
+    for record in available():
+        first, second = (keras.initializers.get(record.name) for _ in range(2))
+        assert record.class_name == type(first).__name__
+        assert first is not second
+
+
+def test_every_class_has_its_registered_name() -> None:
+    for name in inits.__all__:
+        initializer = keras.initializers.get(f"keras_inits>{name}")
+        assert type(initializer) is getattr(inits, name)
+        assert f"keras_inits>{name}" == keras.saving.get_registered_name(
+            getattr(inits, name)
+        )
+
+
+def test_no_alias_is_a_name_of_keras() -> None:
+    """Asked of the installed Keras, in a process that never saw this package."""
+    code = """
+import json, sys, keras
+found = []
+for name in json.loads(sys.argv[1]):
+    for module in (keras.initializers, keras.activations, keras.constraints,
+                   keras.losses, keras.metrics, keras.optimizers, keras.regularizers):
+        try:
+            module.get(name)
+        except Exception:
+            continue
+        found.append(name)
+print(json.dumps(found))
+"""
+    names = [*ALIASES, "he_normal"]  # the last one shows that the question works
+    result = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(names)],
+        env={**os.environ, "KERAS_BACKEND": "numpy"},  # loads fastest
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ["he_normal"] == json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("alias", ["he_normal", "zeros", "relu", "mse", "adam", "l2"])
+def test_registering_a_name_of_keras_is_refused(alias: str) -> None:
+    assert keras_resolves(alias)
+    with pytest.raises(ValueError, match=f"does not resolve itself.*{alias}"):
+        register(alias, law="")(_throw_away())
+    assert alias not in keras.saving.get_custom_objects()
+
+
+def test_a_name_of_another_package_is_left_alone() -> None:
+    class Theirs:
+        pass
+
+    keras.saving.get_custom_objects()["their_alias"] = Theirs
+    with pytest.warns(UserWarning, match="another package registered"):
+        register("their_alias", law="")(_throw_away())
+    assert keras.saving.get_custom_objects()["their_alias"] is Theirs
+
+
+def _throw_away() -> type:
+    return type("ThrownAway", (inits.HeNormal,), {"get_config": lambda self: {}})
+
+
+@pytest.fixture(autouse=True)
+def _same_names_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(registry, "_RECORDS", list(registry._RECORDS))
+    monkeypatch.setattr(registry, "_OBJECTS", dict(registry._OBJECTS))
+    names = keras.saving.get_custom_objects()
+    before = dict(names)
+    yield
+    names.clear()
+    names.update(before)
+
+
+def test_available_prints_as_a_table() -> None:
+    lines = str(available()).splitlines()
+    assert ["string", "class", "law"] == lines[0].split()
+    assert len(available()) + 2 == len(lines)
+    assert any(line.startswith("lsuv_normal ") for line in lines)
+    assert all(record.law for record in available())
+    assert str(available()) == repr(available())
+
+
+def test_custom_objects_by_every_name() -> None:
+    objects = custom_objects()
+    for record in available():
+        assert record.name in objects
+    for name in inits.__all__:
+        assert objects[name] is objects[f"keras_inits>{name}"] is getattr(inits, name)
+    objects.clear()
+    assert custom_objects()
+
+
+def test_a_preset_is_saved_as_its_class() -> None:
+    first = keras.initializers.get("looks_linear_first")
+    assert first.mirrored_input is False
+    saved = keras.saving.serialize_keras_object(first)
+    assert "keras_inits>LooksLinear" == saved["registered_name"]
+    assert isinstance(custom_objects()["looks_linear_first"], Preset)
+    assert custom_objects()["looks_linear_first"](gain=2.0).gain == 2.0

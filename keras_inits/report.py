@@ -243,21 +243,9 @@ class SignalReport(Sequence[LayerSignal]):
         Raises:
             ImportError: if TensorFlow, which writes them, is not installed.
         """
-        try:
-            import tensorflow as tf
-        except ImportError as error:
-            raise ImportError(
-                "SignalReport.log_tensorboard() writes with TensorFlow: "
-                'pip install "keras_inits[tensorflow]".'
-            ) from error
-        writer = tf.summary.create_file_writer(os.fspath(logdir))
-        with writer.as_default(step=step):
-            for name, layer in zip(unique_names(self), self, strict=True):
-                for figure in _SCALARS:
-                    value = getattr(layer, figure)
-                    if value is not None:
-                        tf.summary.scalar(f"{figure}/{name}", value)
-            # TensorBoard reads Markdown: an indented block is kept as it is.
-            text = rendering.to_text(self, 100).replace("\n", "\n    ")
-            tf.summary.text("signal_report", "    " + text)
-        writer.close()
+        scalars = [
+            (f"{figure}/{name}", getattr(layer, figure))
+            for name, layer in zip(unique_names(self), self, strict=True)
+            for figure in _SCALARS
+        ]
+        rendering.write_tensorboard(logdir, step, scalars, {"signal_report": str(self)})

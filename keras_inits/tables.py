@@ -13,6 +13,7 @@ from keras_inits.records import LayerSignal, unique_names
 
 # Narrower than this a layer's name or shape is unreadable.
 _MIN_TEXT_WIDTH = 14
+_GOOD_TEXT_WIDTH = 30
 
 
 # Figures
@@ -100,6 +101,13 @@ class Column:
         return max(rich.text.Text(line).cell_len for line in lines)
 
     @property
+    def good_width(self) -> int:
+        """Enough to read each row at a glance: only very long names are broken."""
+        if self.justify == "right":
+            return self.natural_width
+        return min(_GOOD_TEXT_WIDTH, self.natural_width)
+
+    @property
     def min_width(self) -> int:
         """Numbers are never broken; names and shapes may be."""
         if self.justify == "right":
@@ -173,7 +181,7 @@ def fitting(found: list[Column], line_length: int) -> tuple[list[Column], list[s
 
     def width() -> int:
         # Each cell is padded by a blank on both sides and ends in a rule.
-        return 1 + sum(column.min_width + 3 for column in kept)
+        return 1 + sum(column.good_width + 3 for column in kept)
 
     while len(kept) > 2 and width() > line_length:
         kept.remove(max(kept, key=lambda column: column.rank))

@@ -1,8 +1,7 @@
-"""A report on screen: text in the manner of `keras.Model.summary()`, and HTML."""
+"""A report as text, in the manner of `keras.Model.summary()`."""
 
 from __future__ import annotations
 
-import html
 import io
 import math
 import shutil
@@ -24,7 +23,7 @@ _RULED_ROWS = 30
 _MIN_LINE_LENGTH = 40
 # Where there is no terminal (a log, a file): wide enough for most columns.
 _NO_TERMINAL = (104, 24)
-_EMPTY = "No layer was measured."
+EMPTY = "No layer was measured."
 
 
 class Report(Protocol):
@@ -73,7 +72,7 @@ def verdict(report: Report) -> str:
     return text + "."
 
 
-def _gain_line(gain: float) -> str:
+def gain_line(gain: float) -> str:
     return f"Gradient gain over all layers: {figure(gain)}"
 
 
@@ -136,7 +135,7 @@ def _render(
 
     say(headline(report), "bold", 0)
     if not len(report):
-        say(_EMPTY)
+        say(EMPTY)
         return
     kept, dropped = fitting(columns(list(report)), line_length)
     rows = _rows(len(report), max_layers)
@@ -146,7 +145,7 @@ def _render(
     if None in rows:
         say("All layers: report.summary().")
     if report.gradient_gain is not None:
-        say(_gain_line(report.gradient_gain))
+        say(gain_line(report.gradient_gain))
     for note in report.notes:
         say(note)
     if not report.findings:
@@ -207,53 +206,3 @@ def print_table(report: Report, line_length: int | None = None) -> None:
     width = _line_length(line_length)
     console = rich.console.Console(width=width, highlight=False)
     _render(report, console, width, None)
-
-
-# HTML
-
-# Colours are inherited and rules are half transparent: right in light and dark.
-_CSS = """
-.keras-inits table {border-collapse: collapse; font-variant-numeric: tabular-nums}
-.keras-inits th, .keras-inits td {padding: .15em .7em; white-space: nowrap;
-  border-bottom: 1px solid rgba(128, 128, 128, .35)}
-.keras-inits .left {text-align: left}
-.keras-inits .right {text-align: right}
-.keras-inits .scroll {overflow: auto; max-height: 40em}
-"""
-
-
-def _html_cell(tag: str, text: str, justify: str) -> str:
-    return f'<{tag} class="{justify}">{html.escape(text)}</{tag}>'
-
-
-def _html_findings(report: Report) -> str:
-    if not report.findings:
-        return f"<p>{html.escape(verdict(report) if len(report) else _EMPTY)}</p>"
-    items = "".join(
-        f"<li><b>{html.escape(finding.text)}</b><br>"
-        f"<code>{html.escape(finding.remedy)}</code></li>"
-        for finding in report.findings
-    )
-    return f"<ol>{items}</ol>"
-
-
-def to_html(report: Report) -> str:
-    """The table for a notebook: all columns, scrolling where it is too large."""
-    found = columns(list(report))
-    head = "".join(_html_cell("th", column.label, column.justify) for column in found)
-    body = "".join(
-        "<tr>" + "".join(_html_cell("td", c.cells[i], c.justify) for c in found)
-        + "</tr>"
-        for i in range(len(report))
-    )  # fmt: skip
-    notes = [html.escape(note) for note in report.notes]
-    if report.gradient_gain is not None:
-        notes.insert(0, _gain_line(report.gradient_gain))
-    return (
-        f'<div class="keras-inits"><style>{_CSS}</style>'
-        f"<p><b>{html.escape(headline(report))}</b></p>"
-        '<div class="scroll"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        + "".join(f"<p>{note}</p>" for note in notes)
-        + f"{_html_findings(report)}</div>"
-    )

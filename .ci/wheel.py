@@ -48,7 +48,9 @@ def a_model_is_initialised_saved_and_reloaded() -> None:
         path = Path(folder, "model.keras")
         model.save(path)
         reloaded = keras.models.load_model(path)
-    np.testing.assert_array_equal(model.predict(x), reloaded.predict(x))
+    np.testing.assert_array_equal(
+        model.predict(x, verbose=0), reloaded.predict(x, verbose=0)
+    )
 
 
 def the_console_script_runs() -> None:

@@ -14,6 +14,7 @@ from keras_inits.errors import (
 )
 from keras_inits.fans import Fans, compute_fans
 from keras_inits.gains import gain
+from keras_inits.initialize import initialize
 from keras_inits.initializers import (
     ContribVarianceScaling,
     DeltaOrthogonal,
@@ -37,6 +38,7 @@ from keras_inits.initializers import (
 )
 from keras_inits.linear_maps import LinearMap, register_linear_map
 from keras_inits.lsuv import lsuv_init
+from keras_inits.measure import measure
 from keras_inits.registry import available, custom_objects
 from keras_inits.report import LayerSignal, SignalReport
 
@@ -77,6 +79,8 @@ __all__ = [
     "compute_fans",
     "custom_objects",
     "gain",
+    "initialize",
     "lsuv_init",
+    "measure",
     "register_linear_map",
 ]

@@ -16,16 +16,45 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_inits.fans import Fans, compute_fans
+from keras_inits.initializers.orthonormal import OrthonormalInitializer
 from keras_inits.linear_maps import LinearMap
 
 Tensor = Any
 Draw = Callable[..., Tensor]
 
 
+def redraw(
+    m: LinearMap, draw: Draw, fresh: Callable[[Draw], Draw] | None = None
+) -> Tensor:
+    """A new value for the kernel of `m`, in its shape and dtype.
+
+    Args:
+        m: The linear map.
+        draw: An initializer: `(shape, dtype) -> tensor`.
+        fresh: Makes a copy of `draw` with a seed of its own, for each block.
+
+    Returns:
+        A tensor. Laws that scale by fans get those of `m`: a look-up has one input,
+        and a stride of a transposed convolution spreads the receptive field.
+    """
+    dtype = keras.backend.standardize_dtype(m.kernel.dtype)
+    shape = tuple(m.kernel.shape)
+    if m.lookup:  # every row is the map of one input
+        values = (fresh(draw) if fresh else draw)(shape, dtype=dtype)
+        return _rescaled(values, draw, compute_fans(shape), m.fans)
+    blocks = []
+    for _ in range(block_count(m)):
+        block = (fresh(draw) if fresh else draw)(block_shape(m), dtype=dtype)
+        drawn = compute_fans(block_shape(m))
+        blocks.append(_rescaled(block, draw, drawn, m.fans))
+    return _placed(m, ops.stack(blocks))
+
+
 def block_shape(m: LinearMap) -> tuple[int, ...]:
     """`(*receptive field, inputs, outputs)` of one block."""
     shape = m.kernel.shape
-    inputs = 1 if m.lookup else math.prod(shape[a] for a in m.input_axes)
+    inputs = math.prod(shape[a] for a in m.input_axes)
     outputs = math.prod(shape[a] for a in m.output_axes) // (m.gates * m.groups)
     return (*(shape[a] for a in m.receptive_axes), inputs, outputs)
 
@@ -36,46 +65,44 @@ def block_count(m: LinearMap) -> int:
     return beside * m.gates * m.groups
 
 
-def redraw(m: LinearMap, draw: Draw) -> Tensor:
-    """A new value for the kernel of `m`, in its dtype.
+def _rescaled(values: Tensor, draw: Draw, drawn: Fans, true: Fans) -> Tensor:
+    """From the fans of the block as drawn to those of the map."""
+    if isinstance(draw, OrthonormalInitializer):
+        factor = math.sqrt(drawn.fan_in / true.fan_in) if drawn.fan_in else 1.0
+        # Rows of a look-up are orthonormal as they are.
+        factor = 1.0 if true.fan_in == 1 else factor
+    elif isinstance(draw, keras.initializers.VarianceScaling):
+        mode = str(getattr(draw, "mode", "fan_in")).lower()
+        factor = math.sqrt(_count(drawn, mode) / _count(true, mode))
+    else:
+        factor = 1.0
+    return values if factor == 1.0 else values * ops.cast(factor, values.dtype)
 
-    Args:
-        m: The linear map.
-        draw: An initializer: `(shape, dtype) -> tensor`.
 
-    Returns:
-        A tensor of the kernel's shape. Where a stride spreads the receptive field over
-        several outputs, the draw is enlarged, so that the variance of the output is
-        that of a map with the fans of `m.fans`.
-    """
-    dtype = keras.backend.standardize_dtype(m.kernel.dtype)
+def _count(fans: Fans, mode: str) -> float:
+    """The `n` by which a scaling law divides."""
+    if mode == "fan_out":
+        return max(1.0, fans.fan_out)
+    if mode in ("fan_avg", "avg"):
+        return max(1.0, (fans.fan_in + fans.fan_out) / 2)
+    return max(1.0, fans.fan_in)
+
+
+def _placed(m: LinearMap, blocks: Tensor) -> Tensor:
+    """`(blocks, *field, inputs, outputs)` in the layout of the kernel."""
     shape = m.kernel.shape
-    if m.lookup:  # every row is a map of one input: independent rows
-        values = draw((1, math.prod(shape)), dtype=dtype)
-        return ops.reshape(values, shape)
-    blocks = _draw_blocks(m, draw, dtype)
-    if m.stride > 1:
-        blocks = blocks * math.sqrt(m.stride)
-    field = [shape[a] for a in m.receptive_axes]
-    inputs = [shape[a] for a in m.input_axes]
-    outputs = [shape[a] for a in m.output_axes]
-    beside = [shape[a] for a in m.group_axes]
+    field, inputs, outputs, beside = (
+        [shape[a] for a in axes]
+        for axes in (m.receptive_axes, m.input_axes, m.output_axes, m.group_axes)
+    )
     split = m.gates * m.groups
-    outputs_in_block = [*outputs[:-1], outputs[-1] // split] if split > 1 else outputs
-    # (beside, split, field, inputs, outputs) -> split next to the last output axis
-    values = ops.reshape(blocks, [*beside, split, *field, *inputs, *outputs_in_block])
-    rank = len(values.shape)
-    position = len(beside)
+    within = [*outputs[:-1], outputs[-1] // split] if split > 1 else outputs
+    values = ops.reshape(blocks, [*beside, split, *field, *inputs, *within])
+    # Blocks that share an axis lie along the last output axis, one after another.
+    rank, position = len(values.shape), len(beside)
     order = [a for a in range(rank) if a != position]
     order.insert(rank - 2, position)
     values = ops.transpose(values, order)
     values = ops.reshape(values, [*beside, *field, *inputs, *outputs])
     source = [*m.group_axes, *m.receptive_axes, *m.input_axes, *m.output_axes]
     return ops.transpose(values, [source.index(a) for a in range(len(shape))])
-
-
-def _draw_blocks(m: LinearMap, draw: Draw, dtype: str) -> Tensor:
-    shape, count = block_shape(m), block_count(m)
-    if count == 1:
-        return draw(shape, dtype=dtype)[None]
-    return ops.stack([draw(shape, dtype=dtype) for _ in range(count)])

@@ -24,7 +24,9 @@ from keras_inits.errors import DataError, DegenerateDataError
 Batch = Any
 
 
-def draw_batch(model: keras.Model, data: Any, samples: int = 256) -> Batch:
+def draw_batch(
+    model: keras.Model, data: Any, samples: int = 256, *, check_values: bool = True
+) -> Batch:
     """At most `samples` rows of the inputs of `model`, in the structure of `data`.
 
     Args:
@@ -32,6 +34,7 @@ def draw_batch(model: keras.Model, data: Any, samples: int = 256) -> Batch:
         data: What `fit` accepts. None: rows of standard-normal inputs.
         samples: Number of rows, at least 1. A model with a fixed batch size gets
             exactly that many.
+        check_values: Refuse NaN, infinity and constant data.
 
     Returns:
         Arrays or tensors `(rows, ...)`, one for each input.
@@ -49,7 +52,8 @@ def draw_batch(model: keras.Model, data: Any, samples: int = 256) -> Batch:
         samples = fixed.pop()
     batch = _standard_normal(model, samples) if data is None else rows(data, samples)
     _check_shapes(model, batch)
-    _check_values(batch)
+    if check_values:
+        _check_values(batch)
     return batch
 
 

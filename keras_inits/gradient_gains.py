@@ -14,7 +14,7 @@ does not (softmax).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,23 @@ STEP = 1e-3
 
 @dataclass
 class Probe:
-    """A few rows of a pre-activation, kept until the pass is over."""
+    """A few rows of a pre-activation, kept until the pass is over.
 
-    map: LinearMap
+    Args:
+        rows: A tensor `(rows, ...)`.
+        activate: What the layer applies to them.
+        function: The activation behind it: alike probes are evaluated together.
+    """
+
     rows: Tensor
+    activate: Callable[[Tensor], Tensor]
+    function: Any = None
+
+    @classmethod
+    def of(cls, m: LinearMap, rows: Tensor) -> Probe:
+        """The probe of a layer with a linear map."""
+        function = m.activation or getattr(m.layer, "activation", None)
+        return cls(rows, m.activate, function)
 
 
 def some_rows(z: Tensor) -> Tensor:
@@ -52,19 +65,17 @@ def mean_square_slopes(probes: Sequence[Probe]) -> list[float]:
     """`E[f'(z)^2]` at each probe; alike ones are evaluated together."""
     groups: dict[Any, list[int]] = defaultdict(list)
     for i, probe in enumerate(probes):
-        function = probe.map.activation or getattr(probe.map.layer, "activation", None)
-        groups[(id(function), tuple(probe.rows.shape))].append(i)
+        groups[(id(probe.function), tuple(probe.rows.shape))].append(i)
     slopes = [1.0] * len(probes)
     for members in groups.values():
-        first = probes[members[0]]
         z = ops.stack([widen(probes[i].rows) for i in members])
-        values = _mean_square_slope(first.map, z)
+        values = _mean_square_slope(probes[members[0]].activate, z)
         for i, value in zip(members, np.ravel(host(values)), strict=True):
             slopes[i] = float(value)
     return slopes
 
 
-def _mean_square_slope(m: LinearMap, z: Tensor) -> Tensor:
+def _mean_square_slope(activate: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """For each entry of the first axis of `z`."""
     shape = tuple(z.shape[1:])
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=shape)
@@ -73,8 +84,8 @@ def _mean_square_slope(m: LinearMap, z: Tensor) -> Tensor:
     step = STEP * ops.reshape(ops.maximum(size, 1e-30), (-1, *[1] * len(shape)))
     move = step * ops.convert_to_tensor(signs, "float32")
     flat = (-1, *shape[1:])
-    ahead = m.activate(ops.reshape(z + move, flat))
-    behind = m.activate(ops.reshape(z - move, flat))
+    ahead = activate(ops.reshape(z + move, flat))
+    behind = activate(ops.reshape(z - move, flat))
     change = ops.reshape(widen(ahead) - widen(behind), z.shape) / (2.0 * step)
     return ops.mean(ops.square(change), axis=tuple(range(1, len(z.shape))))
 

@@ -311,6 +311,11 @@ class _Solver:
         """Only the shape is of interest: nothing is decided here."""
         self.decisions[-1].output_shape = verdict.shape_of(output)
 
+    def watched(
+        self, layer: keras.layers.Layer, inputs: Tensor, output: Tensor
+    ) -> None:
+        """Activation layers have no kernel: none is chosen."""
+
     def repeated(self, layer: keras.layers.Layer) -> None:
         """The first call has decided; this one saw its kernel."""
         self.shared[layer] = self.shared.get(layer, 0) + 1
@@ -405,15 +410,14 @@ class _Solver:
         if self.options.per_channel:
             scale = ops.where(verdict.varies(seen), scale, 1.0)
         wide = scale if len(scale.shape) == 0 else self._spread(m, scale, u)
-        # A probe's bias keeps what it was made for (a forget gate's 1).
-        kept = 0.0 if bias is None else bias
+        rest = 0.0 if m.resting_bias is None else m.bias_in(u, m.resting_bias)
         decision = Decision(
             m.layer,
             m,
             before=self._moments(m, z),
             after=Moments(0.0 * scale, seen.variance * scale**2),
             scale=scale,
-            shift=-mean * wide - kept,
+            shift=rest - mean * wide - widen(view),
             linear=seen,
         )
         return decision, ops.cast(centred * wide, z.dtype)

@@ -35,12 +35,14 @@ class Selection:
     """Chosen layers with their maps, and the layers left out with the reason.
 
     A chosen layer without maps is opaque: only its output can be looked at, and
-    `opaque` holds the variables to scale.
+    `opaque` holds the variables to scale. `watched` are activation layers, which have
+    a signal but no kernel.
     """
 
     maps: dict[Layer, tuple[LinearMap, ...]] = field(default_factory=dict)
     opaque: dict[Layer, tuple[keras.Variable, ...]] = field(default_factory=dict)
     left: dict[Layer, str] = field(default_factory=dict)
+    watched: list[Layer] = field(default_factory=list)
 
     @property
     def layers(self) -> list[Layer]:
@@ -183,6 +185,14 @@ def _main_maps(maps: tuple[LinearMap, ...], named: bool) -> tuple[LinearMap, ...
     )
 
 
+def _require_built(model: keras.Model) -> None:
+    if not model.built:
+        raise KerasInitsError(
+            f"Model {model.name!r} is not built: it has no weights yet. Call it once "
+            "on a batch, `model(x[:1])`, or `model.build(input_shape)`, then try again."
+        )
+
+
 def select(model: keras.Model, layers: Layers = None) -> Selection:
     """The layers that `layers` means.
 
@@ -196,12 +206,7 @@ def select(model: keras.Model, layers: Layers = None) -> Selection:
         KerasInitsError: The model is not built.
         UnsupportedLayerError: A name or layer is unknown, or cannot be scaled.
     """
-    if not model.built:
-        raise KerasInitsError(
-            f"Model {model.name!r} is not built: it has no weights to initialise yet. "
-            "Call it once on a batch, `model(x[:1])`, or `model.build(input_shape)`, "
-            "then try again."
-        )
+    _require_built(model)
     found = candidates(model)
     if layers is None:
         return _automatic(found)
@@ -209,6 +214,50 @@ def select(model: keras.Model, layers: Layers = None) -> Selection:
         return _by_predicate(model, found, layers)
     names = [layers] if isinstance(layers, (str, Layer)) else list(layers)
     return _by_name(model, found, names)
+
+
+# Keras's activation layers: what they apply, by the name of the function.
+ACTIVATION_LAYERS = {
+    keras.layers.Activation: None,
+    keras.layers.ELU: "elu",
+    keras.layers.LeakyReLU: "leaky_relu",
+    keras.layers.PReLU: "prelu",
+    keras.layers.ReLU: "relu",
+    keras.layers.Softmax: "softmax",
+}
+
+
+def everything(model: keras.Model, layers: Layers = None) -> Selection:
+    """All that can be looked at: frozen layers and activation layers too.
+
+    Raises:
+        KerasInitsError: The model is not built.
+        UnsupportedLayerError: `layers` names something unknown.
+    """
+    if layers is not None:
+        return select(model, layers)
+    _require_built(model)
+    found = candidates(model)
+    found.maps = {x: _main_maps(maps, named=False) for x, maps in found.maps.items()}
+    found.opaque = {x: v for x, v in found.opaque.items() if is_marked_layer(x)}
+    found.watched = [x for x in walk(model) if type(x) in ACTIVATION_LAYERS]
+    return found
+
+
+def select_all(model: keras.Model, layers: Layers = None) -> Selection:
+    """As `select`, but None means every trainable layer, marked or not.
+
+    Every linear map of a chosen layer counts, the depthwise stage of a separable
+    convolution too.
+    """
+    if layers is not None:
+        chosen = select(model, layers)
+    else:
+        _require_built(model)
+        found = candidates(model)
+        chosen = _take(found, [*found.maps, *found.left], named=False)
+    chosen.maps = {layer: linear_maps(layer) for layer in chosen.maps}
+    return chosen
 
 
 def _automatic(found: Selection) -> Selection:

@@ -121,6 +121,11 @@ class Visitor(Protocol):
     def opaque(self, stop: Stop) -> Tensor:
         """Runs an opaque layer, by `stop.again`, and returns its output."""
 
+    def watched(
+        self, layer: keras.layers.Layer, inputs: Tensor, output: Tensor
+    ) -> None:
+        """Receives what an activation layer takes and puts out."""
+
     def repeated(self, layer: keras.layers.Layer) -> None:
         """A later call of a layer whose maps are all decided."""
 
@@ -152,6 +157,7 @@ def sweep(
     """
     calls = _Interceptor(selection, visitor, trial)
     replaced = {layer: calls.of(layer) for layer in selection.layers}
+    replaced.update((layer, calls.watching(layer)) for layer in selection.watched)
     layers = list(walk(model))
     for layer in layers:
         if isinstance(layer, keras.layers.TimeDistributed) and any(
@@ -195,6 +201,20 @@ class _Interceptor:
 
         return call
 
+    def watching(self, layer: keras.layers.Layer) -> Call:
+        """The call that replaces that of an activation layer; its first one counts."""
+        original: Call = layer.call
+
+        def call(inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
+            output = original(inputs, *args, **kwargs)
+            fresh = id(layer) not in self.decided and not is_traced(inputs)
+            if threading.get_ident() == self.thread and fresh:
+                self.decided.add(id(layer))
+                self.visitor.watched(layer, inputs, output)
+            return output
+
+        return call
+
     def time_merged(self, wrapper: Any) -> Call:
         """`TimeDistributed` as one call on `(batch * time, ...)`, not one per step."""
         original: Call = wrapper.call
@@ -225,7 +245,7 @@ class _Interceptor:
         kwargs: dict[str, Any],
     ) -> Any:
         fresh = [m for m in maps if id(m.kernel) not in self.decided]
-        if maps and not fresh:
+        if not fresh:
             self.visitor.repeated(layer)
         self.decided.update(id(m.kernel) for m in fresh)
         output, last = None, None

@@ -14,7 +14,7 @@ from keras import ops, tree
 from keras_inits.backends import host
 from keras_inits.errors import ConvergenceError, DegenerateSignalError
 from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
-from keras_inits.linear_maps import LinearMap, linear_maps
+from keras_inits.linear_maps import LinearMap, together
 from keras_inits.records import LayerSignal
 from keras_inits.report import SignalReport
 from keras_inits.selection import Selection, is_plain
@@ -89,7 +89,7 @@ def read(
         _fetch(decision)
         _check(decision, options)
     probed = [d for d in decisions if d.map is not None and d.rows is not None]
-    slopes = mean_square_slopes([Probe(d.map, d.rows) for d in probed if d.map])
+    slopes = mean_square_slopes([Probe.of(d.map, d.rows) for d in probed if d.map])
     for decision, slope in zip(probed, slopes, strict=True):
         decision.gradient_gain = slope * _kernel_gain(decision, trial)
         decision.rows = None
@@ -97,13 +97,9 @@ def read(
 
 
 def _kernel_gain(decision: Decision, trial: Trial) -> float:
-    """Of all maps that the layer applies in one call (a separable one has two)."""
-    gain = 1.0
-    for m in linear_maps(decision.layer):
-        if m.when is not None and m.kernel is not decision.variables[0]:
-            continue
-        gain *= float(host(kernel_gain(m, trial.current(m.kernel))))
-    return gain
+    assert decision.map is not None
+    maps = together(decision.map)
+    return math.prod(float(host(kernel_gain(m, trial.current(m.kernel)))) for m in maps)
 
 
 def gain_of(decisions: Sequence[Decision]) -> float:

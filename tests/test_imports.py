@@ -24,8 +24,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("callbacks",),
     ("initialize", "lsuv", "measure"),
     # what the verbs share
-    ("blocks", "verdict"),
-    ("commit", "gradient_gains", "solvers"),
+    ("looks_linear", "verdict"),
+    ("blocks", "commit", "gradient_gains", "solvers", "weight_gradients"),
     ("sweep",),
     ("selection",),
     ("linear_maps",),

@@ -6,6 +6,7 @@ from keras_inits.linear_maps.registry import (
     adapter_of,
     linear_maps,
     register_linear_map,
+    together,
 )
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "own_weight",
     "recurrent",
     "register_linear_map",
+    "together",
 ]

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_inits.fans import Fans
@@ -54,6 +55,8 @@ class LinearMap:
         bias: The variable `b`, or None.
         bias_rows: Leading axis of a bias that is stacked for other uses (GRU);
             only its first row belongs to `W x`. 0 where it is not stacked.
+        resting_bias: What the bias is to be beside a centred signal, a vector
+            `(channels,)`; None: 0 (an LSTM's forget gate rests at 1).
         initializer: Attribute of the owner that holds the kernel's initializer.
         owner: The object that owns the kernel where it is not `layer` (a cell).
         off: Attributes to shadow during `call` so that it returns `W x + b`.
@@ -81,6 +84,7 @@ class LinearMap:
     lookup: bool = False
     bias: keras.Variable | None = None
     bias_rows: int = 0
+    resting_bias: np.ndarray[Any, Any] | None = None
     initializer: str = "kernel_initializer"
     owner: Any = None
     off: Mapping[str, Any] = field(default_factory=lambda: ACTIVATION_OFF)
@@ -157,7 +161,7 @@ class LinearMap:
         return ops.concatenate([(bias[0] + row)[None], bias[1:]], axis=0)
 
 
-def own_weight(layer: Any, name: str) -> keras.Variable | None:
+def own_weight(layer: Any, name: str) -> Any:
     """The layer's own variable called `name`, whatever attribute holds it.
 
     Keras keeps some kernels in private attributes behind a property that returns a

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_inits.linear_maps.base import LinearMap, Tensor, own_weight
@@ -42,10 +43,20 @@ def _cell_map(
         output_axes=(1,),
         gates=gates,
         bias=bias,
+        resting_bias=_resting_bias(cell, kernel.shape[-1]),
         bias_rows=0 if bias is None or len(bias.shape) == 1 else bias.shape[0],
         owner=cell,
         probe=input_part,
     )
+
+
+def _resting_bias(cell: Any, width: int) -> np.ndarray[Any, Any] | None:
+    """1 on the forget gate, the second of four, where the cell was made with that."""
+    if not getattr(cell, "unit_forget_bias", False):
+        return None
+    bias = np.zeros(width, "float32")
+    bias[width // 4 : width // 2] = 1.0
+    return bias
 
 
 def _gates(cell: Any) -> int:
@@ -127,6 +138,7 @@ def convolutional_lstm(layer: Any) -> LinearMap:
         channel_axes=(-1,) if cell.data_format == "channels_last" else (1,),
         gates=4,
         bias=own_weight(cell, "bias"),
+        resting_bias=_resting_bias(cell, kernel.shape[-1]),
         owner=cell,
         probe=input_part,
     )

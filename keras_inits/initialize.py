@@ -1,0 +1,219 @@
+"""Draw the kernels of a model again, by each layer's own shape and activation."""
+
+from __future__ import annotations
+
+import fnmatch
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from keras_inits.blocks import redraw
+from keras_inits.commit import assign_all
+from keras_inits.errors import KerasInitsError, UnsupportedLayerError
+from keras_inits.gains import gain
+from keras_inits.initializers import LooksLinear, VarianceScaling
+from keras_inits.linear_maps import LinearMap
+from keras_inits.looks_linear import looks_linear_kernels
+from keras_inits.selection import Layers, Selection, own_variables, select_all, walk
+
+Tensor = Any
+Layer = Any
+Changes = list[tuple[keras.Variable, Tensor]]
+
+
+def initialize(
+    model: keras.Model,
+    initializer: Any = "auto",
+    *,
+    layers: Layers = None,
+    seed: int | None = None,
+) -> None:
+    """Redraw kernels with the fans of each layer's linear map; no data needed.
+
+    `"auto"` draws every kernel with variance `gain(f)^2 / fan_in`, `f` being the
+    layer's own activation (linear: 1 / fan_in), so that the mean square of the signal
+    is 1 from layer to layer. Three things it does not know: a sum of branches adds
+    variances (scale the last kernel of a residual branch, or normalise); activations
+    that are not homogeneous (tanh, GELU, SELU, ...) keep the size only near mean
+    square 1 and drift away from it with depth; recurrent kernels stay as they are.
+    Biases are never touched, except by `None`.
+
+    Examples:
+
+        initialize(model)                        # variance preserved
+        initialize(model, "he_normal", seed=0)   # any Keras or keras_inits string
+        initialize(model, {"head*": "zeros", keras.layers.Conv2D: "delta_orthogonal"})
+        initialize(model, "looks_linear")        # first, middle and last set right
+        initialize(model, None)                  # every weight by its own initializer
+
+    Args:
+        model: A built model.
+        initializer: `"auto"`, a string, an instance, or a dict from name patterns or
+            layer classes to either (the first that matches counts; layers that none
+            matches stay). None resets: every weight, biases and statistics included,
+            is drawn again by the initializer that its layer was made with.
+        layers: Names, layers or a predicate. None: every trainable layer.
+        seed: Makes the draw repeatable; layers (and gates, groups) still differ.
+
+    Raises:
+        UnsupportedLayerError: A layer is unknown, or the initializer does not suit it.
+        KerasInitsError: The model is not built, or the initializer is unknown.
+    """
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise KerasInitsError(f"`seed` must be an integer or None. Received: {seed!r}")
+    if initializer is None:
+        assign_all(_reset(model, layers, seed))
+        return
+    selection = select_all(model, layers)
+    if _is_looks_linear(initializer):
+        assign_all(looks_linear_kernels(model, selection, _seeder(seed)))
+        return
+    chosen = _choice(initializer)
+    changes: Changes = []
+    fresh = _freshener(seed)
+    for layer, maps in selection.maps.items():
+        for m in maps:
+            draw = chosen(m)
+            if draw is not None:
+                changes.append((m.kernel, _drawn(layer, m, draw, fresh)))
+    assign_all(changes)
+
+
+def _is_looks_linear(initializer: Any) -> bool:
+    return initializer == "looks_linear" or type(initializer) is LooksLinear
+
+
+def _drawn(layer: Layer, m: LinearMap, draw: Any, fresh: Callable[..., Any]) -> Tensor:
+    try:
+        return redraw(m, draw, fresh)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedLayerError(
+            f"Layer {layer.name!r} ({type(layer).__name__}, kernel "
+            f"{tuple(m.kernel.shape)}) cannot be drawn by {type(draw).__name__}: "
+            f"{error}"
+        ) from error
+
+
+def _choice(initializer: Any) -> Callable[[LinearMap], Any]:
+    """Which initializer draws which map."""
+    if initializer == "auto":
+        return _automatic
+    if not isinstance(initializer, Mapping) or "class_name" in initializer:
+        found = _get(initializer)
+        return lambda m: found
+    cases = [
+        (key, _automatic if value == "auto" else _constant(_get(value)))
+        for key, value in initializer.items()
+    ]
+
+    def by_case(m: LinearMap) -> Any:
+        return next((draw(m) for key, draw in cases if _matches(m.layer, key)), None)
+
+    return by_case
+
+
+def _constant(value: Any) -> Callable[[LinearMap], Any]:
+    return lambda m: value
+
+
+def _matches(layer: Layer, key: Any) -> bool:
+    if isinstance(key, type):
+        return isinstance(layer, key)
+    if not isinstance(key, str):
+        raise KerasInitsError(
+            "The keys of `initializer` are name patterns or layer classes. "
+            f"Received: {key!r}"
+        )
+    return any(fnmatch.fnmatchcase(name, key) for name in (layer.name, layer.path))
+
+
+def _get(initializer: Any) -> Any:
+    try:
+        return keras.initializers.get(initializer)
+    except (ValueError, TypeError) as error:
+        raise KerasInitsError(
+            f"Unknown initializer. Received: {initializer!r}. "
+            "print(keras_inits.available()) lists the strings of keras_inits."
+        ) from error
+
+
+def _automatic(m: LinearMap) -> VarianceScaling:
+    """Variance gain(f)^2 / fan_in; gates and depthwise stages count as linear."""
+    activation = getattr(m.layer, "activation", None) if m.in_hand else None
+    name = getattr(activation, "__name__", "")
+    linear = activation is None or m.lookup or name in ("linear", "softmax")
+    scale = 1.0 if linear else gain(activation) ** 2
+    return VarianceScaling(scale=scale, mode="fan_in", distribution="truncated_normal")
+
+
+def _seeder(seed: int | None) -> Callable[[], int]:
+    """Fresh integer seeds: from `seed`, or from the generator that Keras seeds."""
+    source = random if seed is None else random.Random(seed)
+    return lambda: source.randrange(1, 2**31 - 1)
+
+
+def _freshener(seed: int | None) -> Callable[[Any], Any]:
+    """Copies of an initializer, each with a seed of its own.
+
+    A built-in initializer repeats its values for every call; an integer seed of the
+    instance is the root of the copies' seeds.
+    """
+    seeders: dict[int, Callable[[], int]] = {}
+
+    def fresh(draw: Any) -> Any:
+        config = draw.get_config() if hasattr(draw, "get_config") else {}
+        own = config.get("seed")
+        if "seed" not in config or (seed is None and isinstance(own, dict)):
+            return draw  # no law of chance, or a SeedGenerator, which streams
+        root = seed if seed is not None else own
+        next_seed = seeders.setdefault(
+            id(root) if root is None else root, _seeder(root)
+        )
+        return type(draw).from_config({**config, "seed": next_seed()})
+
+    return fresh
+
+
+def _reset(model: keras.Model, layers: Layers, seed: int | None) -> Changes:
+    """Every weight as a twin of its layer, built anew, has it."""
+    if layers is None:
+        wanted = list(walk(model))
+    else:
+        wanted = [x for layer in select_all(model, layers).layers for x in walk(layer)]
+    state = random.getstate()
+    try:
+        if seed is not None:
+            random.seed(seed)
+        return [change for layer in wanted for change in _twin_values(layer)]
+    finally:
+        if seed is not None:
+            random.setstate(state)
+
+
+def _twin_values(layer: Layer) -> Changes:
+    own = [v for v in own_variables(layer) if "seed_generator" not in v.path]
+    if not own or isinstance(layer, keras.Model):
+        return []
+    try:
+        twin = type(layer).from_config(layer.get_config())
+        twin.build_from_config(layer.get_build_config())
+        twins = [v for v in own_variables(twin) if "seed_generator" not in v.path]
+    except Exception as error:
+        raise UnsupportedLayerError(
+            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be made again from "
+            f"its config, so its weights cannot be reset: {error}. Implement "
+            "get_config, or leave it out with layers=."
+        ) from error
+    if [tuple(v.shape) for v in own] != [tuple(v.shape) for v in twins]:
+        raise UnsupportedLayerError(
+            f"Layer {layer.name!r} ({type(layer).__name__}), made again from its "
+            f"config, has weights of other shapes. Received: "
+            f"{[tuple(v.shape) for v in own]} and {[tuple(v.shape) for v in twins]}. "
+            "Leave it out with layers=."
+        )
+    return [(v, t.value) for v, t in zip(own, twins, strict=True)]
+
+
+__all__ = ["Selection", "initialize"]

@@ -23,40 +23,40 @@ def dense_stack() -> Built:
     """Activations that are homogeneous, saturating, smooth, layers, and none."""
     model = keras.Sequential(
         [
-            keras.Input((5,)),
-            layers.Dense(8, activation="relu"),
-            layers.Dense(8, activation="tanh", use_bias=False),
-            layers.Dense(8, activation=layers.LeakyReLU(0.1)),
+            keras.Input((6,)),
+            layers.Dense(6, activation="relu"),
+            layers.Dense(6, activation="tanh", use_bias=False),
+            layers.Dense(6, activation=layers.LeakyReLU(0.1)),
             layers.Dropout(0.5),
-            layers.Dense(8, activation="gelu"),
+            layers.Dense(6, activation="gelu"),
             layers.LayerNormalization(),
-            layers.Dense(3, activation="softmax"),
+            layers.Dense(6, activation="softmax"),
         ]
     )
-    return model, normal(32, 5)
+    return model, normal(32, 6)
 
 
 def convnet() -> Built:
     """Residual, with BatchNormalization, pooling, dropout and two branches."""
-    inputs = keras.Input((8, 8, 3))
+    inputs = keras.Input((8, 8, 4))
     x = layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
     x = layers.BatchNormalization()(x)
     y = layers.Conv2D(4, 3, padding="same")(x)
     x = layers.Activation("relu")(layers.Add()([x, y]))
     x = layers.MaxPooling2D()(x)
-    a = layers.Conv2D(3, 1, activation="tanh")(x)
-    b = layers.SpatialDropout2D(0.5)(layers.Conv2D(3, 3, padding="same")(x))
+    a = layers.Conv2D(4, 3, padding="same", activation="tanh")(x)
+    b = layers.SpatialDropout2D(0.5)(layers.Conv2D(4, 3, padding="same")(x))
     x = layers.Flatten()(layers.Concatenate()([a, b]))
-    return keras.Model(inputs, layers.Dense(4)(x)), normal(16, 8, 8, 3)
+    return keras.Model(inputs, layers.Dense(6)(x)), normal(32, 8, 8, 4)
 
 
 def nested() -> Built:
     """A Sequential in a Functional model in a Sequential."""
     inner = keras.Sequential([layers.Dense(6, activation="relu"), layers.Dense(6)])
-    inputs = keras.Input((5,))
-    middle = keras.Model(inputs, layers.Dense(4)(inner(layers.Dense(5)(inputs))))
-    model = keras.Sequential([keras.Input((5,)), middle, layers.Dense(2)])
-    return model, normal(32, 5)
+    inputs = keras.Input((6,))
+    middle = keras.Model(inputs, layers.Dense(6)(inner(layers.Dense(6)(inputs))))
+    model = keras.Sequential([keras.Input((6,)), middle, layers.Dense(6)])
+    return model, normal(32, 6)
 
 
 class Branching(keras.Model):
@@ -65,8 +65,8 @@ class Branching(keras.Model):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.blocks = [layers.Dense(6, name=f"block_{i}") for i in range(3)]
-        self.heads = {"a": layers.Dense(2, name="a"), "b": layers.Dense(2, name="b")}
-        self.unused = layers.Dense(4, name="unused")
+        self.heads = {"a": layers.Dense(6, name="a"), "b": layers.Dense(6, name="b")}
+        self.unused = layers.Dense(6, name="unused")
 
     def build(self, input_shape: Any) -> None:
         self.unused.build((None, 6))
@@ -87,12 +87,11 @@ def subclassed() -> Built:
 
 def several() -> Built:
     """Two inputs, two outputs."""
-    left, right = keras.Input((4,), name="left"), keras.Input((3, 2), name="right")
-    a = layers.Dense(5, activation="relu")(left)
-    b = layers.Flatten()(layers.Conv1D(4, 2, activation="relu")(right))
-    x = layers.Concatenate()([a, b])
-    model = keras.Model([left, right], [layers.Dense(2)(x), layers.Dense(1)(a)])
-    return model, [normal(32, 4), normal(32, 3, 2, seed=1)]
+    left, right = keras.Input((6,), name="left"), keras.Input((3, 2), name="right")
+    a = layers.Dense(6, activation="relu")(left)
+    b = layers.Flatten()(layers.Conv1D(3, 2, activation="relu")(right))
+    model = keras.Model([left, right], [layers.Dense(6)(a + b), layers.Dense(6)(a)])
+    return model, [normal(32, 6), normal(32, 3, 2, seed=1)]
 
 
 def from_dict() -> Built:
@@ -106,12 +105,12 @@ def from_dict() -> Built:
 
 def shared() -> Built:
     """One layer called three times, the first time on the second input."""
-    first, second = keras.Input((4,)), keras.Input((4,))
-    layer = layers.Dense(4, activation="tanh", name="thrice")
-    y = layers.Dense(4, activation="relu", name="front")(second)
+    first, second = keras.Input((6,)), keras.Input((6,))
+    layer = layers.Dense(6, activation="tanh", name="thrice")
+    y = layers.Dense(6, activation="relu", name="front")(second)
     z = layer(y)
-    out = layers.Dense(2, name="last")(layer(z) + layer(first))
-    return keras.Model([first, second], out), [normal(32, 4), normal(32, 4, seed=1)]
+    out = layers.Dense(6, name="last")(layer(z) + layer(first))
+    return keras.Model([first, second], out), [normal(32, 6), normal(32, 6, seed=1)]
 
 
 class Tied(layers.Layer):
@@ -127,27 +126,27 @@ class Tied(layers.Layer):
 
 def tied() -> Built:
     """A kernel that is used again, transposed, further down."""
-    inputs = keras.Input((5,))
-    encoder = layers.Dense(7, activation="tanh", name="encoder")
+    inputs = keras.Input((6,))
+    encoder = layers.Dense(6, activation="tanh", name="encoder")
     x = encoder(inputs)
-    x = layers.Dense(7, name="middle")(x)
-    return keras.Model(inputs, Tied(encoder)(x)), normal(32, 5)
+    x = layers.Dense(6, name="middle")(x)
+    return keras.Model(inputs, Tied(encoder)(x)), normal(32, 6)
 
 
 def marked() -> Built:
     """Only two of four layers ask for LSUV."""
     model = keras.Sequential(
         [
-            keras.Input((5,)),
+            keras.Input((6,)),
             layers.Dense(6, name="plain", activation="relu"),
             layers.Dense(6, name="asks", kernel_initializer="lsuv_normal"),
             layers.Dense(6, name="plain_too"),
             layers.Dense(
-                2, name="asks_too", kernel_initializer=keras_inits.LSUVNormal(seed=1)
+                6, name="asks_too", kernel_initializer=keras_inits.LSUVNormal(seed=1)
             ),
         ]
     )
-    return model, normal(32, 5)
+    return model, normal(32, 6)
 
 
 MODELS: dict[str, Callable[[], Built]] = {

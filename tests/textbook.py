@@ -57,10 +57,19 @@ class Part:
     kernel: keras.Variable
     signal: Array
     columns: slice = field(default_factory=lambda: slice(None))
+    channel_axes: tuple[int, ...] = (-1,)
 
     @property
     def std(self) -> float:
         return float(self.signal.std())
+
+    @property
+    def channels(self) -> Array:
+        """The signal as `(everything else, channels)`."""
+        rank = self.signal.ndim
+        last = range(rank - len(self.channel_axes), rank)
+        moved = np.moveaxis(self.signal, self.channel_axes, tuple(last))
+        return moved.reshape(-1, int(np.prod([moved.shape[a] for a in last])))
 
 
 def numpy(x: Any) -> Array:
@@ -181,14 +190,18 @@ def parts_of(layer: Any, x: Any) -> list[Part]:
         return [Part(layer.kernel, biased(signal, layer))]
     if isinstance(layer, kinds.EinsumDense):
         signal = np.einsum(layer.equation, numpy(x), numpy(layer.kernel))
-        return [Part(layer.kernel, biased(signal, layer))]
+        labels, weights = layer.equation.split("->")[1], layer.equation.split(",")[1]
+        ahead = -len(labels) if labels.startswith("...") else 0
+        axes = (labels.index(x) + ahead for x in labels if x in weights.split("->")[0])
+        return [Part(layer.kernel, biased(signal, layer), channel_axes=(*axes,))]
     if isinstance(layer, kinds.Embedding):
         rows = numpy(layer.embeddings)[numpy(x).astype(int)]
         return [Part(layer.embeddings, rows)]
     if isinstance(layer, CONVOLUTIONS):
         separable = isinstance(layer, (kinds.SeparableConv1D, kinds.SeparableConv2D))
         kernel = layer.pointwise_kernel if separable else layer.kernel
-        return [Part(kernel, linear_twin(layer, x))]
+        axis = -1 if layer.data_format == "channels_last" else 1
+        return [Part(kernel, linear_twin(layer, x), channel_axes=(axis,))]
     if hasattr(kinds, "ConvLSTM2D") and hasattr(getattr(layer, "cell", None), "rank"):
         return frames_parts(layer, x)
     if isinstance(layer, kinds.RNN):

@@ -1,0 +1,408 @@
+"""Each option of `lsuv_init`, against figures that NumPy and scipy find."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from checks import (
+    assert_equal_weights,
+    assert_target,
+    changed,
+    everything,
+    only_kernels_change,
+)
+from keras import layers
+from models import convnet, dense_stack, nested, normal, subclassed, twice
+from scipy import optimize, special
+from textbook import measured, numpy, recorded, textbook_lsuv
+
+import keras_inits
+from keras_inits import (
+    ConvergenceError,
+    DegenerateSignalError,
+    KerasInitsError,
+    UnsupportedLayerError,
+    lsuv_init,
+)
+
+X = 2 * normal(32, 6) + 0.3
+
+
+def single(activation: Any = None, bias: float = 0.0, **kwargs: Any) -> keras.Model:
+    """One Dense layer, its bias drawn with deviation `bias`."""
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(6, activation=activation, **kwargs)]
+    )
+    if model.layers[0].bias is not None:
+        model.layers[0].bias.assign(bias * normal(6, seed=5))
+    return model
+
+
+def u_of(model: keras.Model) -> np.ndarray[Any, Any]:
+    """`x W` of the only layer."""
+    return X.astype("float64") @ numpy(model.layers[0].kernel)
+
+
+def output_of(model: keras.Model) -> np.ndarray[Any, Any]:
+    return numpy(model(X))
+
+
+# target_std
+
+
+@pytest.mark.parametrize("target", [0.01, 0.5, 3.0])
+def test_target_std(target: float) -> None:
+    (expected, x), (actual, _) = twice(dense_stack)
+    only_kernels_change(actual, x, target_std=target)
+    assert_target(actual, x, target=target, tolerance=1e-3 * target)
+    textbook_lsuv(expected, x, target_std=target)
+    assert_equal_weights(expected, actual)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, None, "one", True])
+@pytest.mark.parametrize("name", ["target_std", "tolerance"])
+def test_targets_and_tolerances_are_positive_numbers(name: str, value: Any) -> None:
+    model = single()
+    with pytest.raises(KerasInitsError, match=rf"Received: {name}="):
+        lsuv_init(model, X, **{name: value})
+
+
+@pytest.mark.parametrize("value", [0, -3, 2.5, None])
+def test_max_iterations_is_a_whole_number(value: Any) -> None:
+    with pytest.raises(KerasInitsError, match=r"Received: max_iterations="):
+        lsuv_init(single(), X, max_iterations=value)
+
+
+def test_an_unknown_signal_is_refused() -> None:
+    with pytest.raises(KerasInitsError, match=r"'pre_activation'.*Received: signal="):
+        lsuv_init(single(), X, signal="input")  # type: ignore[arg-type]
+
+
+# biases: closed form
+
+
+@pytest.mark.parametrize("bias", [0.3, 0.9])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_beside_a_bias_the_scale_is_the_root_that_scipy_finds(
+    bias: float, sign: float
+) -> None:
+    """Whole-tensor covariance of `x W` and `b` of either sign."""
+    model = single("relu", bias)
+    # The data's mean 0.3, through kernel columns of unlike sums, covaries with b.
+    b = sign * bias * u_of(model).mean(axis=0) / u_of(model).mean(axis=0).std()
+    model.layers[0].bias.assign(b)
+    u = u_of(model)
+    root = optimize.brentq(lambda s: (s * u + b).std() - 1, 0, 1e3)
+    with recorded() as calls:
+        report = lsuv_init(model, X)
+    assert report[0].scale == pytest.approx(root, rel=1e-4)
+    assert report[0].std_before == pytest.approx((u + b).std(), rel=1e-4)
+    assert report[0].mean == pytest.approx((root * u + b).mean(), abs=1e-4)
+    np.testing.assert_array_equal(numpy(model.layers[0].bias), b.astype("float32"))
+    assert sum(call.layer is model.layers[0] for call in calls) == 1
+    assert_target(model, X)
+
+
+def test_a_bias_that_alone_exceeds_the_target_is_an_error_with_both_figures() -> None:
+    model = single(bias=2.0, name="loud")
+    b = numpy(model.layers[0].bias)
+    before = everything(model)
+    figure = f"{b.std():.3g}"
+    with pytest.raises(ConvergenceError, match=rf"'loud'.*{figure}.*target is 0.5"):
+        lsuv_init(model, X, target_std=0.5)
+    assert changed(before, model) == []
+    lsuv_init(model, X, target_std=0.5, center=True)
+    assert_target(model, X, target=0.5)
+
+
+def test_each_channel_ignores_its_own_bias() -> None:
+    model = single(bias=5.0)
+    lsuv_init(model, X, per_channel=True)
+    deviations = u_of(model).std(axis=0)
+    np.testing.assert_allclose(deviations, 1, atol=1e-4)
+
+
+# center
+
+
+@pytest.mark.parametrize("bias", [0.0, 5.0])
+def test_center_is_exact_in_one_step(bias: float) -> None:
+    model = single("relu", bias)
+    report = lsuv_init(model, X, center=True)
+    z = u_of(model) + numpy(model.layers[0].bias)
+    np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-5)
+    assert z.std() == pytest.approx(1, abs=1e-5)
+    assert (report[0].iterations, report[0].mean) == (1, pytest.approx(0, abs=1e-5))
+    assert len(report[0].shift) == 6
+
+
+@pytest.mark.parametrize("builder", [dense_stack, convnet, subclassed])
+def test_center_on_whole_models_changes_kernels_and_biases_only(
+    builder: Callable[[], Any],
+) -> None:
+    model, x = builder()
+    chosen = [
+        layer
+        for layer in measured(model, x)
+        if layer.bias is not None and layer.activation is not None
+    ]
+    owned = {id(v) for layer in chosen for v in (layer.kernel, layer.bias)}
+    before = everything(model)
+    lsuv_init(model, x, center=True, layers=chosen)
+    moved = changed(before, model)
+    assert len(moved) == len(owned)
+    paths = {f"{i}: {v.path}" for i, v in enumerate(model.variables) if id(v) in owned}
+    assert set(moved) == paths
+    for parts in assert_target(model, x, chosen).values():
+        np.testing.assert_allclose(parts[0].channels.mean(axis=0), 0, atol=1e-4)
+    before = everything(model)
+    report = lsuv_init(model, x, center=True, layers=chosen)
+    for row in report:
+        np.testing.assert_allclose(row.scale, 1, atol=1e-5)
+        np.testing.assert_allclose(row.shift, 0, atol=1e-5)
+
+
+def test_center_without_a_bias_is_refused() -> None:
+    model = single(use_bias=False, name="bare")
+    with pytest.raises(UnsupportedLayerError, match=r"bare.*use_bias=True"):
+        lsuv_init(model, X, center=True)
+
+
+# per_channel
+
+
+def test_per_channel_beside_channels_that_do_not_vary() -> None:
+    model = single("relu")
+    kernel = numpy(model.layers[0].kernel)
+    kernel[:, 2] = 0
+    model.layers[0].kernel.assign(kernel)
+    report = lsuv_init(model, X, per_channel=True)
+    deviations = u_of(model).std(axis=0)
+    np.testing.assert_allclose(np.delete(deviations, 2), 1, atol=1e-4)
+    assert not numpy(model.layers[0].kernel)[:, 2].any()
+    assert report[0].scale[2] == 1.0
+    assert "1 of 6 channels" in report[0].status
+    model.layers[0].kernel.assign(0 * kernel)
+    with pytest.raises(DegenerateSignalError, match="does not vary"):
+        lsuv_init(model, X, per_channel=True)
+
+
+def test_per_channel_on_a_whole_model_is_idempotent() -> None:
+    model, x = convnet()
+    lsuv_init(model, x, per_channel=True)
+    for parts in measured(model, x).values():
+        deviations = parts[0].channels.std(axis=0)
+        np.testing.assert_allclose(deviations, 1, atol=1e-3)
+    before = everything(model)
+    lsuv_init(model, x, per_channel=True)
+    assert changed(before, model) == []
+
+
+# signal="output"
+
+
+def output_root(model: keras.Model, f: Callable[[Any], Any], target: float) -> float:
+    u, b = u_of(model), numpy(model.layers[0].bias)
+    return optimize.brentq(lambda s: f(s * u + b).std() - target, 1e-4, 1e4)
+
+
+def relu(z: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.maximum(z, 0)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("activation", "function", "target"),
+    [
+        ("relu", relu, 1.0),
+        ("tanh", np.tanh, 0.6),
+        ("sigmoid", special.expit, 0.3),
+        ("softplus", lambda z: np.logaddexp(0, z), 1.0),
+    ],
+)
+def test_the_output_meets_the_target_at_the_root_that_scipy_finds(
+    activation: str, function: Callable[[Any], Any], target: float, bias: float
+) -> None:
+    model = single(activation, bias)
+    root = output_root(model, function, target)
+    with recorded() as calls:
+        report = only_kernels_change(model, X, signal="output", target_std=target)
+    # A plateau (sigmoid) makes the root less sharp than the deviation.
+    assert report[0].scale == pytest.approx(root, rel=2e-2)
+    assert output_of(model).std() == pytest.approx(target, abs=1e-3)
+    assert report[0].std == pytest.approx(target, abs=1e-3)
+    assert sum(call.layer is model.layers[0] for call in calls) == 1
+
+
+def test_for_relu_without_bias_one_step_is_exact() -> None:
+    model = single("relu")
+    report = lsuv_init(model, X, signal="output", tolerance=1e-6)
+    assert output_of(model).std() == pytest.approx(1, abs=2e-6)
+    assert report[0].iterations <= 2
+
+
+def test_output_of_whole_models() -> None:
+    """Layer by layer, each on outputs that are already right."""
+    model, x = nested()
+    before = everything(model)
+    lsuv_init(model, x, signal="output")
+    with recorded() as calls:
+        model(x)
+    outputs = [c.output for c in calls if isinstance(c.layer, layers.Dense)]
+    assert len(outputs) == 5
+    for output in outputs:
+        assert numpy(output).std() == pytest.approx(1, abs=1e-3)
+    assert len(changed(before, model)) == 5
+
+
+@pytest.mark.parametrize("activation", ["tanh", "elu", "selu"])
+def test_output_centred_and_per_channel(activation: str) -> None:
+    for per_channel in (False, True):
+        model = single(activation)
+        lsuv_init(
+            model,
+            X,
+            signal="output",
+            center=True,
+            per_channel=per_channel,
+            target_std=0.5,
+            max_iterations=40,
+        )
+        y = output_of(model)
+        np.testing.assert_allclose(y.mean(axis=0), 0, atol=1.1e-3)
+        deviations = y.std(axis=0) if per_channel else y.std()
+        np.testing.assert_allclose(deviations, 0.5, atol=1.1e-3)
+
+
+def test_a_mean_of_zero_after_relu_does_not_exist() -> None:
+    model = single("relu", name="rectified")
+    before = everything(model)
+    with pytest.raises(ConvergenceError, match=r"'rectified'.*never negative") as error:
+        lsuv_init(model, X, signal="output", center=True)
+    assert "deviation" in str(error.value) and "mean" in str(error.value)
+    assert changed(before, model) == []
+
+
+def test_a_deviation_beyond_saturation_does_not_exist() -> None:
+    model = single("tanh", name="bounded")
+    before = everything(model)
+    with pytest.raises(ConvergenceError, match=r"'bounded'.*target 1\.5"):
+        lsuv_init(model, X, signal="output", target_std=1.5)
+    assert changed(before, model) == []
+
+
+def test_more_iterations_than_allowed_are_an_error() -> None:
+    model = single("sigmoid", 0.3)
+    with pytest.raises(ConvergenceError, match=r"after .* steps.*max_iterations"):
+        lsuv_init(
+            model, X, signal="output", target_std=0.3, tolerance=1e-6, max_iterations=1
+        )
+    lsuv_init(model, X, signal="output", target_std=0.3, max_iterations=30)
+
+
+# orthonormal
+
+
+def test_orthonormal_redraws_the_chosen_kernels_first() -> None:
+    model, x = dense_stack()
+    left = numpy(model.layers[1].kernel)
+    chosen = [model.layers[0], model.layers[2]]
+    report = lsuv_init(model, x, orthonormal=True, layers=chosen)
+    assert_target(model, x, chosen)
+    for row, layer in zip(report, chosen, strict=True):
+        kernel = numpy(layer.kernel) / row.scale
+        np.testing.assert_allclose(kernel.T @ kernel, np.eye(6), atol=1e-5)
+    np.testing.assert_array_equal(numpy(model.layers[1].kernel), left)
+
+
+def test_orthonormal_draws_anew_under_the_users_seed() -> None:
+    drawn = []
+    for seed in (1, 2, 1):
+        model, x = nested()
+        keras.utils.set_random_seed(seed)
+        lsuv_init(model, x, orthonormal=True)
+        drawn.append([numpy(v) for v in model.trainable_variables if v.ndim == 2])
+    for first, other, again in zip(*drawn, strict=True):
+        np.testing.assert_array_equal(first, again)
+        assert (first != other).any()
+    assert (drawn[0][0] != drawn[0][1]).any()
+
+
+def test_orthonormal_convolution_is_flattened_to_inputs_by_outputs() -> None:
+    model = keras.Sequential([keras.Input((8, 8, 4)), layers.Conv2D(4, 3)])
+    x = normal(32, 8, 8, 4)
+    report = lsuv_init(model, x, orthonormal=True)
+    kernel = numpy(model.layers[0].kernel).reshape(-1, 4) / report[0].scale
+    np.testing.assert_allclose(kernel.T @ kernel, np.eye(4), atol=1e-5)
+    assert_target(model, x)
+
+
+# training
+
+
+def test_training_decides_what_batch_normalization_does() -> None:
+    """In inference mode it passes on what it gets, in training unit variance."""
+    for training in (False, True):
+        model, x = convnet()
+        other = convnet()[0]
+        other.set_weights(model.get_weights())
+        only_kernels_change(model, 5 * x, training=training)
+        textbook_lsuv(other, 5 * x, training=training)
+        chosen = [
+            layer
+            for layer in measured(model, x)
+            # behind SpatialDropout nothing but this very draw has unit variance
+            if isinstance(layer, layers.Conv2D)
+        ]
+        assert_target(model, 5 * x, chosen, training=training)
+        kernels = [numpy(layer.kernel) for layer in chosen]
+        expected = [
+            numpy(layer.kernel)
+            for layer in measured(other, x)
+            if isinstance(layer, layers.Conv2D)
+        ]
+        for a, b in zip(expected, kernels, strict=True):
+            np.testing.assert_allclose(b, a, rtol=5e-4, atol=1e-6)
+
+
+# samples
+
+
+def test_samples_are_spaced_evenly() -> None:
+    x = np.repeat([[1.0], [2.0], [3.0], [4.0]], 50, axis=0).astype("float32")
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1, use_bias=False)])
+    model.layers[0].kernel.assign([[1.0]])
+    for samples in (4, 8, 200, 1000):
+        model.layers[0].kernel.assign([[1.0]])
+        lsuv_init(model, x, samples=samples)
+        scale = numpy(model.layers[0].kernel)[0, 0]
+        assert scale == pytest.approx(1 / np.std([1, 2, 3, 4]), rel=1e-5)
+
+
+@pytest.mark.parametrize("samples", [0, -1, 2.5, "all", None, True])
+def test_samples_is_a_positive_whole_number(samples: Any) -> None:
+    with pytest.raises(keras_inits.DataError, match="Received: samples="):
+        lsuv_init(single(), X, samples=samples)
+
+
+# verbose
+
+
+def test_silent_by_default_and_a_progress_bar_on_demand(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, x = nested()
+    lsuv_init(model, x)
+    assert capsys.readouterr().out == ""
+    lsuv_init(model, x, verbose=1)
+    assert "5/5" in capsys.readouterr().out
+
+
+def test_options_are_keyword_only() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        lsuv_init(single(), X, None)  # type: ignore[misc]

@@ -1,0 +1,124 @@
+"""Does LSUV cover every model of `keras.applications`, exactly, and at what cost?
+
+Fresh weights, smallest valid input, ten classes; one row per model. "worst" is the
+largest |deviation - 1| of a pre-activation, measured without keras_inits: every covered
+layer's input is taken from a functional model and sent through a linear copy of the
+layer. Quick: one model of each of five families; `--full`: all; `--only NAME ...`.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from support import models, tables
+from support.timing import interleaved, no_gradients
+
+import keras_inits
+
+HEADER = (
+    "model",
+    "pixels",
+    "layers covered",
+    "left alone",
+    "worst |std - 1|",
+    "lsuv_init/forward",
+    "in work",
+)
+QUICK = ("ResNet50", "VGG16", "MobileNetV2", "DenseNet121", "EfficientNetB0")
+# The smallest input that each architecture takes is among these.
+PIXELS = (32, 71, 75, 96, 224, 331)
+BATCH = 16
+
+
+def names() -> list[str]:
+    """Every architecture, by its public name."""
+    found = vars(keras.applications)
+    return sorted(name for name in found if name[0].isupper() and callable(found[name]))
+
+
+def smallest(name: str) -> models.Subject:
+    """The model at the smallest input that it takes, and a batch."""
+    make = getattr(keras.applications, name)
+    for pixels in PIXELS:
+        shape = (pixels, pixels, 3)
+        try:
+            model = make(weights=None, input_shape=shape, classes=10)
+        except ValueError:
+            continue
+        return model, models.noise(BATCH, *shape)
+    raise SystemExit(f"{name} takes none of the sizes {PIXELS}.")
+
+
+def linear_copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """The same layer without its activation."""
+    config = {**layer.get_config(), "activation": "linear"}
+    copy = type(layer).from_config(config)
+    copy.build(layer.input.shape)
+    copy.set_weights(layer.get_weights())
+    return copy
+
+
+def worst(model: keras.Model, batch: Any, covered: list[str]) -> float:
+    """Largest |deviation - 1|, measured by nothing of keras_inits."""
+    layers = [model.get_layer(name) for name in covered]
+    inputs = keras.Model(model.inputs, [layer.input for layer in layers])
+    with no_gradients():
+        values = inputs(batch, training=False)
+        signals = [
+            linear_copy(layer)(x) for layer, x in zip(layers, values, strict=True)
+        ]
+    deviations = [np.std(ops.convert_to_numpy(z).astype("float64")) for z in signals]
+    return float(max(abs(d - 1) for d in deviations))
+
+
+def row(name: str, rounds: int) -> list[Any]:
+    """One model."""
+    keras.utils.set_random_seed(0)
+    model, batch = smallest(name)
+    functions: dict[str, Callable[[], Any]] = {
+        "forward": lambda: models.forward(model, batch),
+        "lsuv_init": lambda: keras_inits.lsuv_init(model, batch),
+    }
+    restore = models.restorer(model)
+    times = interleaved(functions, rounds, before=restore)
+    report = keras_inits.lsuv_init(model, batch)
+    covered = [row.name for row in report if row.std is not None]
+    weighted = sum(bool(layer.weights) for layer in model.layers)
+    return [
+        name,
+        batch.shape[1],
+        len(covered),
+        weighted - len(covered),
+        worst(model, batch, covered),
+        times["lsuv_init"].over(times["forward"]),
+        times["lsuv_init"].work_over(times["forward"]),
+    ]
+
+
+def main() -> None:
+    """Print the table, a row as soon as it is known."""
+    parser = tables.parser(__doc__)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="a subset of models")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that count")
+    arguments = parser.parse_args()
+    tables.print_machine(__doc__)
+    known = names()
+    chosen = arguments.only or (known if arguments.full else QUICK)
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        raise SystemExit(f"Unknown: {unknown}. There are {', '.join(known)}.")
+    rows = []
+    for name in chosen:
+        rows.append(row(name, arguments.rounds))
+        keras.utils.clear_session()
+        gc.collect()
+    tables.print_table(HEADER, rows)
+
+
+if __name__ == "__main__":
+    main()

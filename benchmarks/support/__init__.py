@@ -1,0 +1,1 @@
+"""What the benchmark scripts share: timing, models, tables, the textbook algorithm."""

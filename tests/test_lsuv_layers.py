@@ -230,7 +230,7 @@ def attention(layer: keras.layers.Layer) -> tuple[keras.Model, Any]:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: layers.MultiHeadAttention(2, 3, value_dim=4),
+        lambda: layers.MultiHeadAttention(2, 3),
         lambda: layers.GroupQueryAttention(3, 4, 2),
     ],
     ids=["MultiHeadAttention", "GroupQueryAttention"],

@@ -1,0 +1,369 @@
+"""`lsuv_init` on what people build, in the states in which they have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from architectures import ARCHITECTURES
+from checks import (
+    assert_equal_weights,
+    assert_target,
+    changed,
+    every_layer,
+    everything,
+    only_kernels_change,
+    overrides,
+)
+from keras import layers, ops
+from models import (
+    Built,
+    convnet,
+    dense_stack,
+    nested,
+    normal,
+    shared,
+    subclassed,
+    tied,
+    twice,
+)
+from textbook import call_order, measured, numpy, textbook_lsuv
+
+from keras_inits import UnsupportedLayerError, lsuv_init
+
+
+@pytest.mark.parametrize("builder", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_architectures(builder: Callable[[], Built]) -> None:
+    """Every map of every layer, as the textbook has it; then a step of training."""
+    (expected, x), (actual, _) = twice(builder)
+    report = only_kernels_change(actual, x)
+    found = assert_target(actual, x)
+    textbook_lsuv(expected, x)
+    assert_equal_weights(expected, actual)
+    scaled = {row.name for row in report if row.status == "scaled"}
+    assert scaled == {layer.name for layer in found}
+    assert np.isfinite(numpy(actual(x))).all()
+
+
+# What the report says of layers that are not simply scaled
+
+
+def statuses(model: keras.Model, x: Any, **options: Any) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in lsuv_init(model, x, **options):
+        found.setdefault(row.name, []).append(row.status)
+    return found
+
+
+def test_later_calls_of_a_shared_layer_are_reported_as_shared() -> None:
+    model, x = shared()
+    found = statuses(model, x)
+    assert found.pop("thrice") == ["scaled", "shared"]
+    assert found == {"front": ["scaled"], "last": ["scaled"]}
+
+
+def test_a_layer_that_is_never_called_is_reported() -> None:
+    model, x = subclassed()
+    before = numpy(model.unused.kernel)
+    found = statuses(model, x)
+    assert found["unused"] == ["skipped: not called"]
+    assert found["b"] != ["scaled"]
+    np.testing.assert_array_equal(numpy(model.unused.kernel), before)
+    assert statuses(model, x, layers=["unused", "a"])["unused"] == [
+        "skipped: not called"
+    ]
+
+
+def test_a_frozen_layer_is_skipped_unless_named() -> None:
+    model, x = nested()
+    frozen = model.layers[-1]
+    frozen.trainable = False
+    before = numpy(frozen.kernel)
+    assert statuses(model, x)[frozen.name] == ["skipped: frozen"]
+    np.testing.assert_array_equal(numpy(frozen.kernel), before)
+    assert statuses(model, x, layers=frozen.name) == {frozen.name: ["scaled"]}
+    assert_target(model, x, [frozen])
+    assert not frozen.trainable
+
+
+def test_a_model_frozen_as_a_whole_is_reported_as_frozen() -> None:
+    model, x = nested()
+    model.trainable = False
+    before = everything(model)
+    found = statuses(model, x)
+    assert set(map(tuple, found.values())) == {("skipped: frozen",)}
+    assert changed(before, model) == []
+
+
+def test_a_tied_kernel_is_scaled_once() -> None:
+    model, x = tied()
+    report = only_kernels_change(model, x)
+    encoder = model.get_layer("encoder")
+    assert sum(row.name == "encoder" for row in report) == 1
+    assert (x @ numpy(encoder.kernel)).std() == pytest.approx(1, abs=1e-3)
+
+
+# Choosing layers
+
+
+def chosen_by(model: keras.Model, x: Any, layers_: Any) -> set[str]:
+    return {row.name for row in lsuv_init(model, x, layers=layers_)}
+
+
+def test_layers_are_chosen_by_name_path_layer_or_predicate() -> None:
+    model, x = nested()
+    inner = call_order(model, x)[1]
+    for choice in (
+        inner.name,
+        inner.path,
+        inner,
+        [inner.name],
+        (inner,),
+        {inner.name},
+        lambda layer: layer is inner,
+    ):
+        before = everything(model)
+        inner.kernel.assign(2 * inner.kernel)
+        assert chosen_by(model, x, choice) == {inner.name}
+        assert_target(model, x, [inner])
+        assert len(changed(before, model)) <= 1
+
+
+def test_a_container_stands_for_what_it_holds() -> None:
+    model, x = nested()
+    inside = {layer.name for layer in call_order(model, x)} - {model.layers[-1].name}
+    assert chosen_by(model, x, model.layers[0]) == inside
+    assert chosen_by(model, x, model.layers[0].name) == inside
+    assert chosen_by(model, x, model) == inside | {model.layers[-1].name}
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("dens_1", r"no layer 'dens_1'\. Did you mean 'dense_1'"),
+        (["dense", "nothing"], r"no layer 'nothing'"),
+        ([], r"names no layer"),
+        ([3], r"Received: 3 \(of type int\)"),
+        (lambda layer: False, r"chose none of the 5 layers"),
+        ("dropout", r"'dropout' \(Dropout\).*no linear map"),
+    ],
+)
+def test_a_choice_that_means_nothing_is_an_error(choice: Any, message: str) -> None:
+    model, x = dense_stack()
+    before = everything(model)
+    with pytest.raises(UnsupportedLayerError, match=message):
+        lsuv_init(model, x, layers=choice)
+    assert changed(before, model) == []
+
+
+def test_a_layer_of_another_model_is_unknown() -> None:
+    model, x = dense_stack()
+    other, _ = dense_stack()
+    with pytest.raises(UnsupportedLayerError, match=other.layers[0].name):
+        lsuv_init(model, x, layers=other.layers[0])
+
+
+# Compiled, traced, trained
+
+
+@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}, {"jit_compile": True}])
+def test_a_model_traced_by_fit_and_predict_sees_the_new_kernels(
+    options: dict[str, bool],
+) -> None:
+    if keras.backend.backend() == "torch" and options.get("jit_compile"):
+        pytest.skip("torch.compile takes longer than the rest of the suite")
+    model, x = dense_stack()
+    y = normal(32, 6)
+    model.compile("adam", "mse", **options)
+    model.fit(x, y, verbose=0)
+    model.predict(x, verbose=0)
+    before, patched = everything(model), overrides(model)
+    lsuv_init(model, 3 * x)
+    moved = changed(before, model)
+    assert len(moved) == 5 and all("kernel" in name for name in moved)
+    assert overrides(model) == patched
+    assert_target(model, 3 * x, tolerance=1.1e-3)
+    fresh, _ = dense_stack()
+    fresh.set_weights(model.get_weights())
+    expected = numpy(fresh(x))
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+    kernel = numpy(model.layers[0].kernel)
+    model.fit(x, y, verbose=0)
+    assert (numpy(model.layers[0].kernel) != kernel).any()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.function")
+def test_a_users_own_tf_function() -> None:
+    """Around the model, and inside its call; traced before and after."""
+    import tensorflow as tf
+
+    class Inside(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = layers.Dense(6, activation="relu")
+            self.two = layers.Dense(6)
+
+        @tf.function
+        def traced(self, x: Any) -> Any:
+            return self.one(x)
+
+        def call(self, x: Any) -> Any:
+            return self.two(self.traced(x))
+
+    for traced_before in (True, False):
+        model, x = Inside(), normal(32, 6)
+        # Built within the trace, a kernel would be a constant of it: so it is in Keras.
+        model.one.build((None, 6))
+        model.two.build((None, 6))
+        model.built = True
+        if traced_before:
+            model(x)
+        around = tf.function(model)
+        if traced_before:
+            around(x)
+        lsuv_init(model, x)
+        hidden = np.maximum(x @ numpy(model.one.kernel), 0)
+        assert (x @ numpy(model.one.kernel)).std() == pytest.approx(1, abs=1e-3)
+        expected = hidden @ numpy(model.two.kernel)
+        assert expected.std() == pytest.approx(1, abs=1e-3)
+        np.testing.assert_allclose(around(x), expected, atol=1e-5)
+        np.testing.assert_allclose(model(x), expected, atol=1e-5)
+        assert not tf.config.functions_run_eagerly()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="jax.jit")
+def test_a_users_own_jax_jit() -> None:
+    import jax
+
+    class Inside(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = layers.Dense(6, activation="relu")
+            self.two = layers.Dense(6)
+
+        def call(self, x: Any) -> Any:
+            return self.two(jax.jit(self.one)(x))
+
+    model, x = Inside(), normal(32, 6)
+    model.one.build((None, 6))
+    model(x)
+    report = only_kernels_change(model, x)
+    hidden = np.maximum(x @ numpy(model.one.kernel), 0)
+    assert (x @ numpy(model.one.kernel)).std() == pytest.approx(1, abs=1e-3)
+    assert (hidden @ numpy(model.two.kernel)).std() == pytest.approx(1, abs=1e-3)
+    assert {row.status for row in report} == {"scaled"}
+    assert not jax.config.jax_disable_jit
+
+
+# Precision
+
+
+@pytest.fixture
+def policy(request: pytest.FixtureRequest) -> Iterator[str]:
+    keras.config.set_dtype_policy(request.param)
+    yield request.param
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize(
+    "policy",
+    ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"],
+    indirect=True,
+)
+@pytest.mark.parametrize("builder", [dense_stack, convnet])
+def test_half_precision(policy: str, builder: Callable[[], Built]) -> None:
+    """Kernels are half a step off where they are stored in half precision."""
+    model, x = builder()
+    only_kernels_change(model, x)
+    # Reachable: 2^-11 (float16) and 2^-8 (bfloat16) of each value, signals included.
+    tolerance = {"float64": 1e-3, "mixed_float16": 2e-3, "float16": 2e-3}
+    assert_target(model, x, tolerance=tolerance.get(policy, 1e-2))
+    for v in model.trainable_variables:
+        assert np.isfinite(numpy(v)).all()
+    dtype = policy if "mixed" not in policy else "float32"
+    assert {v.dtype for v in model.trainable_variables} == {dtype}
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16"], indirect=True)
+@pytest.mark.parametrize(("rows", "columns"), [(8e3, 20.0), (1e-3, 1e-3)])
+def test_signals_beyond_float16_on_the_way(
+    policy: str, rows: float, columns: float
+) -> None:
+    """Before scaling, `x W` is beyond 65,504 or close to 6e-8; after it, neither."""
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(6, activation="relu"), layers.Dense(6)]
+    )
+    model.layers[0].kernel.assign(columns * normal(6, 6, seed=1))
+    x = (rows * normal(32, 6)).astype("float16")
+    lsuv_init(model, x)
+    z = x.astype("float64") @ numpy(model.layers[0].kernel)
+    assert z.std() == pytest.approx(1, abs=2e-3)
+    assert_target(model, x, [model.layers[1]], tolerance=3e-3)
+    assert np.isfinite(numpy(model(x))).all()
+
+
+def test_rematerialized_layers() -> None:
+    """Keras recomputes them in the gradient; JAX would trace them in the sweep."""
+    with keras.RematScope(mode="full"):
+        model = keras.Sequential(
+            [keras.Input((6,)), layers.Dense(6, activation="relu"), layers.Dense(6)]
+        )
+    x = normal(32, 6)
+    only_kernels_change(model, x)
+    weights = [numpy(layer.kernel) for layer in model.layers]
+    assert (x @ weights[0]).std() == pytest.approx(1, abs=1e-3)
+    hidden = np.maximum(x @ weights[0], 0)
+    assert (hidden @ weights[1]).std() == pytest.approx(1, abs=1e-3)
+
+
+def test_layers_in_every_kind_of_attribute_are_found() -> None:
+    class Hidden(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pairs = [(layers.Dense(6), {"x": layers.Dense(6)})]
+            self.inner = keras.Sequential([layers.Dense(6)])
+
+        def call(self, x: Any) -> Any:
+            first, others = self.pairs[0]
+            return self.inner(others["x"](first(x)))
+
+    model, x = keras.Sequential([keras.Input((6,)), Hidden()]), normal(32, 6)
+    report = only_kernels_change(model, x)
+    assert len(assert_target(model, x)) == len(report) == 3
+    held = {x.name for x in every_layer(model) if isinstance(x, layers.Dense)}
+    assert {row.name for row in report} == held
+
+
+def test_a_call_without_a_training_argument_and_with_extra_ones() -> None:
+    class Plain(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = layers.Dense(6), layers.Dropout(0.5)
+
+        def call(self, x: Any, factor: float = 2.0) -> Any:
+            return ops.multiply(self.two(self.one(inputs=x)), factor)
+
+    model, x = Plain(), normal(32, 6)
+    model(x)
+    only_kernels_change(model, x)
+    assert (x @ numpy(model.one.kernel)).std() == pytest.approx(1, abs=1e-3)
+    only_kernels_change(model, 2 * x, training=True)
+
+
+def test_an_override_of_call_by_somebody_else_is_kept() -> None:
+    model, x = dense_stack()
+    layer = model.layers[0]
+    original = layer.call
+    seen = []
+
+    def theirs(inputs: Any, training: Any = None) -> Any:
+        seen.append(inputs.shape)
+        return original(inputs)
+
+    vars(layer)["call"] = theirs
+    lsuv_init(model, x)
+    assert vars(layer)["call"] is theirs and seen
+    assert measured(model, x)[layer][0].std == pytest.approx(1, abs=1e-3)

@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("demo",),
     ("__init__",),
     ("callbacks",),
-    ("initialize", "lsuv", "measure"),
+    ("initialize", "lsuv", "measure", "portable"),
     # what the verbs share
     ("looks_linear", "verdict"),
     ("blocks", "commit", "gradient_gains", "solvers", "weight_gradients"),
@@ -38,7 +38,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # laws and numbers
     ("initializers",),
     ("fans", "gains", "registry"),
-    ("backends", "statistics"),
+    ("statistics",),
+    ("backends",),
     ("errors",),
 )
 HEIGHT = {room: -floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -44,7 +44,9 @@ PUBLIC = [
     "compute_fans",
     "custom_objects",
     "gain",
+    "initialize",
     "lsuv_init",
+    "measure",
     "register_linear_map",
 ]
 

@@ -144,10 +144,37 @@ RECORDS: list[Record] = [
         {"stddev": 1.0, "lower": -9.0, "upper": 9.0},
         lambda s: cut(0, 1.0, -9, 9),
     ),
+    Record(inits.BoundedNormal, {}, lambda s: stats.truncnorm(-2, 2)),
+    Record(
+        inits.BoundedNormal,
+        {"mean": 0.5, "stddev": 0.2, "lower": 0.4, "upper": 1.0},
+        lambda s: stats.truncnorm(-0.5, 2.5, 0.5, 0.2),
+    ),
+    Record(inits.DepthScaledNormal, {"layers": 8}, lambda s: gaussian(0.005)),
+    Record(
+        inits.DeepNorm,
+        {"layers": 2},
+        lambda s: gaussian(0.5 * fan_avg(s) ** -0.5),
+    ),
+    Record(inits.Siren, {}, lambda s: flat((6 / fan_in(s)) ** 0.5 / 30)),
+    Record(inits.Siren, {"first": True}, lambda s: flat(1 / fan_in(s))),
+    Record(inits.SparseNormal, {"sparsity": 0.5}),
     Record(inits.LSUVNormal, {"gain": 1.5}),
+    Record(inits.Orthogonal, {}),
+    Record(inits.ConvolutionOrthogonal, {"gain": 2.0}),
     Record(inits.DeltaOrthogonal, {}),
     Record(inits.LooksLinear, {}),
     Record(inits.LooksLinear, {"mirrored_input": False, "negative_slope": 0.1}),
+]
+
+# No chance in these: the same values on every call.
+FIXED: list[Record] = [
+    Record(inits.Bilinear, {}),
+    Record(inits.Dirac, {"groups": 2}),
+    Record(inits.ForgetGateBias, {"value": 2.0}),
+    Record(inits.LogOddsBias, {"prior": 0.2}),
+    Record(inits.LogOddsBias, {"prior": [0.5, 0.1, 0.2, 0.2]}),
+    Record(inits.ZerO, {}),
 ]
 
 

@@ -48,12 +48,12 @@ def truncated_normal(
     shape: tuple[int, ...],
     mean: float,
     sigma: float,
-    lower: float,
-    upper: float,
+    lowest: float,
+    highest: float,
     dtype: str,
     seeds: Seeds,
 ) -> Tensor:
-    """N(mean, sigma^2) within `[mean + lower * sigma, mean + upper * sigma]`.
+    """N(mean, sigma^2) within `[lowest, highest]`.
 
     The quantile function at a uniform variable: no rejection, so no loop, no limit
     on the number of trials, and nothing outside.
@@ -63,10 +63,10 @@ def truncated_normal(
     # Half a step of the generator (2**-23 or 2**-24 in float32): keeps off 0 and 1,
     # where the quantile function is infinite.
     half = 2.0**-24 if width == "float32" else 2.0**-53
-    low, high = math.erf(lower / math.sqrt(2)), math.erf(upper / math.sqrt(2))
     scale = sigma * math.sqrt(2)
+    low, high = math.erf((lowest - mean) / scale), math.erf((highest - mean) / scale)
     values = fused(_quantiles)(chance, half, low, high - low, scale, mean)
-    return _clip_and_cast(values, mean + lower * sigma, mean + upper * sigma, dtype)
+    return _clip_and_cast(values, lowest, highest, dtype)
 
 
 def _quantiles(

@@ -117,7 +117,7 @@ class ContribVarianceScaling(FanInitializer):
             bound = math.sqrt(3.0 * self.factor / fan)
             return uniform(shape, -bound, bound, dtype, seeds)
         sigma = math.sqrt(1.3 * self.factor / fan)
-        return truncated_normal(shape, 0.0, sigma, -2.0, 2.0, dtype, seeds)
+        return truncated_normal(shape, 0.0, sigma, -2 * sigma, 2 * sigma, dtype, seeds)
 
     def get_config(self) -> dict[str, Any]:
         return {

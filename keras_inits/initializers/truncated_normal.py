@@ -66,9 +66,9 @@ class TruncatedNormal(Initializer):
 
     def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
         sigma = self.stddev / truncated_stddev(self.lower, self.upper)
-        return truncated_normal(
-            shape, self.mean, sigma, self.lower, self.upper, dtype, seeds
-        )
+        lowest = self.mean + self.lower * sigma
+        highest = self.mean + self.upper * sigma
+        return truncated_normal(shape, self.mean, sigma, lowest, highest, dtype, seeds)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -102,7 +102,7 @@ class VarianceScaling(FanInitializer):
         if self.distribution == "untruncated_normal":
             return normal(shape, stddev, dtype, seeds)
         sigma = stddev / TRUNCATED_STDDEV
-        return truncated_normal(shape, 0.0, sigma, -2.0, 2.0, dtype, seeds)
+        return truncated_normal(shape, 0.0, sigma, -2 * sigma, 2 * sigma, dtype, seeds)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -32,6 +32,18 @@ import keras_inits.initializers as inits
         ("UniformUnitScaling", {"factor": 0.0}, r"`factor` must be a positive"),
         ("LSUVNormal", {"gain": 0.0}, r"`gain` must be a positive"),
         ("LooksLinear", {"negative_slope": -1.0}, r"no pair of units"),
+        ("BoundedNormal", {"lower": 3.0}, r"`lower` must be below"),
+        ("BoundedNormal", {"stddev": 0.1, "lower": 1.0}, r"at least 0\.0001 of the"),
+        ("Dirac", {"groups": 0}, r"`groups` must be a positive .*groups=0"),
+        ("ZerO", {"gain": 0.0}, r"`gain` must be a positive"),
+        ("SparseNormal", {"sparsity": 1.5}, r"`sparsity` must lie in .*1\.5"),
+        ("SparseNormal", {"stddev": 0.0}, r"`stddev` must be a positive"),
+        ("DepthScaledNormal", {"layers": 0}, r"`layers` must be a positive"),
+        ("DeepNorm", {"layers": -1}, r"`layers` must be a positive"),
+        ("Siren", {"omega": 0.0}, r"`omega` must be a positive"),
+        ("ForgetGateBias", {"value": float("inf")}, r"`value` must be a finite"),
+        ("LogOddsBias", {"prior": 1.0}, r"both excluded.*prior=1\.0"),
+        ("LogOddsBias", {"prior": [0.5, 0.0]}, r"both excluded"),
         ("HeNormal", {"input_axes": [0]}, r"must be given together.*output_axes=None"),
     ],
 )
@@ -44,6 +56,24 @@ def test_refused_at_construction(name: str, config: Any, message: str) -> None:
 def test_vectors_have_no_orthonormal_kernel(name: str) -> None:
     with pytest.raises(ValueError, match=r"input and an output axis.*shape=\(4,\)"):
         getattr(inits, name)()((4,))
+
+
+@pytest.mark.parametrize(
+    ("initializer", "shape", "message"),
+    [
+        (inits.Dirac(groups=3), (3, 2, 4), r"must divide.*groups=3"),
+        (inits.Dirac(), (4,), r"`Dirac` needs a kernel of at least 2 axes"),
+        (inits.ZerO(), (4,), r"`ZerO` needs a kernel of at least 2 axes"),
+        (inits.Bilinear(), (4, 4), r"`Bilinear` needs a kernel of at least 3 axes"),
+        (inits.SparseNormal(), (4,), r"inputs and outputs.*shape=\(4,\)"),
+        (inits.ForgetGateBias(), (6,), r"multiple of 4.*unit_forget_bias=False"),
+        (inits.LogOddsBias([0.1, 0.2]), (3,), r"2 probabilities for shape=\(3,\)"),
+        (inits.ConvolutionOrthogonal(), (3, 5, 4), r"inputs=5, outputs=4"),
+    ],
+)
+def test_refused_at_first_use(initializer: Any, shape: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        initializer(shape)
 
 
 @pytest.mark.parametrize("side", ["input", "output"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from laws import RECORDS, Record, check_law, cut, flat, gaussian, to_numpy
+from laws import FIXED, RECORDS, Record, check_law, cut, flat, gaussian, to_numpy
 from scipy import stats
 
 from keras_inits.initializers import __all__ as names
@@ -21,7 +21,8 @@ def names_of(record: Record) -> str:
 
 
 def test_table_has_every_class() -> None:
-    assert set(names) == {record.cls.__name__ for record in RECORDS}
+    classes = {record.cls.__name__ for record in [*RECORDS, *FIXED]}
+    assert classes == set(names)
 
 
 @pytest.mark.parametrize("record", SCALAR, ids=names_of)
@@ -50,6 +51,8 @@ def test_other_dtypes_follow_the_law_within_its_bounds(
 @pytest.mark.parametrize("record", RECORDS, ids=names_of)
 @pytest.mark.parametrize("shape", [(1, 2), (0, 4), (3, 2), (5, 3, 2), (1, 1, 0, 6)])
 def test_small_and_empty_shapes(record: Record, shape: tuple[int, ...]) -> None:
+    if record.cls.__name__ == "ConvolutionOrthogonal" and shape[-2] > shape[-1]:
+        pytest.skip("refused, and tested with its like")
     config = dict(record.config)
     if record.cls.__name__ == "LooksLinear" and 1 in shape[-2:]:
         config["mirrored_input"] = False

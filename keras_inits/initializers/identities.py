@@ -1,0 +1,179 @@
+"""Kernels that are fixed by their shape: identities, Hadamard, interpolation."""
+
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_inits.initializers.base import Initializer, Seeds, Tensor, positive
+from keras_inits.registry import register
+
+Array = np.ndarray[Any, Any]
+
+
+class FixedInitializer(Initializer):
+    """Root of the laws without chance: `_values` gives them as a NumPy array."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
+        values = self._values(shape).astype("float32")
+        return ops.cast(ops.convert_to_tensor(values), dtype)
+
+    def _values(self, shape: tuple[int, ...]) -> Array:
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+def _check_kernel(name: str, shape: tuple[int, ...], least: int = 2) -> None:
+    if len(shape) < least:
+        raise ValueError(
+            f"`{name}` needs a kernel of at least {least} axes. Received: "
+            f"shape={shape}. Use another initializer here."
+        )
+
+
+def _centre(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The tap where `padding="same"` puts the pixel itself."""
+    return tuple((size - 1) // 2 for size in shape[:-2])
+
+
+@register("dirac", law="identity of the channels at the centre tap")
+class Dirac(FixedInitializer):
+    """The convolution that passes its input through.
+
+    At the centre tap of `(*window, inputs, outputs)` channel c goes to channel c, in
+    each group; zeros elsewhere. Channels without a counterpart are zero.
+
+    Example:
+
+    >>> layer = keras.layers.Conv2D(
+    ...     64, 3, padding="same", kernel_initializer="dirac"
+    ... )
+
+    Args:
+        groups: groups of the convolution, whose kernel holds `inputs / groups`.
+        gain: value of the ones.
+
+    Raises:
+        ValueError: if an argument is not positive; on a call, if the shape has less
+            than two axes or the outputs are no multiple of `groups`.
+
+    References:
+        `torch.nn.init.dirac_` (which takes tap `size // 2`, as its paddings ask for;
+        the two differ for windows of even size).
+    """
+
+    def __init__(self, groups: int = 1, gain: float = 1.0) -> None:
+        super().__init__()
+        positive(groups=groups, gain=gain)
+        self.groups = groups
+        self.gain = gain
+
+    def _values(self, shape: tuple[int, ...]) -> Array:
+        _check_kernel("Dirac", shape)
+        if shape[-1] % self.groups:
+            raise ValueError(
+                "`groups` must divide the number of outputs. "
+                f"Received: groups={self.groups} for shape={shape}"
+            )
+        values = np.zeros(shape)
+        one_group = np.eye(shape[-2], shape[-1] // self.groups)
+        if 0 not in shape:
+            values[_centre(shape)] = self.gain * np.tile(one_group, self.groups)
+        return values
+
+    def get_config(self) -> dict[str, Any]:
+        return {"groups": self.groups, "gain": self.gain}
+
+
+@register("hadamard", law="identity, or orthonormal Hadamard columns where it widens")
+class ZerO(FixedInitializer):
+    """Only zeros and ones, up to a factor: no randomness at all.
+
+    With more inputs than outputs, or as many, a truncated identity; with fewer, the
+    first rows and columns of a Hadamard matrix of 2^m >= outputs, times 2^(-m/2):
+    without it, outputs beyond the inputs would all learn the same. Convolutions hold
+    it at the centre tap.
+
+    Example:
+
+    >>> layer = keras.layers.Dense(64, kernel_initializer="hadamard")
+
+    Args:
+        gain: factor of all values.
+
+    Raises:
+        ValueError: if `gain` is not positive; on a call, if the shape has less than
+            two axes.
+
+    References:
+        Zhao, Schäfer & Anandkumar (2021), ZerO initialization, arXiv:2110.12661 (with
+        the orthonormal factor of the authors' code; the paper prints sqrt(2) more).
+    """
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        positive(gain=gain)
+        self.gain = gain
+
+    def _values(self, shape: tuple[int, ...]) -> Array:
+        _check_kernel("ZerO", shape)
+        values = np.zeros(shape)
+        inputs, outputs = shape[-2:]
+        if 0 in shape:
+            return values
+        tap = np.eye(inputs, outputs)
+        if inputs < outputs:
+            order = math.ceil(math.log2(outputs))
+            tap = _hadamard(order)[:inputs, :outputs] * 2.0 ** (-order / 2)
+        values[_centre(shape)] = self.gain * tap
+        return values
+
+    def get_config(self) -> dict[str, Any]:
+        return {"gain": self.gain}
+
+
+def _hadamard(order: int) -> Array:
+    """Sylvester's Hadamard matrix of size 2**order."""
+    matrix = np.ones((1, 1))
+    for _ in range(order):
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix
+
+
+@register("bilinear", law="linear interpolation, for transposed convolutions")
+class Bilinear(FixedInitializer):
+    """Up-sampling by linear interpolation, as a transposed convolution.
+
+    For the kernel `(*window, outputs, inputs)` of a transposed convolution with
+    strides s and windows `2 s - s % 2`: channel c goes to channel c, weighted along
+    each axis by `1 - |i - (size - 1) / 2| / s`. Inside the borders this is exactly
+    `keras.layers.UpSampling2D(s, interpolation="bilinear")`.
+
+    Example:
+
+    >>> layer = keras.layers.Conv2DTranspose(
+    ...     3, 4, strides=2, padding="same", kernel_initializer="bilinear"
+    ... )
+
+    Raises:
+        ValueError: on a call, if the shape has less than three axes.
+
+    References:
+        Long, Shelhamer & Darrell (2015), Fully convolutional networks for semantic
+        segmentation, arXiv:1411.4038. MXNet's `Bilinear`.
+    """
+
+    def _values(self, shape: tuple[int, ...]) -> Array:
+        _check_kernel("Bilinear", shape, least=3)
+        weights = np.ones(())
+        for size in shape[:-2]:
+            stride = (size + 1) // 2
+            distance = np.abs(np.arange(size) - (size - 1) / 2)
+            weights = np.multiply.outer(weights, 1 - distance / max(1, stride))
+        return weights[..., None, None] * np.eye(shape[-2], shape[-1])

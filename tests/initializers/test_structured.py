@@ -1,0 +1,154 @@
+"""Kernels of a fixed structure, each against what it is for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from laws import FIXED, Record, check_law, gaussian, to_numpy
+from scipy import linalg
+
+import keras_inits.initializers as inits
+
+
+@pytest.mark.parametrize("record", FIXED, ids=lambda record: record.name)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_no_chance_in_it(record: Record, dtype: str) -> None:
+    shape = (3, 2, 4)
+    first, second = (record.build()(shape, dtype=dtype) for _ in range(2))
+    np.testing.assert_array_equal(to_numpy(first), to_numpy(second))
+    assert dtype == keras.backend.standardize_dtype(first.dtype)
+    assert shape == tuple(first.shape)
+
+
+@pytest.mark.parametrize("window", [(2,), (3,), (4,), (2, 3), (3, 1), (2, 2, 3)])
+def test_orthogonal_convolutions_keep_the_norm(window: tuple[int, ...]) -> None:
+    """Periodic borders, so its transfer matrix at every frequency is an isometry."""
+    kernel = to_numpy(inits.ConvolutionOrthogonal(gain=2.0, seed=1)((*window, 3, 5)))
+    assert np.abs(kernel).max(axis=(-1, -2)).min() > 1e-3  # every tap is in use
+    axes = tuple(range(len(window)))
+    transfer = np.fft.fftn(kernel, s=[6] * len(window), axes=axes).reshape(-1, 3, 5)
+    gram = transfer @ transfer.conj().transpose(0, 2, 1)
+    np.testing.assert_allclose(
+        gram, np.broadcast_to(4 * np.eye(3), gram.shape), atol=1e-5
+    )
+
+
+def test_orthogonal_is_the_law_of_keras() -> None:
+    """Same matrix, by the same convention, up to the law (tested as Haar's)."""
+    kernel = to_numpy(inits.Orthogonal(gain=3.0)((3, 3, 4, 5))).reshape(36, 5)
+    np.testing.assert_allclose(9 * np.eye(5), kernel.T @ kernel, atol=1e-5)
+    wide = to_numpy(inits.Orthogonal()((5, 40)))
+    np.testing.assert_allclose(np.eye(5), wide @ wide.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 3, 4])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_dirac_passes_its_input_through(rank: int, size: int, groups: int) -> None:
+    if groups > 1 and keras.backend.backend() == "tensorflow" and rank != 2:
+        pytest.skip("TensorFlow on CPU has no such convolution")
+    layers = [keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D]
+    layer = layers[rank - 1](
+        4,
+        size,
+        padding="same",
+        groups=groups,
+        kernel_initializer=inits.Dirac(groups=groups),
+    )
+    x = np.random.default_rng(0).normal(size=(2, *[5] * rank, 4)).astype("float32")
+    np.testing.assert_allclose(x, to_numpy(layer(x)), atol=1e-6)
+
+
+def test_dirac_pads_with_zeros() -> None:
+    kernel = to_numpy(inits.Dirac(groups=2, gain=3.0)((3, 2, 6)))
+    assert not kernel[[0, 2]].any()
+    expected = np.array([[3, 0, 0, 3, 0, 0], [0, 3, 0, 0, 3, 0]])
+    np.testing.assert_array_equal(expected, kernel[1])
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(4, 4), (6, 3), (3, 8), (3, 5)])
+def test_zero_is_identity_or_hadamard(inputs: int, outputs: int) -> None:
+    kernel = to_numpy(inits.ZerO(gain=2.0)((inputs, outputs)))
+    if inputs >= outputs:
+        np.testing.assert_array_equal(2 * np.eye(inputs, outputs), kernel)
+    else:
+        matrix = linalg.hadamard(8)[:inputs, :outputs]
+        np.testing.assert_allclose(2 * matrix / 8**0.5, kernel, rtol=1e-6)
+    conv = to_numpy(inits.ZerO(gain=2.0)((3, 4, inputs, outputs)))
+    np.testing.assert_array_equal(kernel, conv[1, 1])
+    conv[1, 1] = 0
+    assert not conv.any()
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bilinear_is_upsampling(stride: int, channels: int) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, channels)).astype("float32")
+    layer = keras.layers.Conv2DTranspose(
+        channels,
+        2 * stride - stride % 2,
+        strides=stride,
+        padding="same",
+        kernel_initializer="bilinear",
+    )
+    expected = keras.layers.UpSampling2D(stride, interpolation="bilinear")(x)
+    inner = slice(stride, -stride)
+    np.testing.assert_allclose(
+        to_numpy(expected)[:, inner, inner],
+        to_numpy(layer(x))[:, inner, inner],
+        atol=1e-5,
+    )
+
+
+def test_forget_gate_bias_opens_the_forget_gate() -> None:
+    layer = keras.layers.LSTM(
+        3, unit_forget_bias=False, bias_initializer=inits.ForgetGateBias(1.0)
+    )
+    theirs = keras.layers.LSTM(3, unit_forget_bias=True)
+    for lstm in (layer, theirs):
+        lstm.build((None, 2, 2))
+    np.testing.assert_array_equal(to_numpy(theirs.cell.bias), to_numpy(layer.cell.bias))
+
+
+def test_log_odds_bias_gives_the_prior() -> None:
+    layer = keras.layers.Dense(
+        2,
+        activation="sigmoid",
+        kernel_initializer="zeros",
+        bias_initializer=inits.LogOddsBias([0.02, 0.7]),
+    )
+    y = to_numpy(layer(np.ones((1, 3), "float32")))
+    np.testing.assert_allclose([[0.02, 0.7]], y, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.55, 1.0])
+def test_sparse_normal(sparsity: float) -> None:
+    values = to_numpy(inits.SparseNormal(sparsity, stddev=2.0, seed=1)((600, 41)))
+    zeros = (values == 0).sum(axis=1)
+    assert (zeros == math.ceil(sparsity * 41)).all()
+    if 0 < sparsity < 1:
+        share = (values == 0).mean(axis=0)  # no output is preferred
+        expected = math.ceil(sparsity * 41) / 41
+        assert np.abs(share - expected).max() < 4.5 * (0.25 / 600) ** 0.5
+    if sparsity < 1:
+        check_law(values[values != 0], gaussian(2.0))
+
+
+def test_deepnorm_alpha() -> None:
+    """alpha = (2N)^(1/4), for the kernels' gain of (8N)^(-1/4)."""
+    assert inits.DeepNorm(layers=8).alpha == pytest.approx(2.0)
+
+
+def test_siren_keeps_the_law_of_its_preactivations() -> None:
+    """Deviation about 1 in every layer after the first (theorem 1.8 of the paper)."""
+    x: Any = np.random.default_rng(0).uniform(-1, 1, (512, 2)).astype("float32")
+    for i in range(6):
+        kernel = inits.Siren(first=i == 0, seed=i)((x.shape[-1], 256))
+        z = 30 * (x @ to_numpy(kernel))
+        if i:
+            assert np.std(z) == pytest.approx(1, abs=0.15)
+        x = np.sin(z)

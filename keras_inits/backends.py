@@ -6,8 +6,10 @@ Nothing here imports a backend that Keras has not loaded itself.
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -60,11 +62,49 @@ def is_traced(tensor: Any) -> bool:
 
 def snapshot(variable: keras.Variable) -> Any:
     """A value that later assignments to `variable` leave alone, sharding kept."""
-    if keras.backend.backend() == "jax":
-        return variable.value  # immutable
-    return ops.copy(variable.value)
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return variable.value.detach().clone()
+    # JAX arrays are immutable; what was read from a TensorFlow variable stays, since
+    # an assignment gives the variable a new buffer.
+    return variable.value if backend == "jax" else ops.convert_to_tensor(variable)
 
 
 def host(tensor: Any) -> np.ndarray[Any, Any]:
     """A tensor as a NumPy array in float64 (half precisions included)."""
-    return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")), "float64")
+    if keras.backend.standardize_dtype(tensor.dtype) in ("bfloat16", "float16"):
+        tensor = ops.cast(tensor, "float32")
+    return np.asarray(ops.convert_to_numpy(tensor), "float64")
+
+
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors, compiled as one where each operation would be: JAX.
+
+    There the first call with a new shape costs one compilation per operation
+    otherwise, which for a model of many shapes adds up to seconds.
+    """
+    if keras.backend.backend() != "jax":
+        return function
+    compiled: Callable[..., Any] = functools.wraps(function)(_loaded().jit(function))
+    return compiled
+
+
+def mean_square(x: Any) -> Any:
+    """`E[x^2]` of a float tensor, without a temporary where the backend can."""
+    backend, module = keras.backend.backend(), _loaded()
+    if backend == "torch":
+        flat = x.reshape(-1)
+        return module.dot(flat, flat) / flat.shape[0]
+    if backend == "tensorflow":
+        return module.nn.l2_loss(x) * (2.0 / math.prod(x.shape))
+    return ops.mean(ops.square(x))
+
+
+def mean_and_variance(x: Any) -> tuple[Any, Any]:
+    """Two passes over a float32 (or wider) tensor, as each backend does them best."""
+    backend, module = keras.backend.backend(), _loaded()
+    if backend == "tensorflow":
+        mean = module.reduce_mean(x)
+        return mean, module.reduce_mean(module.math.squared_difference(x, mean))
+    mean = ops.mean(x)
+    return mean, mean_square(x - mean)

@@ -13,6 +13,7 @@ does not (softmax).
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,14 +22,12 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import host
+from keras_inits.backends import host, mean_square
 from keras_inits.linear_maps import LinearMap
 from keras_inits.statistics import widen
 
 Tensor = Any
 
-# Enough values for 1 % of E[f'^2] (its relative deviation is about 1 / sqrt(n)).
-SAMPLE = 16_384
 STEP = 1e-3
 
 
@@ -53,14 +52,6 @@ class Probe:
         return cls(rows, m.activate, function)
 
 
-def some_rows(z: Tensor) -> Tensor:
-    """Evenly spaced rows of `z`, of about `SAMPLE` values, at least one row."""
-    total = z.shape[0]
-    size = max(1, int(np.prod(z.shape[1:])))
-    wanted = max(1, SAMPLE // size)
-    return z if total <= wanted else z[:: -(-total // wanted)]
-
-
 def mean_square_slopes(probes: Sequence[Probe]) -> list[float]:
     """`E[f'(z)^2]` at each probe; alike ones are evaluated together."""
     groups: dict[Any, list[int]] = defaultdict(list)
@@ -82,7 +73,7 @@ def _mean_square_slope(activate: Callable[[Tensor], Tensor], z: Tensor) -> Tenso
     # The step follows the size of z, and stays above its rounding.
     size = ops.sqrt(ops.mean(ops.square(z), axis=tuple(range(1, len(z.shape)))))
     step = STEP * ops.reshape(ops.maximum(size, 1e-30), (-1, *[1] * len(shape)))
-    move = step * ops.convert_to_tensor(signs, "float32")
+    move = step * ops.convert_to_tensor(signs, z.dtype)
     flat = (-1, *shape[1:])
     ahead = activate(ops.reshape(z + move, flat))
     behind = activate(ops.reshape(z - move, flat))
@@ -92,4 +83,5 @@ def _mean_square_slope(activate: Callable[[Tensor], Tensor], z: Tensor) -> Tenso
 
 def kernel_gain(m: LinearMap, kernel: Tensor) -> Tensor:
     """`|W|_F^2 / outputs`: what the transposed map does to a squared norm."""
-    return ops.sum(ops.square(widen(kernel))) / (m.channels * m.stride)
+    size = math.prod(m.kernel.shape)
+    return mean_square(widen(kernel)) * (size / (m.channels * m.stride))

@@ -22,17 +22,29 @@ import keras
 from keras import ops
 
 from keras_inits import verdict
-from keras_inits.backends import host
+from keras_inits.backends import fused, host
 from keras_inits.commit import assign_all
 from keras_inits.data import draw_batch
 from keras_inits.errors import ConvergenceError, KerasInitsError, UnsupportedLayerError
-from keras_inits.gradient_gains import some_rows
 from keras_inits.initializers import LSUVNormal
 from keras_inits.linear_maps import LinearMap
 from keras_inits.report import SignalReport
 from keras_inits.selection import Layers, Selection, select
-from keras_inits.solvers import OutputProblem, closed_form, solve_output
-from keras_inits.statistics import Moments, channel_moments, moments, pooled, widen
+from keras_inits.solvers import (
+    OutputProblem,
+    closed_form,
+    meet,
+    scaled,
+    solve_output,
+)
+from keras_inits.statistics import (
+    Moments,
+    channel_moments,
+    moments,
+    pooled,
+    some_rows,
+    widen,
+)
 from keras_inits.sweep import Stop, Trial, sweep
 from keras_inits.verdict import Decision
 
@@ -164,7 +176,7 @@ def lsuv_init(
         return _solve(model, batch, selection, options, redrawn, training, verbose)
 
     solved = _critical(solve, options) if critical else solve(options)
-    assign_all(solved.trial.changes(verdict.moved(solved.decisions)))
+    assign_all(solved.trial.changes(verdict.to_scale(solved.decisions)))
     return verdict.report(
         model, selection, solved.decisions, solved.shared, solved.options
     )
@@ -283,6 +295,7 @@ class _Solver:
         self.biased = {
             id(m.bias) for m in every if m.bias is not None and host(m.bias.value).any()
         }
+        self.meet = fused(meet)
         count = len(every) + len(self.selection.opaque)
         self.bar = keras.utils.Progbar(count, verbose=1) if self.verbose else None
 
@@ -290,7 +303,7 @@ class _Solver:
         """W <- W * target / Std(W x), and the same for the tensor in hand."""
         m = stop.map
         assert m is not None
-        signal, shrunk = _finite(stop, m, signal)
+        signal, moved = _finite(stop, m, signal)
         bias = self._bias(m, signal)
         if self.options.signal == "output" and m.in_hand:
             decision, result = self._by_output(m, signal, bias)
@@ -298,8 +311,8 @@ class _Solver:
             decision, result = self._centred(m, signal, bias)
         else:
             decision, result = self._scaled(m, signal, bias)
-        decision.shrunk = shrunk
-        if m.in_hand and not m.lookup:
+        decision.moved = moved
+        if m.in_hand and not m.lookup and decision.rows is None:
             decision.rows = some_rows(result)
         self._record(stop, m, decision)
         if decision.shift is not None and m.bias is not None:
@@ -352,16 +365,19 @@ class _Solver:
         target = self.options.target_std
         if bias is not None:
             return self._scaled_beside_bias(m, z, bias)
+        if m.in_hand and not self.options.per_channel and m.gates == 1:
+            result, rows, mean, variance, scale = self.meet(z, target)
+            before = Moments(mean, variance)
+            return Decision(m.layer, m, before, scale=scale, rows=rows), result
         seen = self._moments(m, z)
         scale = closed_form(seen, None, 0.0, target)
         if self.options.per_channel:
             scale = ops.where(verdict.varies(seen), scale, 1.0)
-        after = Moments(seen.mean * scale, seen.variance * scale**2)
-        decision = Decision(m.layer, m, before=seen, after=after, scale=scale)
+        decision = Decision(m.layer, m, before=seen, scale=scale)
         if not m.in_hand:
             return decision, z
         view = scale if len(scale.shape) == 0 else m.signal_view(scale, z)
-        return decision, z * ops.cast(view, z.dtype)
+        return decision, scaled(z, view)
 
     def _scaled_beside_bias(
         self, m: LinearMap, z: Tensor, bias: Tensor
@@ -497,18 +513,22 @@ def _first_tensor(output: Any) -> Tensor:
 
 
 def _finite(stop: Stop, m: LinearMap, signal: Tensor) -> tuple[Tensor, float]:
-    """float16 overflows at 65,504: shrink the kernel until its signal is finite.
+    """float16 ends at 65,504 and at 6e-8: bring the signal well inside, by the kernel.
 
-    Returns the signal and the power of two by which the kernel has been shrunk.
+    Returns the signal and the power of two by which the kernel has been multiplied.
     """
-    shrunk = 1.0
+    moved = 1.0
     if keras.backend.standardize_dtype(signal.dtype) != "float16":
-        return signal, shrunk
-    while shrunk > 2.0**-32 and not bool(host(ops.all(ops.isfinite(signal)))):
-        stop.trial.scale(m.kernel, 2.0**-4)
-        shrunk *= 2.0**-4
+        return signal, moved
+    for _ in range(8):
+        largest = float(host(ops.max(ops.abs(signal))))
+        if largest == 0 or 2.0**-5 < largest < float("inf"):
+            break
+        step = 2.0**4 if largest <= 2.0**-5 else 2.0**-4
+        stop.trial.scale(m.kernel, step)
+        moved *= step
         signal = stop.again()
-    return signal, shrunk
+    return signal, moved
 
 
 __all__ = ["ConvergenceError", "lsuv_init"]

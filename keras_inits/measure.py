@@ -17,7 +17,6 @@ from keras_inits.gradient_gains import (
     Probe,
     kernel_gain,
     mean_square_slopes,
-    some_rows,
 )
 from keras_inits.linear_maps import LinearMap, together
 from keras_inits.records import Histogram, LayerSignal
@@ -29,7 +28,7 @@ from keras_inits.selection import (
     everything,
     is_plain,
 )
-from keras_inits.statistics import Moments, moments, widen
+from keras_inits.statistics import Moments, moments, some_rows, widen
 from keras_inits.sweep import Stop, Trial, sweep
 from keras_inits.weight_gradients import WeightGradient, weight_gradients
 
@@ -99,7 +98,7 @@ def measure(
     signals = [_inputs(model, batch), *_rows(recorder.records, gradients)]
     signals += _uncalled(selection, recorder.records)
     return SignalReport(
-        signals, title=f"Signal in {model.name!r}", plain=is_plain(model)
+        signals, title=f"Signal in {model.name!r}", plain=is_plain(selection.every)
     )
 
 

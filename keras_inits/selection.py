@@ -36,18 +36,22 @@ class Selection:
 
     A chosen layer without maps is opaque: only its output can be looked at, and
     `opaque` holds the variables to scale. `watched` are activation layers, which have
-    a signal but no kernel.
+    a signal but no kernel. `every` holds all layers of the model.
     """
 
     maps: dict[Layer, tuple[LinearMap, ...]] = field(default_factory=dict)
     opaque: dict[Layer, tuple[keras.Variable, ...]] = field(default_factory=dict)
     left: dict[Layer, str] = field(default_factory=dict)
     watched: list[Layer] = field(default_factory=list)
+    every: list[Layer] = field(default_factory=list)
 
     @property
     def layers(self) -> list[Layer]:
         """The chosen layers."""
         return [*self.maps, *self.opaque]
+
+
+_LEAVES = (type(None), bool, int, float, str)
 
 
 def walk(root: Any) -> Iterator[Layer]:
@@ -60,10 +64,9 @@ def walk(root: Any) -> Iterator[Layer]:
     stack: list[Any] = [root]
     while stack:
         item = stack.pop()
-        if isinstance(item, (Layer, list, tuple, dict, set)):
-            if id(item) in seen:
-                continue
-            seen.add(id(item))
+        if type(item) in _LEAVES or id(item) in seen:
+            continue
+        seen.add(id(item))
         if isinstance(item, Layer):
             yield item
             children = vars(item)
@@ -78,12 +81,12 @@ def walk(root: Any) -> Iterator[Layer]:
             stack.extend(reversed(list(item)))
 
 
-def is_plain(model: Any) -> bool:
-    """Whether nothing bypasses or renormalises the layers of `model`.
+def is_plain(layers: Iterable[Layer]) -> bool:
+    """Whether nothing bypasses or renormalises the signal among these layers.
 
     Judged by Keras's own layers; additions inside a user's `call` are not seen.
     """
-    return not any(isinstance(layer, _BYPASSES) for layer in walk(model))
+    return not any(isinstance(layer, _BYPASSES) for layer in layers)
 
 
 def own_variables(layer: Any) -> list[keras.Variable]:
@@ -153,7 +156,7 @@ def candidates(model: keras.Model) -> Selection:
     layers = list(walk(model))
     wrapper = keras.layers.SpectralNormalization
     normalised = {id(x.layer) for x in layers if isinstance(x, wrapper)}
-    found = Selection()
+    found = Selection(every=layers)
     for layer in layers:
         if adapter_of(layer) is None and not _opaque_variables(layer):
             continue
@@ -240,7 +243,7 @@ def everything(model: keras.Model, layers: Layers = None) -> Selection:
     found = candidates(model)
     found.maps = {x: _main_maps(maps, named=False) for x, maps in found.maps.items()}
     found.opaque = {x: v for x, v in found.opaque.items() if is_marked_layer(x)}
-    found.watched = [x for x in walk(model) if type(x) in ACTIVATION_LAYERS]
+    found.watched = [x for x in found.every if type(x) in ACTIVATION_LAYERS]
     return found
 
 
@@ -269,7 +272,7 @@ def _automatic(found: Selection) -> Selection:
 
 
 def _take(found: Selection, wanted: list[Layer], *, named: bool) -> Selection:
-    chosen = Selection()
+    chosen = Selection(every=found.every)
     for layer in wanted:
         if layer in found.left:
             chosen.left[layer] = found.left[layer]
@@ -298,7 +301,7 @@ def _by_predicate(
 def _by_name(
     model: keras.Model, found: Selection, wanted: list[str | Layer]
 ) -> Selection:
-    known = list(walk(model))
+    known = found.every
     chosen: dict[Layer, None] = {}
     for item in wanted:
         for layer in _named(model, known, item):

@@ -11,11 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_inits.backends import host
-from keras_inits.statistics import Moments, channel_moments, widen
+from keras_inits.statistics import (
+    Moments,
+    channel_moments,
+    moments,
+    some_rows,
+    widen,
+)
 
 Tensor = Any
 
@@ -55,6 +62,28 @@ def closed_form(
     return ops.where(room > 0, scale, float("nan"))
 
 
+def scaled(z: Tensor, factor: Tensor) -> Tensor:
+    """`factor * z` in the dtype of `z`.
+
+    In half precision the factor itself may overflow or be coarse: multiply wide.
+    """
+    dtype = keras.backend.standardize_dtype(z.dtype)
+    return ops.cast(widen(z) * ops.cast(factor, widen(z).dtype), dtype)
+
+
+def meet(z: Tensor, target: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """W <- W * target / Std(W x), and the same for `z`, the tensor in hand.
+
+    Returns:
+        The scaled tensor, some of its rows, the mean and variance that `z` had, and
+        the scale.
+    """
+    seen = moments(z)
+    scale = closed_form(seen, None, 0.0, target)
+    result = scaled(z, scale)
+    return result, some_rows(result), seen.mean, seen.variance, scale
+
+
 class OutputProblem(NamedTuple):
     """`f(s u + b + d)` is to have deviation `target` and, if centred, mean 0.
 
@@ -76,9 +105,10 @@ class OutputProblem(NamedTuple):
 
     def pre_activation(self, scale: Tensor, shift: Tensor) -> Tensor:
         """`s u + b + d`, in the dtype of `u`."""
-        z = self.u * ops.cast(scale, self.u.dtype)
-        offset = shift if self.bias is None else widen(self.bias) + shift
-        return z + ops.cast(offset, self.u.dtype)
+        z = widen(self.u) * ops.cast(scale, widen(self.u).dtype)
+        if self.bias is not None:
+            z = z + ops.cast(self.bias, z.dtype)
+        return ops.cast(z + ops.cast(shift, z.dtype), self.u.dtype)
 
     def view(self, per_channel: np.ndarray[Any, Any]) -> Tensor:
         """A vector `(channels,)`, or a number, in a shape that broadcasts."""

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import keras
 from keras import ops
 
-from keras_inits.backends import eager, is_traced
+from keras_inits.backends import eager, fused, is_traced
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import Selection, walk
 from keras_inits.statistics import widen
@@ -43,6 +43,7 @@ class Trial(keras.StatelessScope):
         self._pending: dict[int, Tensor] = {}
         self._set: dict[int, keras.Variable] = {}
         self.factors: dict[int, Tensor] = {}
+        self._multiply = fused(_multiply)
 
     def set(self, variable: keras.Variable, value: Tensor) -> None:
         """Let later reads of `variable` see `value`."""
@@ -51,7 +52,8 @@ class Trial(keras.StatelessScope):
 
     def base(self, variable: keras.Variable) -> Tensor:
         """What was set, or the stored value in the variable's own dtype."""
-        return self._base[id(variable)]
+        known = id(variable) in self._base
+        return self._base[id(variable)] if known else variable.value
 
     def scale(self, variable: keras.Variable, factor: Tensor) -> None:
         """Let later reads of `variable` see it multiplied by `factor`."""
@@ -70,15 +72,7 @@ class Trial(keras.StatelessScope):
 
     def scaled(self, variable: keras.Variable) -> Tensor:
         """The value of `variable` times its factor, in the variable's own dtype."""
-        base = self._base[id(variable)]
-        value = widen(base) * self.factors[id(variable)]
-        return ops.cast(value, keras.backend.standardize_dtype(base.dtype))
-
-    def current(self, variable: keras.Variable) -> Tensor:
-        """What `variable` would become, in its own dtype."""
-        if id(variable) in self.factors:
-            return self.scaled(variable)
-        return self._base.get(id(variable), variable.value)
+        return self._multiply(self._base[id(variable)], self.factors[id(variable)])
 
     def changes(
         self, scaled: Iterable[keras.Variable]
@@ -87,6 +81,11 @@ class Trial(keras.StatelessScope):
         new = {key: (v, self._base[key]) for key, v in self._set.items()}
         new.update((id(v), (v, self.scaled(v))) for v in scaled)
         return list(new.values())
+
+
+def _multiply(base: Tensor, factor: Tensor) -> Tensor:
+    dtype = keras.backend.standardize_dtype(base.dtype)
+    return ops.cast(widen(base) * factor, dtype)
 
 
 @dataclass
@@ -158,15 +157,14 @@ def sweep(
     calls = _Interceptor(selection, visitor, trial)
     replaced = {layer: calls.of(layer) for layer in selection.layers}
     replaced.update((layer, calls.watching(layer)) for layer in selection.watched)
-    layers = list(walk(model))
-    for layer in layers:
+    for layer in selection.every:
         if isinstance(layer, keras.layers.TimeDistributed) and any(
             inner in replaced for inner in walk(layer.layer)
         ):
             replaced[layer] = calls.time_merged(layer)
     attributes = [(layer, "call", call) for layer, call in replaced.items()]
     # Rematerialised layers would be traced on JAX.
-    attributes += [(x, "rematerialized_call", _as_it_is) for x in layers]
+    attributes += [(x, "rematerialized_call", _as_it_is) for x in selection.every]
     arguments = inspect.signature(model.call).parameters
     mode = {"training": training} if "training" in arguments else {}
     with eager(disable_jit=disable_jit), shadowed(attributes), trial:

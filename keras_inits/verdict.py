@@ -53,7 +53,7 @@ class Decision:
     linear: Any = None
     bias: Any = None
     found: Found | None = None
-    shrunk: float = 1.0
+    moved: float = 1.0
     rows: Any = None
     gradient_gain: float | None = None
     variables: tuple[keras.Variable, ...] = ()
@@ -97,9 +97,17 @@ def read(
 
 
 def _kernel_gain(decision: Decision, trial: Trial) -> float:
+    """|s W|^2 = s^2 |W|^2, so that the kernel is read once and not copied."""
     assert decision.map is not None
-    maps = together(decision.map)
-    return math.prod(float(host(kernel_gain(m, trial.current(m.kernel)))) for m in maps)
+    gain = 1.0
+    for m in together(decision.map):
+        factor = trial.factors.get(id(m.kernel), 1.0)
+        if isinstance(factor, float) or len(factor.shape) == 0:
+            size = float(factor if isinstance(factor, float) else host(factor))
+            gain *= size**2 * float(host(kernel_gain(m, trial.base(m.kernel))))
+        else:
+            gain *= float(host(kernel_gain(m, trial.scaled(m.kernel))))
+    return gain
 
 
 def gain_of(decisions: Sequence[Decision]) -> float:
@@ -113,6 +121,10 @@ def _fetch(decision: Decision) -> None:
         if value is not None:
             setattr(decision, name, Moments(*map(host, value)))
     decision.scale = host(decision.scale)
+    if decision.after is None:
+        mean, variance = decision.before
+        scale = decision.scale
+        decision.after = Moments(mean * scale, variance * scale**2)
     if decision.shift is not None:
         decision.shift = host(decision.shift)
 
@@ -211,13 +223,13 @@ def _never_negative(decision: Decision) -> bool:
         return False
 
 
-def moved(decisions: Sequence[Decision]) -> list[keras.Variable]:
+def to_scale(decisions: Sequence[Decision]) -> list[keras.Variable]:
     """The variables whose scale is not 1."""
     return [v for d in decisions if _has_moved(d) for v in d.variables]
 
 
 def _has_moved(decision: Decision) -> bool:
-    scale = decision.scale * decision.shrunk
+    scale = decision.scale * decision.moved
     return bool((np.abs(scale - 1.0) > SAME).any())
 
 
@@ -243,7 +255,7 @@ def report(
         target_std=options.target_std,
         title=f"LSUV of {model.name!r}",
         notes=tuple(notes),
-        plain=is_plain(model),
+        plain=is_plain(selection.every),
     )
 
 
@@ -265,7 +277,7 @@ def _row(decision: Decision) -> LayerSignal:
         total = decision.linear if decision.linear is not None else decision.before
         count = np.size(total.variance)
         status += f", {decision.silent_channels} of {count} channels do not vary"
-    mean_before, std_before = _overall(decision.before, decision.shrunk)
+    mean_before, std_before = _overall(decision.before, decision.moved)
     mean, std = _overall(decision.after)
     return LayerSignal(
         name=layer.name,
@@ -275,7 +287,7 @@ def _row(decision: Decision) -> LayerSignal:
         std_before=std_before,
         mean=mean,
         std=std,
-        scale=_compact(decision.scale * decision.shrunk),
+        scale=_compact(decision.scale * decision.moved),
         shift=None if decision.shift is None else _compact(decision.shift),
         iterations=decision.iterations,
         gradient_gain=decision.gradient_gain,
@@ -288,10 +300,10 @@ def _row(decision: Decision) -> LayerSignal:
     )
 
 
-def _overall(seen: Moments, shrunk: float = 1.0) -> tuple[float, float]:
+def _overall(seen: Moments, moved: float = 1.0) -> tuple[float, float]:
     """One mean and deviation: gates and channels pooled within themselves."""
-    mean = float(np.mean(seen.mean)) / shrunk
-    return mean, math.sqrt(float(np.mean(seen.variance))) / shrunk
+    mean = float(np.mean(seen.mean)) / moved
+    return mean, math.sqrt(float(np.mean(seen.variance))) / moved
 
 
 def _compact(values: Any) -> float | tuple[float, ...]:

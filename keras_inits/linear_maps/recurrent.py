@@ -85,7 +85,7 @@ def _after(layer: Any, cells: list[Any]) -> Callable[..., Tensor]:
         training: bool = False,
     ) -> Tensor:
         front = keras.layers.RNN(
-            cells,
+            cells if len(cells) > 1 else cells[0],  # a list of one fails on JAX
             return_sequences=True,
             go_backwards=layer.go_backwards,
             unroll=layer.unroll,
@@ -93,6 +93,8 @@ def _after(layer: Any, cells: list[Any]) -> Callable[..., Tensor]:
             name=f"{layer.name}_front",
         )
         state = None if initial_state is None else list(initial_state)[: len(cells)]
+        if state is not None and len(cells) == 1:
+            state = keras.tree.flatten(state)
         return front(sequences, initial_state=state, mask=mask, training=training)
 
     return sequence

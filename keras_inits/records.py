@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -225,13 +226,33 @@ def without_inputs(layers: Iterable[LayerSignal]) -> list[LayerSignal]:
 
 
 def unique_names(layers: Iterable[LayerSignal]) -> list[str]:
-    """Layer names, repeated ones numbered: a shared layer has a record per call."""
-    seen: dict[str, int] = {}
+    """Names that tell the layers apart.
+
+    Layers of one name in different blocks go by the end of their path
+    (`attention_1/query`); the calls of a shared layer are numbered.
+    """
+    rows = list(layers)
+    paths: dict[str, set[str]] = {}
+    for row in rows:
+        paths.setdefault(row.name, set()).add(row.path or row.name)
+    calls: Counter[str] = Counter()
     names = []
-    for layer in layers:
-        call = seen[layer.name] = seen.get(layer.name, 0) + 1
-        names.append(layer.name if call == 1 else f"{layer.name} (call {call})")
+    for row in rows:
+        name = _path_end(row.path or row.name, paths[row.name])
+        name = name if len(paths[row.name]) > 1 else row.name
+        calls[name] += 1
+        names.append(name if calls[name] == 1 else f"{name} (call {calls[name]})")
     return names
+
+
+def _path_end(path: str, others: set[str]) -> str:
+    """As many of the last parts of `path` as tell it from the others."""
+    parts = path.split("/")
+    for start in reversed(range(len(parts))):
+        end = "/".join(parts[start:])
+        if sum(f"/{other}".endswith(f"/{end}") for other in others) == 1:
+            return end
+    return path
 
 
 def gain_product(layers: Iterable[LayerSignal]) -> float | None:

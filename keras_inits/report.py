@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from keras_inits import rendering
-from keras_inits.findings import find
+from keras_inits.findings import find, is_plain
 from keras_inits.records import (
     Finding,
     Histogram,
     LayerSignal,
     gain_product,
     unique_names,
+    without_inputs,
 )
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class SignalReport(Sequence[LayerSignal]):
         self.target_std = None if target_std is None else float(target_std)
         self.title = title
         self.notes = tuple(notes)
-        self.plain = plain
+        signals = without_inputs(self._layers)
+        self.plain = is_plain(signals) if plain is None else plain
 
     # A sequence
 
@@ -114,21 +116,22 @@ class SignalReport(Sequence[LayerSignal]):
         return self._layers[index]
 
     def _by_name(self, name: str) -> LayerSignal:
-        """The first record whose name, or path, is `name`."""
-        for key in ("name", "path"):
-            for layer in self._layers:
-                if getattr(layer, key) == name:
-                    return layer
+        """The first record whose name, path, or name in the table is `name`."""
+        shown = unique_names(self._layers)
+        for names in ([x.name for x in self], [x.path for x in self], shown):
+            if name in names:
+                return self._layers[names.index(name)]
         names = sorted({layer.name for layer in self._layers})
-        shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise KeyError(
             f"No layer of that name is in the report. Received: {name!r}. "
-            f"Layers in the report: {shown or 'none'}."
+            f"Layers in the report: {listed or 'none'}."
         )
 
     def __contains__(self, item: object) -> bool:
         if isinstance(item, str):
-            return any(item in (layer.name, layer.path) for layer in self._layers)
+            shown = unique_names(self._layers)
+            return any(item in (x.name, x.path) for x in self) or item in shown
         return item in self._layers
 
     def _key(self) -> tuple[Any, ...]:

@@ -168,6 +168,8 @@ def test_thinning_keeps_first_and_last():
             shown = canvas.thin(count, room)
             assert (shown[0], shown[-1]) == (0, count - 1)
             assert shown == sorted(set(shown))
+            steps = np.diff(shown)
+            assert not steps.size or steps.min() == steps[0]
     assert len(canvas.thin(1000, 5.0)) <= 5.0 * 72 / 7.5
 
 
@@ -260,3 +262,11 @@ def test_pyplot_and_its_settings_stay_as_they_are():
     report(5).plot(theme="dark")
     assert pyplot.get_fignums() == []
     assert dict(matplotlib.rcParams) == before
+
+
+def test_gains_are_not_cumulated_across_skip_connections():
+    rows = SignalReport(list(report(3)), plain=False)
+    figure = plot_report(rows)
+    panel = titles(figure).index("Gradient gain of each layer (squared norm)")
+    drawn = figure.axes[panel].lines[0].get_ydata()
+    np.testing.assert_allclose(drawn, [1.1, 1.1, 1.1])

@@ -445,3 +445,33 @@ def test_log_tensorboard(tmp_path):
     assert tags["std/dense_0 (call 2)"] == pytest.approx(3.0)
     assert "output_std/dense_0" not in tags
     assert b"Signal report" in tags["signal_report"].item()
+
+
+def test_layers_of_one_name_go_by_the_end_of_their_path():
+    def query(path, **fields):
+        return dataclasses.replace(layer(**fields), name="query", path=path)
+
+    rows = [query("m/block_1/mha/query"), query("m/block_2/mha/query", std=math.nan)]
+    shown = ["block_1/mha/query", "block_2/mha/query"]
+    assert unique_names(rows) == shown
+    assert unique_names([rows[0], rows[0]]) == ["query", "query (call 2)"]
+    found = SignalReport(rows)
+    assert "block_2/mha/query (Dense)" in str(found)
+    [finding] = found.findings
+    assert finding.layer == "block_2/mha/query"
+    assert found[finding.layer] == rows[1]
+    zero = {"std": 0.0, "mean": 0.0, "kernel_std": 0.0}
+    [finding] = SignalReport([rows[0], dataclasses.replace(rows[1], **zero)]).findings
+    assert 'layers=["m/block_2/mha/query"]' in finding.remedy
+    assert finding.layer in found
+
+
+def test_product_of_gains_is_told_only_where_it_means_something():
+    line = "Gradient gain over all layers"
+    assert line in str(report(plain=True))
+    assert line in report(plain=True)._repr_html_()
+    assert line not in str(report(plain=False))
+    assert line not in report(plain=False)._repr_html_()
+    add = LayerSignal(name="add", layer_type="Add", std=1.0)
+    assert report().plain
+    assert not SignalReport([*report(), add]).plain

@@ -8,11 +8,18 @@ follows from it is left out.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
 from keras_inits.findings import gradient, signal
-from keras_inits.records import INPUT_TYPES, Finding, LayerSignal, without_inputs
+from keras_inits.records import (
+    INPUT_TYPES,
+    Finding,
+    LayerSignal,
+    unique_names,
+    without_inputs,
+)
 
 _BYPASSES = frozenset(
     {
@@ -42,6 +49,8 @@ def find(
         plain: whether the layers form one chain without skip connection or
             normalisation; None: judged from the records.
     """
+    named = zip(layers, unique_names(layers), strict=True)
+    layers = [dataclasses.replace(layer, name=name) for layer, name in named]
     inputs = [x for x in layers if x.layer_type in INPUT_TYPES]
     signals = without_inputs(layers)
     plain = is_plain(signals) if plain is None else plain
@@ -77,7 +86,7 @@ def is_plain(signals: Sequence[LayerSignal]) -> bool:
     for layer in signals:
         if "Normalization" in layer.layer_type or layer.layer_type in _BYPASSES:
             return False
-    if _PROJECTIONS <= {layer.name for layer in signals}:
+    if _PROJECTIONS <= {layer.name.split("/")[-1] for layer in signals}:
         return False
     for before, after in itertools.pairwise(signals):
         kernel, shape = after.kernel_shape, before.output_shape

@@ -24,7 +24,9 @@ _SIGMOID_LIKE = frozenset({"sigmoid", "hard_sigmoid", "log_sigmoid"})
 
 def redraw(row: LayerSignal) -> str:
     """For kernels of zeros or NaN."""
-    return f'draw its kernel: keras_inits.initialize(model, layers=["{row.name}"])'
+    # A name that several layers share is told apart by the path, in full.
+    name = row.path if row.path and "/" in row.name else row.name.split(" (call")[0]
+    return f'draw its kernel: keras_inits.initialize(model, layers=["{name}"])'
 
 
 def standardise(row: LayerSignal) -> str:

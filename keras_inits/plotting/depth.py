@@ -60,6 +60,8 @@ def plot_report(
     layers = without_inputs(report)
     colours, target = canvas.palette(theme), canvas.check_path(path)
     panels = [(draw, tall) for has, draw, tall in _PANELS if has(layers)]
+    if not getattr(report, "plain", True):
+        panels = [(_gains if d is _cumulated else d, tall) for d, tall in panels]
     if not panels:
         raise ValueError(
             "A picture needs at least one layer with a measured figure. "
@@ -230,7 +232,7 @@ def _shares(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None
     canvas.legend(axes, colours)
 
 
-def _gain(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None:
+def _cumulated(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None:
     """Gradient gain cumulated from the output back to each layer."""
     title = "Gradient gain cumulated from the output (squared norm)"
     canvas.dress(axes, colours, title, "gain (log scale)")
@@ -247,6 +249,15 @@ def _gain(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None:
     seen = values[np.isfinite(values) & (values > 0)]
     if seen.size:
         axes.set_ylim(min(low / 3, seen.min() / 3), max(high * 3, seen.max() * 3))
+    canvas.log_axis(axes)
+    canvas.legend(axes, colours)
+
+
+def _gains(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None:
+    """Gradient gain layer by layer: with skip connections no product means much."""
+    title = "Gradient gain of each layer (squared norm)"
+    canvas.dress(axes, colours, title, "gain (log scale)")
+    _log_curve(axes, _values(layers, "gradient_gain"), colours.after, None, colours)
     canvas.log_axis(axes)
     canvas.legend(axes, colours)
 
@@ -270,6 +281,6 @@ _PANELS: tuple[tuple[Callable[[Sequence[LayerSignal]], bool], Panel, float], ...
     (_has("std", "std_before"), _signal, 1.4),
     (_has("histogram"), _heat, 1.4),
     (_has("dead_fraction", "saturated_fraction"), _shares, 0.9),
-    (_has("gradient_gain"), _gain, 1.0),
+    (_has("gradient_gain"), _cumulated, 1.0),
     (_has("weight_gradient_std", "gradient_ratio"), _gradients, 1.0),
 )

@@ -43,7 +43,7 @@ def to_html(report: Report) -> str:
         for i in range(len(report))
     )  # fmt: skip
     notes = [html.escape(note) for note in report.notes]
-    if report.gradient_gain is not None:
+    if report.plain and report.gradient_gain is not None:
         notes.insert(0, gain_line(report.gradient_gain))
     return (
         f'<div class="keras-inits"><style>{_CSS}</style>'

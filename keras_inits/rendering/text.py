@@ -32,6 +32,7 @@ class Report(Protocol):
     target_std: float | None
     title: str | None
     notes: tuple[str, ...]
+    plain: bool
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[LayerSignal]: ...
@@ -144,7 +145,7 @@ def _render(
         say(f"Not shown at {line_length} characters: {', '.join(dropped)}.")
     if None in rows:
         say("All layers: report.summary().")
-    if report.gradient_gain is not None:
+    if report.plain and report.gradient_gain is not None:
         say(gain_line(report.gradient_gain))
     for note in report.notes:
         say(note)

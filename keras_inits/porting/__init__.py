@@ -1,0 +1,31 @@
+"""What another library calls it: the same law here or in Keras.
+
+    >>> from keras_inits import porting
+    >>> porting.TORCH["kaiming_uniform_"](a=5**0.5)
+    >>> porting.torch_default(layer)
+
+Each table maps a name of that library to a function that takes its arguments, with
+its defaults, and returns the equivalent initializer.
+"""
+
+from keras_inits.porting.tables import (
+    CHAINER,
+    JAX,
+    LASAGNE,
+    MXNET,
+    TF1,
+    TIMM,
+    TORCH,
+)
+from keras_inits.porting.torch_defaults import torch_default
+
+__all__ = [
+    "CHAINER",
+    "JAX",
+    "LASAGNE",
+    "MXNET",
+    "TF1",
+    "TIMM",
+    "TORCH",
+    "torch_default",
+]

@@ -1,0 +1,159 @@
+"""What `torch.nn` would have drawn for a layer."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_inits.errors import UnsupportedLayerError
+from keras_inits.initializers.base import Seed, Seeds
+from keras_inits.initializers.sampling import normal, uniform
+
+Draw = Callable[[Any, Seeds], None]
+
+
+def torch_default(layer: keras.Layer, seed: Seed = None) -> None:
+    """Sets weights and biases as the `torch.nn` module of the same kind would.
+
+    With b = 1 / sqrt(fan_in), fans counted in PyTorch's own layout:
+
+    | layer                   | kernel                                | bias      |
+    |-------------------------|---------------------------------------|-----------|
+    | Dense, Conv1D/2D/3D     | U(-b, b)                              | U(-b, b)  |
+    | Conv1D/2D/3DTranspose   | U(-b, b), fan_in = window * outputs   | U(-b, b)  |
+    | DepthwiseConv1D/2D      | U(-b, b), fan_in = window             | U(-b, b)  |
+    | LSTM, GRU, SimpleRNN    | U(-b, b), b = 1 / sqrt(units)         | U(-b, b)  |
+    | Embedding               | N(0, 1)                               |           |
+    | MultiHeadAttention, in  | Xavier uniform of q, k, v together    | 0         |
+    | MultiHeadAttention, out | U(-b, b)                              | 0         |
+    | normalisations          | 1                                     | 0         |
+    | PReLU                   | 0.25                                  |           |
+
+    Example:
+
+    >>> for layer in model.layers:
+    ...     keras_inits.porting.torch_default(layer)
+
+    Args:
+        layer: a built layer. One without weights is left as it is.
+        seed: as in `VarianceScaling`.
+
+    Raises:
+        UnsupportedLayerError: if the layer is not built, or of no kind in the table.
+    """
+    if not layer.built:
+        raise UnsupportedLayerError(
+            "A layer must be built before its weights can be drawn. "
+            f"Received: layer={layer.name!r}. Call it, or the model, on data first."
+        )
+    draw = next((draw for kinds, draw in _KINDS if isinstance(layer, kinds)), None)
+    if draw is not None:
+        draw(layer, Seeds(seed))
+    elif layer.weights:
+        raise UnsupportedLayerError(
+            "`torch.nn` has no module of this kind, or it is not known here. "
+            f"Received: layer={layer.name!r} of type {type(layer).__name__}. "
+            "Choose an initializer for it from `keras_inits.porting.TORCH`."
+        )
+
+
+def _fill(variable: Any, bound: float, seeds: Seeds) -> None:
+    """U(-bound, bound), or zeros where there is nothing to draw."""
+    if variable is None:
+        return
+    shape, dtype = (
+        tuple(variable.shape),
+        keras.backend.standardize_dtype(variable.dtype),
+    )
+    variable.assign(uniform(shape, -bound, bound, dtype, seeds))
+
+
+def _zero(variable: Any) -> None:
+    if variable is not None:
+        variable.assign(keras.ops.zeros(tuple(variable.shape), variable.dtype))
+
+
+def _one(variable: Any) -> None:
+    if variable is not None:
+        variable.assign(keras.ops.ones(tuple(variable.shape), variable.dtype))
+
+
+def _linear(fan_in: Callable[[tuple[int, ...]], int]) -> Draw:
+    def draw(layer: Any, seeds: Seeds) -> None:
+        bound = 1 / math.sqrt(max(1, fan_in(tuple(layer.kernel.shape))))
+        _fill(layer.kernel, bound, seeds)
+        _fill(layer.bias, bound, seeds)
+
+    return draw
+
+
+def _recurrent(layer: Any, seeds: Seeds) -> None:
+    bound = 1 / math.sqrt(layer.units)
+    for variable in layer.trainable_weights:
+        _fill(variable, bound, seeds)
+
+
+def _embedding(layer: Any, seeds: Seeds) -> None:
+    shape = tuple(layer.embeddings.shape)
+    dtype = keras.backend.standardize_dtype(layer.embeddings.dtype)
+    layer.embeddings.assign(normal(shape, 1.0, dtype, seeds))
+
+
+def _attention(layer: Any, seeds: Seeds) -> None:
+    """`in_proj_weight` holds the three projections, and its fans count them all,
+    where query, key and value are of one size; else each has its own."""
+    inner = [layer.query_dense, layer.key_dense, layer.value_dense]
+    kernels = [projection.kernel for projection in inner]
+    together = len({kernel.shape[0] for kernel in kernels}) == 1
+    for projection, kernel in zip(inner, kernels, strict=True):
+        outputs = math.prod(kernel.shape[1:]) * (3 if together else 1)
+        _fill(kernel, math.sqrt(6 / (kernel.shape[0] + outputs)), seeds)
+        _zero(projection.bias)
+    output = layer.output_dense
+    _fill(output.kernel, 1 / math.sqrt(math.prod(output.kernel.shape[:-1])), seeds)
+    _zero(output.bias)
+
+
+def _normalization(layer: Any, seeds: Seeds) -> None:
+    _one(getattr(layer, "gamma", None))
+    _zero(getattr(layer, "beta", None))
+
+
+def _prelu(layer: Any, seeds: Seeds) -> None:
+    layer.alpha.assign(
+        keras.ops.full(tuple(layer.alpha.shape), 0.25, layer.alpha.dtype)
+    )
+
+
+_layers = keras.layers
+
+# The first that fits decides.
+_KINDS: tuple[tuple[Any, Draw], ...] = (
+    (_layers.MultiHeadAttention, _attention),
+    ((_layers.LSTM, _layers.GRU, _layers.SimpleRNN), _recurrent),
+    (_layers.Embedding, _embedding),
+    # (*window, outputs, inputs); in PyTorch (inputs, outputs, *window).
+    (
+        (_layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.Conv3DTranspose),
+        _linear(lambda shape: math.prod(shape[:-1])),
+    ),
+    # (*window, inputs, multiplier); in PyTorch (inputs * multiplier, 1, *window).
+    (
+        (_layers.DepthwiseConv1D, _layers.DepthwiseConv2D),
+        _linear(lambda shape: math.prod(shape[:-2])),
+    ),
+    (
+        (_layers.Dense, _layers.Conv1D, _layers.Conv2D, _layers.Conv3D),
+        _linear(lambda shape: math.prod(shape[:-1])),
+    ),
+    (
+        (
+            _layers.BatchNormalization,
+            _layers.GroupNormalization,
+            _layers.LayerNormalization,
+        ),
+        _normalization,
+    ),
+    (_layers.PReLU, _prelu),
+)

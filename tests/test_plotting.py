@@ -270,3 +270,12 @@ def test_gains_are_not_cumulated_across_skip_connections():
     panel = titles(figure).index("Gradient gain of each layer (squared norm)")
     drawn = figure.axes[panel].lines[0].get_ydata()
     np.testing.assert_allclose(drawn, [1.1, 1.1, 1.1])
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_gain_of_softmax_is_not_drawn(plain):
+    last = dataclasses.replace(layer(2), activation="softmax", gradient_gain=1e-9)
+    figure = plot_report(SignalReport([layer(0), layer(1), last], plain=plain))
+    [panel] = [a for a in figure.axes if "Gradient gain" in a.get_title(loc="left")]
+    drawn = panel.lines[0].get_ydata()
+    np.testing.assert_allclose(drawn[:2], [1.21, 1.1] if plain else [1.1, 1.1])

@@ -236,7 +236,7 @@ def _cumulated(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> N
     """Gradient gain cumulated from the output back to each layer."""
     title = "Gradient gain cumulated from the output (squared norm)"
     canvas.dress(axes, colours, title, "gain (log scale)")
-    gains = _values(layers, "gradient_gain")
+    gains = _gain_values(layers)
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(np.isnan(gains), 0.0, np.log10(np.abs(gains)))
         total = np.cumsum(logs[::-1])[::-1]
@@ -253,11 +253,17 @@ def _cumulated(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> N
     canvas.legend(axes, colours)
 
 
+def _gain_values(layers: Sequence[LayerSignal]) -> Floats:
+    """Gradient gains but softmax's, as `gain_product` has it."""
+    softmax = ["softmax" in (layer.activation or "") for layer in layers]
+    return np.where(softmax, np.nan, _values(layers, "gradient_gain"))
+
+
 def _gains(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None:
     """Gradient gain layer by layer: with skip connections no product means much."""
     title = "Gradient gain of each layer (squared norm)"
     canvas.dress(axes, colours, title, "gain (log scale)")
-    _log_curve(axes, _values(layers, "gradient_gain"), colours.after, None, colours)
+    _log_curve(axes, _gain_values(layers), colours.after, None, colours)
     canvas.log_axis(axes)
     canvas.legend(axes, colours)
 

@@ -65,13 +65,16 @@ def snapshot(variable: keras.Variable) -> Any:
     backend = keras.backend.backend()
     if backend == "torch":
         return variable.value.detach().clone()
-    # JAX arrays are immutable; what was read from a TensorFlow variable stays, since
-    # an assignment gives the variable a new buffer.
-    return variable.value if backend == "jax" else ops.convert_to_tensor(variable)
+    if backend == "tensorflow":
+        # A read stays as it is: an assignment gives the variable a new buffer.
+        return _loaded().identity(variable.value)
+    return variable.value  # JAX: immutable
 
 
 def host(tensor: Any) -> np.ndarray[Any, Any]:
     """A tensor as a NumPy array in float64 (half precisions included)."""
+    if isinstance(tensor, (int, float)):
+        return np.asarray(float(tensor))
     if keras.backend.standardize_dtype(tensor.dtype) in ("bfloat16", "float16"):
         tensor = ops.cast(tensor, "float32")
     return np.asarray(ops.convert_to_numpy(tensor), "float64")

@@ -89,7 +89,7 @@ def _is_array(x: Any) -> bool:
 
 def _as_array(x: Any) -> Any:
     """Tensors as they are; frames, lists and scalars as NumPy arrays."""
-    if isinstance(x, np.ndarray) or ops.is_tensor(x):
+    if ops.is_tensor(x):
         return x
     try:
         array = np.asarray(x)
@@ -97,7 +97,8 @@ def _as_array(x: Any) -> Any:
         raise DataError(f"`data` is not an array: {error}") from error
     if array.dtype == object and hasattr(x, "to_numpy"):
         array = x.to_numpy(dtype="float32")
-    if array.dtype == object:
+    text = array.dtype == object and all(isinstance(v, str) for v in array.flat)
+    if array.dtype == object and not text:
         raise DataError(
             "`data` holds Python objects, not numbers. "
             f"Received: {type(x).__name__} of dtype object. Convert it with "
@@ -241,12 +242,22 @@ def _check_shapes(model: keras.Model, batch: Batch) -> None:
             f"{len(arrays)} arrays of shapes {[tuple(x.shape) for x in arrays]}. Pass "
             "one array for each input, in a list or a dict by input name."
         )
-    for (name, shape, _), x in zip(expected, arrays, strict=True):
+    for (name, shape, dtype), x in zip(expected, arrays, strict=True):
+        if _is_text(x) and dtype != "string":
+            raise DataError(
+                f"Input {name!r} of {model.name!r} takes numbers ({dtype}). Received: "
+                f"text, in an array of shape {tuple(x.shape)}. Encode it first, or "
+                "begin the model with a TextVectorization layer."
+            )
         if not _fits(shape, tuple(x.shape)):
             raise DataError(
                 f"Input {name!r} of {model.name!r} takes shape {shape}. Received: "
                 f"data of shape {tuple(x.shape)}. Rows come first: (samples, ...)."
             )
+
+
+def _is_text(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind in "OSU"
 
 
 def _fits(expected: tuple[Any, ...], got: tuple[int, ...]) -> bool:

@@ -189,6 +189,11 @@ def _main_maps(maps: tuple[LinearMap, ...], named: bool) -> tuple[LinearMap, ...
 
 
 def _require_built(model: keras.Model) -> None:
+    if not isinstance(model, keras.Model):
+        raise KerasInitsError(
+            "`model` must be a keras.Model. "
+            f"Received: {model!r} (of type {type(model).__name__})"
+        )
     if not model.built:
         raise KerasInitsError(
             f"Model {model.name!r} is not built: it has no weights yet. Call it once "

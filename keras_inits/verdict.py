@@ -124,7 +124,8 @@ def _fetch(decision: Decision) -> None:
     if decision.after is None:
         mean, variance = decision.before
         scale = decision.scale
-        decision.after = Moments(mean * scale, variance * scale**2)
+        with np.errstate(all="ignore"):  # what is not finite is refused just below
+            decision.after = Moments(mean * scale, variance * scale**2)
     if decision.shift is not None:
         decision.shift = host(decision.shift)
 

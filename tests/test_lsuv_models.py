@@ -245,7 +245,7 @@ def test_a_users_own_jax_jit() -> None:
             self.two = layers.Dense(6)
 
         def call(self, x: Any) -> Any:
-            return self.two(jax.jit(self.one)(x))
+            return self.two(jax.jit(lambda x: self.one(x))(x))
 
     model, x = Inside(), normal(32, 6)
     model.one.build((None, 6))
@@ -276,6 +276,8 @@ def policy(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("builder", [dense_stack, convnet])
 def test_half_precision(policy: str, builder: Callable[[], Built]) -> None:
     """Kernels are half a step off where they are stored in half precision."""
+    if policy == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX has float64 only where the user has switched it on")
     model, x = builder()
     only_kernels_change(model, x)
     # Reachable: 2^-11 (float16) and 2^-8 (bfloat16) of each value, signals included.

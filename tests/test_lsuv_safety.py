@@ -1,0 +1,356 @@
+"""All or nothing: whatever goes wrong, every bit is as before, nothing is patched."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from checks import assert_target, changed, everything, overrides
+from keras import layers
+from models import Built, convnet, dense_stack, nested, normal
+from textbook import numpy
+
+import keras_inits
+from keras_inits import (
+    DataError,
+    DegenerateSignalError,
+    KerasInitsError,
+    lsuv_init,
+)
+
+
+def trained(builder: Callable[[], Built] = convnet) -> Built:
+    """A model that has been compiled and trained: optimizer slots, statistics."""
+    model, x = builder()
+    model.compile("adam", "mse")
+    model.fit(x, np.ones((32, 6), "float32"), verbose=0)
+    return model, x
+
+
+class Untouched:
+    """Takes note of a model; `check` compares."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.bits, self.patched = everything(model), overrides(model)
+        self.losses = list(map(numpy, model.losses))
+
+    def check(self) -> None:
+        assert changed(self.bits, self.model) == []
+        assert overrides(self.model) == self.patched
+        assert list(map(numpy, self.model.losses)) == self.losses
+
+    def still_trains(self, x: Any) -> None:
+        before = everything(self.model)
+        self.model.fit(x, np.ones((32, 6), "float32"), verbose=0)
+        assert changed(before, self.model)
+        lsuv_init(self.model, x)
+        assert_target(self.model, x)
+
+
+class Faulty(layers.Layer):
+    """Passes its input on; in the sweep, does `fault` when called."""
+
+    fault: Any = None
+
+    def call(self, x: Any) -> Any:
+        return x if self.fault is None else self.fault(x)
+
+
+def with_fault(fault: Callable[[Any], Any] | None = None) -> Built:
+    """Five layers, a faulty one in the middle."""
+    first = [layers.Dense(6, activation="relu"), layers.Dropout(0.5), layers.Dense(6)]
+    faulty = Faulty(name="faulty")
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            *first,
+            layers.BatchNormalization(),
+            faulty,
+            layers.Dense(6),
+        ]
+    )
+    faulty.fault = fault
+    return model, normal(32, 6)
+
+
+class Boom(Exception):
+    """Takes more than a message, so that Keras cannot raise it again as itself."""
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(code, detail)
+
+
+def raising(error: BaseException) -> Callable[[Any], Any]:
+    def fault(x: Any) -> Any:
+        raise error
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (ValueError("no luck"), ValueError, "no luck"),
+        (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
+        (SystemExit(3), SystemExit, "3"),
+        (Boom(7, "odd"), Exception, "Faulty"),
+        (MemoryError("full"), MemoryError, "full"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_exception_in_the_middle_of_the_pass(
+    error: BaseException, raised: type[BaseException], message: str
+) -> None:
+    model, x = with_fault()
+    model.compile("adam", "mse")
+    model.fit(x, np.ones((32, 6), "float32"), verbose=0)
+    model.get_layer("faulty").fault = raising(error)
+    untouched = Untouched(model)
+    for training in (False, True):
+        with pytest.raises(raised, match=message):
+            lsuv_init(model, x, training=training)
+        untouched.check()
+    model.get_layer("faulty").fault = None
+    model.compile("adam", "mse")
+    Untouched(model).still_trains(x)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_a_signal_that_dies_on_the_way_names_the_layer_behind(value: float) -> None:
+    model, x = with_fault(lambda x: x * value)
+    model.layers[-1].name = "behind"
+    untouched = Untouched(model)
+    wanted = "does not vary" if value == 0 else "not finite"
+    with pytest.raises(DegenerateSignalError, match=f"'behind'.*{wanted}") as error:
+        lsuv_init(model, x)
+    untouched.check()
+    assert isinstance(error.value, (ValueError, KerasInitsError))
+    if value == 0:
+        assert "layers=" in str(error.value)
+        report = lsuv_init(model, x, layers=lambda layer: layer.name != "behind")
+        assert len(report) == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_kernel_that_is_not_finite(value: float) -> None:
+    model, x = dense_stack()
+    model.layers[2].kernel.assign(np.full((6, 6), value, "float32"))
+    untouched = Untouched(model)
+    with pytest.raises(DegenerateSignalError, match=f"'{model.layers[2].name}'"):
+        lsuv_init(model, x)
+    untouched.check()
+
+
+def test_a_kernel_of_zeros() -> None:
+    model, x = nested()
+    last = model.layers[-1]
+    last.kernel.assign(np.zeros((6, 6), "float32"))
+    untouched = Untouched(model)
+    with pytest.raises(
+        DegenerateSignalError, match=rf"'{last.name}' \(Dense, kernel \(6, 6\)\).*zero"
+    ):
+        lsuv_init(model, x)
+    untouched.check()
+
+
+# An interrupt while the new kernels are written
+
+
+@pytest.mark.parametrize("position", [0, 1, 3])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_an_interrupt_in_the_middle_of_the_commit(
+    position: int, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before or after one of the kernels was written."""
+    model, x = trained()
+    untouched = Untouched(model)
+    original, kinds = keras.Variable.assign, []
+
+    def assign(self: keras.Variable, value: Any) -> Any:
+        kinds.append(self.path)
+        if len(kinds) == position + 1 and not after:
+            raise KeyboardInterrupt("here")
+        result = original(self, value)
+        if len(kinds) == position + 1 and after:
+            raise KeyboardInterrupt("here")
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Variable, "assign", assign)
+        with pytest.raises(KeyboardInterrupt, match="here"):
+            lsuv_init(model, x, center=False)
+    assert len(kinds) > position
+    untouched.check()
+    if position == 3:
+        untouched.still_trains(x)
+
+
+# Bad data
+
+
+def frozen_stream() -> Iterator[Any]:
+    yield normal(4, 6)
+    raise RuntimeError("the disk is gone")
+
+
+def with_nan() -> np.ndarray[Any, Any]:
+    x = normal(32, 6)
+    x[5, 2] = np.nan
+    return x
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (with_nan, DegenerateSignalError, r"1 value.* not finite.*nan in row 5"),
+        (lambda: np.ones((8, 6), "float32"), DegenerateSignalError, "constant.*8, 6"),
+        (lambda: np.ones((8, 6), "float32"), DataError, "constant"),
+        (lambda: normal(8, 5), DataError, r"takes shape \(None, 6\).*\(8, 5\)"),
+        (lambda: normal(8, 6, 2), DataError, r"\(None, 6\).*\(8, 6, 2\)"),
+        (lambda: normal(6), DataError, r"\(None, 6\).*\(6,\)"),
+        (lambda: normal(0, 6), DataError, r"no rows.*\(0, 6\)"),
+        (lambda: [], DataError, "no rows|empty"),
+        (lambda: iter([]), DataError, "empty.*make a new one"),
+        (lambda: [normal(8, 6), normal(8, 6)], DataError, "takes 1 input.*2 arrays"),
+        (lambda: {"left": normal(8, 6)}, DataError, r"keys \['left'\]"),
+        (lambda: "x_train.npy", DataError, "Received: 'x_train.npy'"),
+        (lambda: 3.0, DataError, "Received: 3.0"),
+        (lambda: np.array([["a"] * 6] * 2), DataError, "numbers|text"),
+        (lambda: np.array([[object()] * 6] * 2), DataError, "Python objects"),
+        (frozen_stream, RuntimeError, "disk is gone"),
+    ],
+)
+def test_bad_data(
+    data: Callable[[], Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    model, _ = dense_stack()
+    untouched = Untouched(model)
+    with pytest.raises(error, match=message):
+        lsuv_init(model, data())
+    untouched.check()
+
+
+def test_a_model_that_is_not_built() -> None:
+    model = keras.Sequential([layers.Dense(6)], name="unbuilt")
+    with pytest.raises(KerasInitsError, match=r"'unbuilt' is not built.*model\("):
+        lsuv_init(model, normal(32, 6))
+    assert not model.built
+
+
+def test_no_model_at_all() -> None:
+    with pytest.raises((TypeError, ValueError), match="model"):
+        lsuv_init("model", normal(32, 6))  # type: ignore[arg-type]
+
+
+def test_data_none_where_inputs_cannot_be_drawn() -> None:
+    inputs = keras.Input((6,), dtype="int32", name="words")
+    model = keras.Model(inputs, layers.Dense(6)(layers.Embedding(7, 6)(inputs)))
+    with pytest.raises(DataError, match=r"'words'.*int32.*data="):
+        lsuv_init(model)
+    inputs = keras.Input((None, 6), name="sequences")
+    model = keras.Model(inputs, layers.Dense(6)(inputs))
+    with pytest.raises(DataError, match=r"'sequences'.*\(None, None, 6\)"):
+        lsuv_init(model)
+
+
+# What a successful run leaves alone
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_nothing_but_kernels_changes_in_a_trained_model(training: bool) -> None:
+    """Optimizer, moving statistics, seeds of dropout, metrics: bit for bit."""
+    model, x = trained()
+    untouched = Untouched(model)
+    assert any("seed" in name for name in untouched.bits)
+    lsuv_init(model, x, training=training)
+    moved = changed(untouched.bits, model)
+    assert moved and all(name.endswith("kernel") for name in moved)
+    assert overrides(model) == untouched.patched
+
+
+def test_losses_of_activity_regularizers_do_not_pile_up() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(6, activity_regularizer="l2", kernel_regularizer="l2"),
+        ]
+    )
+    model(normal(32, 6))
+    count = len(model.losses)
+    lsuv_init(model, normal(32, 6))
+    assert len(model.losses) <= count
+
+
+def test_the_global_generator_and_that_of_torch_go_on_as_before() -> None:
+    model, x = with_fault()
+    drawn = []
+    for run in (False, True):
+        keras.utils.set_random_seed(5)
+        if run:
+            lsuv_init(model, x, training=True)
+        values = [numpy(keras.random.normal((4,))), np.random.random(4)]
+        if keras.backend.backend() == "torch":
+            import torch
+
+            values.append(torch.rand(4).numpy())
+        drawn.append(np.concatenate(values))
+    np.testing.assert_array_equal(*drawn)
+
+
+def test_the_names_of_later_layers_do_not_depend_on_lsuv() -> None:
+    names = []
+    for run in (False, True):
+        keras.utils.clear_session(free_memory=False)
+        model = keras.Sequential(
+            [
+                keras.Input((5, 6)),
+                layers.RNN([layers.LSTMCell(4), layers.GRUCell(4), layers.GRUCell(4)]),
+                layers.Dense(6),
+            ]
+        )
+        if run:
+            lsuv_init(model, normal(32, 5, 6))
+        names.append([layers.Dense(1).name, layers.RNN(layers.GRUCell(1)).name])
+    assert names[0] == names[1]
+
+
+def test_other_threads_see_the_layers_as_they_are() -> None:
+    """A call from another thread during the sweep gets the old answer."""
+    model, x = with_fault()
+    expected = numpy(model(x))
+    seen: list[np.ndarray[Any, Any]] = []
+    faulty = model.get_layer("faulty")
+
+    def ask() -> None:
+        faulty.fault = None
+        seen.append(numpy(model(x)))
+
+    def fault(value: Any) -> Any:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        return value
+
+    faulty.fault = fault
+    lsuv_init(model, x)
+    (actual,) = seen
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_errors_are_value_errors_of_one_tree() -> None:
+    tree = [
+        keras_inits.DataError,
+        keras_inits.DegenerateSignalError,
+        keras_inits.ConvergenceError,
+        keras_inits.UnsupportedLayerError,
+    ]
+    for kind in tree:
+        assert issubclass(kind, KerasInitsError) and issubclass(kind, ValueError)
+        assert str(kind("message")) == "message"

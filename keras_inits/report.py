@@ -68,6 +68,8 @@ class SignalReport(Sequence[LayerSignal]):
         plain: False where skip connections or normalisation let signal and
             gradient bypass layers, so that products along depth mean nothing.
             None: judged by the types of the layers in the report.
+        inputs: what the data itself is like: shown above the layers, used by the
+            findings, no member of the sequence.
     """
 
     def __init__(
@@ -78,9 +80,11 @@ class SignalReport(Sequence[LayerSignal]):
         title: str | None = None,
         notes: Iterable[str] = (),
         plain: bool | None = None,
+        inputs: LayerSignal | None = None,
     ) -> None:
         self._layers = tuple(layers)
-        for layer in self._layers:
+        self.inputs = inputs
+        for layer in (*self._layers, *([] if inputs is None else [inputs])):
             if not isinstance(layer, LayerSignal):
                 raise TypeError(
                     "A SignalReport is made of LayerSignal records. "
@@ -106,12 +110,15 @@ class SignalReport(Sequence[LayerSignal]):
         if isinstance(index, str):
             return self._by_name(index)
         if isinstance(index, slice):
+            rows = self._layers[index]
             return SignalReport(
-                self._layers[index],
+                rows,
                 target_std=self.target_std,
                 title=self.title,
                 notes=self.notes,
                 plain=self.plain,
+                # What the data is like says something of the first layer only.
+                inputs=self.inputs if rows[:1] == self._layers[:1] else None,
             )
         return self._layers[index]
 
@@ -135,7 +142,8 @@ class SignalReport(Sequence[LayerSignal]):
         return item in self._layers
 
     def _key(self) -> tuple[Any, ...]:
-        return (self._layers, self.target_std, self.title, self.notes, self.plain)
+        texts = (self.title, self.notes, self.plain)
+        return (self._layers, self.inputs, self.target_std, *texts)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SignalReport):
@@ -150,7 +158,7 @@ class SignalReport(Sequence[LayerSignal]):
     @functools.cached_property
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong, the cause first; empty for a healthy model."""
-        return find(self._layers, plain=self.plain)
+        return find(rendering.shown(self), plain=self.plain)
 
     @property
     def gradient_gain(self) -> float | None:
@@ -214,6 +222,7 @@ class SignalReport(Sequence[LayerSignal]):
             "title": self.title,
             "target_std": self.target_std,
             "gradient_gain": gain if gain is not None and math.isfinite(gain) else None,
+            "inputs": None if self.inputs is None else self.inputs.to_dict(),
             "layers": [layer.to_dict() for layer in self._layers],
             "findings": [finding.to_dict() for finding in self.findings],
             "notes": list(self.notes),

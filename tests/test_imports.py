@@ -19,12 +19,13 @@ PACKAGE = Path(keras_inits.__file__).parent
 # what shares a floor stands side by side. A folder is one room.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
+    ("commands",),
     ("demo",),
     ("__init__",),
     ("callbacks",),
-    ("initialize", "lsuv", "measure", "portable"),
+    ("initialize", "lsuv", "measure", "portable", "porting"),
     # what the verbs share
-    ("looks_linear", "verdict"),
+    ("looks_linear", "recorder", "verdict"),
     ("blocks", "commit", "gradient_gains", "solvers", "weight_gradients"),
     ("sweep",),
     ("selection",),

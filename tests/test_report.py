@@ -376,7 +376,7 @@ def test_to_dict_is_json_safe():
     )
     found = json.loads(json.dumps(rows.to_dict(), allow_nan=False))
     assert set(found) == {
-        "title", "target_std", "gradient_gain", "layers", "findings", "notes",
+        "title", "target_std", "gradient_gain", "inputs", "layers", "findings", "notes",
     }  # fmt: skip
     first, second = found["layers"]
     assert list(first)[: len(CONTRACT)] == CONTRACT
@@ -475,3 +475,30 @@ def test_product_of_gains_is_told_only_where_it_means_something():
     add = LayerSignal(name="add", layer_type="Add", std=1.0)
     assert report().plain
     assert not SignalReport([*report(), add]).plain
+
+
+def test_the_data_stand_above_the_layers_and_outside_the_sequence():
+    data = LayerSignal(name="data", layer_type="InputLayer", mean=120.0, std=70.0)
+    found = report(3, inputs=data)
+    assert len(found) == 3
+    assert found[0].name == "dense_0"
+    lines = str(found).splitlines()
+    names = [
+        i for i, line in enumerate(lines) if "data (Inp" in line or "dense_0" in line
+    ]
+    assert "data (Inp" in lines[names[0]]
+    assert "3 layers" in lines[0]
+    assert "data (InputLayer)" in found._repr_html_()
+    assert found.to_dict()["inputs"]["std"] == 70.0
+    assert report(3).to_dict()["inputs"] is None
+    assert found != report(3)
+
+
+def test_findings_use_the_data():
+    data = LayerSignal(name="data", layer_type="InputLayer", mean=120.0, std=70.0)
+    rows = [layer(i, std=50.0) for i in range(3)]
+    found = SignalReport(rows, inputs=data)
+    assert "input data is not standardised" in found.findings[0].text
+    # A part that starts later says nothing about the data.
+    assert found[:2].inputs == data
+    assert found[1:].inputs is None

@@ -2,6 +2,6 @@
 
 from keras_inits.rendering.html import to_html
 from keras_inits.rendering.tensorboard import write_tensorboard
-from keras_inits.rendering.text import print_table, to_text
+from keras_inits.rendering.text import print_table, shown, to_text
 
-__all__ = ["print_table", "to_html", "to_text", "write_tensorboard"]
+__all__ = ["print_table", "shown", "to_html", "to_text", "write_tensorboard"]

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import html
 
-from keras_inits.rendering.text import EMPTY, Report, gain_line, headline, verdict
+from keras_inits.rendering.text import (
+    EMPTY,
+    Report,
+    gain_line,
+    headline,
+    shown,
+    verdict,
+)
 from keras_inits.tables import columns
 
 # Colours are inherited and rules are half transparent: right in light and dark.
@@ -35,12 +42,13 @@ def _html_findings(report: Report) -> str:
 
 def to_html(report: Report) -> str:
     """The table for a notebook: all columns, scrolling where it is too large."""
-    found = columns(list(report))
+    rows = shown(report)
+    found = columns(rows)
     head = "".join(_html_cell("th", column.label, column.justify) for column in found)
     body = "".join(
         "<tr>" + "".join(_html_cell("td", c.cells[i], c.justify) for c in found)
         + "</tr>"
-        for i in range(len(report))
+        for i in range(len(rows))
     )  # fmt: skip
     notes = [html.escape(note) for note in report.notes]
     if report.plain and report.gradient_gain is not None:

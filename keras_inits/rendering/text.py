@@ -33,6 +33,7 @@ class Report(Protocol):
     title: str | None
     notes: tuple[str, ...]
     plain: bool
+    inputs: LayerSignal | None
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[LayerSignal]: ...
@@ -40,6 +41,11 @@ class Report(Protocol):
     def findings(self) -> tuple[Finding, ...]: ...
     @property
     def gradient_gain(self) -> float | None: ...
+
+
+def shown(report: Report) -> list[LayerSignal]:
+    """The rows of a table: the data, if it was looked at, and the layers."""
+    return [*([] if report.inputs is None else [report.inputs]), *report]
 
 
 def headline(report: Report) -> str:
@@ -138,9 +144,10 @@ def _render(
     if not len(report):
         say(EMPTY)
         return
-    kept, dropped = fitting(columns(list(report)), line_length)
-    rows = _rows(len(report), max_layers)
-    console.print(_table(kept, rows, line_length, len(report)))
+    every = shown(report)
+    kept, dropped = fitting(columns(every), line_length)
+    rows = _rows(len(every), max_layers)
+    console.print(_table(kept, rows, line_length, len(every)))
     if dropped:
         say(f"Not shown at {line_length} characters: {', '.join(dropped)}.")
     if None in rows:

@@ -78,6 +78,11 @@ def _by_attributes(layer: keras.layers.Layer) -> LinearMap:
     )
 
 
+def registered() -> set[type]:
+    """The classes that an adapter describes."""
+    return set(_ADAPTERS)
+
+
 def adapter_of(layer: Any) -> Adapter | None:
     """The adapter for `layer`, or None where no registered class describes it.
 

@@ -84,6 +84,8 @@ _PyDataset = keras.utils.PyDataset
 def _is_array(x: Any) -> bool:
     if isinstance(x, np.ndarray) or ops.is_tensor(x):
         return True
+    if isinstance(getattr(x, "values", None), tuple):
+        return True
     return hasattr(x, "__array__") and hasattr(x, "shape")
 
 
@@ -91,6 +93,8 @@ def _as_array(x: Any) -> Any:
     """Tensors as they are; frames, lists and scalars as NumPy arrays."""
     if ops.is_tensor(x):
         return x
+    if isinstance(getattr(x, "values", None), tuple):  # one part for each replica
+        return np.concatenate([ops.convert_to_numpy(part) for part in x.values])
     try:
         array = np.asarray(x)
     except ValueError as error:

@@ -1,0 +1,326 @@
+"""`LSUV` in `fit`: at the start of training, once, and never on trained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from checks import assert_equal_weights, assert_target, changed, everything, overrides
+from keras import layers
+from models import dense_stack, normal, twice
+from textbook import numpy
+
+import keras_inits
+from keras_inits import LSUV, lsuv_init
+
+X, Y = 4 * normal(64, 6), normal(64, 6, seed=1)
+
+
+class AtFirstBatch(keras.callbacks.Callback):
+    """Keeps the weights as they are when the first epoch has begun."""
+
+    weights: Any = None
+    batches = 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.batches += 1
+
+
+def stack(compiled: bool = True, **options: Any) -> keras.Model:
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(6, activation="relu"),
+            layers.Dropout(0.2),
+            layers.Dense(6),
+        ]
+    )
+    if compiled:
+        # A step of size 0: what LSUV did can be measured after fit.
+        options = {"optimizer": keras.optimizers.SGD(0.0), "loss": "mse"} | options
+        model.compile(**options)
+    return model
+
+
+@pytest.mark.parametrize("data", [X, X[:32], None], ids=["data", "part", "none"])
+def test_fit_starts_from_initialised_weights(data: Any) -> None:
+    model = stack()
+    callback = LSUV(data)
+    assert callback.report is None
+    model.fit(X, Y, batch_size=32, shuffle=False, verbose=0, callbacks=[callback])
+    seen = X[:32] if data is None else data
+    assert_target(model, seen)
+    assert [row.status for row in callback.report] == ["scaled", "scaled"]
+    assert int(model.optimizer.iterations.value) == 2
+
+
+def test_options_are_those_of_lsuv_init() -> None:
+    (expected, actual) = (stack(), stack())
+    actual.set_weights(expected.get_weights())
+    options = {"target_std": 0.5, "per_channel": True, "center": True, "samples": 40}
+    lsuv_init(expected, X, **options)
+    actual.fit(X, Y, verbose=0, callbacks=[LSUV(X, **options)])
+    assert_equal_weights(expected, actual, rtol=1e-6)
+    with pytest.raises(TypeError, match="nonsense"):
+        stack().fit(X, Y, verbose=0, callbacks=[LSUV(X, nonsense=1)])
+
+
+def test_without_data_training_goes_on_as_if_nothing_had_happened() -> None:
+    """The same weights as lsuv_init on the first batch, then the same fit."""
+    expected, actual = stack(optimizer="adam"), stack(optimizer="adam")
+    actual.set_weights(expected.get_weights())
+    lsuv_init(expected, X[:16])
+    losses = []
+    for model, callbacks in ((expected, []), (actual, [LSUV()])):
+        keras.utils.set_random_seed(3)
+        for layer in model.layers:
+            if isinstance(layer, layers.Dropout):
+                layer.rate = 0.0
+        history = model.fit(
+            X, Y, batch_size=16, shuffle=False, verbose=0, epochs=2, callbacks=callbacks
+        )
+        losses.append(history.history["loss"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    assert_equal_weights(expected, actual, rtol=1e-3)
+    assert int(actual.optimizer.iterations.value) == 8
+
+
+# Every source that fit takes, without data of its own
+
+
+def batches(count: int) -> Iterator[Any]:
+    for index in range(count):
+        part = slice(16 * index, 16 * (index + 1))
+        yield X[part], Y[part]
+
+
+class Source(keras.utils.PyDataset):
+    asked: list[int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = []
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        self.asked.append(index)
+        return list(batches(4))[index]
+
+
+def tf_data() -> Any:
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices((X, Y)).batch(16)
+
+
+def weighted() -> Any:
+    return tf_data().map(lambda x, y: (x, y, x[:, 0] * 0 + 1))
+
+
+def loader() -> Any:
+    torch = pytest.importorskip("torch")
+    pairs = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
+    return torch.utils.data.DataLoader(pairs, batch_size=16)
+
+
+SOURCES: dict[str, Callable[[], Any]] = {
+    "generator": lambda: batches(4),
+    "PyDataset": Source,
+    "tf.data": tf_data,
+    "weighted tf.data": weighted,
+    "DataLoader": loader,
+}
+
+
+@pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
+def test_the_first_batch_of_any_source_serves_and_is_trained_on(
+    make: Callable[[], Any],
+) -> None:
+    model, callback, counter = stack(), LSUV(), AtFirstBatch()
+    source = make()
+    before = everything(model)
+    model.fit(source, shuffle=False, verbose=0, callbacks=[callback, counter])
+    assert_target(model, X[:16])
+    assert counter.batches == 4
+    assert int(model.optimizer.iterations.value) == 4
+    assert [row.status for row in callback.report] == ["scaled", "scaled"]
+    assert any("kernel" in name for name in changed(before, model))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"run_eagerly": True},
+        {"jit_compile": True},
+        {"steps_per_execution": 3},
+        {"optimizer": "adam"},
+    ],
+    ids=str,
+)
+def test_however_the_model_was_compiled(options: dict[str, Any]) -> None:
+    slow = "jit_compile" in options and keras.backend.backend() == "torch"
+    if slow:
+        pytest.skip("torch.compile takes longer than the rest of the suite")
+    model, callback, counter = stack(**options), LSUV(), AtFirstBatch()
+    if "optimizer" in options:
+        model.optimizer.learning_rate = 0.0
+    model.fit(
+        X, Y, batch_size=16, shuffle=False, verbose=0, callbacks=[callback, counter]
+    )
+    assert_target(model, X[:16], tolerance=1e-3)
+    assert int(model.optimizer.iterations.value) == 4
+    assert callback.report is not None
+
+
+class OwnStep(keras.Model):
+    """Subclassed, unbuilt until fit, with a training step of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = layers.Dense(6, activation="relu")
+        self.two = layers.Dense(6)
+        self.steps = 0
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return self.two(self.one(x))
+
+    def train_step(self, *args: Any) -> Any:
+        self.steps += 1
+        return super().train_step(*args)
+
+
+@pytest.mark.parametrize("data", [X[:16], None], ids=["data", "none"])
+def test_an_unbuilt_model_with_a_training_step_of_its_own(data: Any) -> None:
+    model, callback = OwnStep(), LSUV(data)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(X, Y, batch_size=16, shuffle=False, verbose=0, callbacks=[callback])
+    assert model.steps
+    assert_target(model, X[:16])
+    assert len(callback.report) == 2
+
+
+# Never on trained weights
+
+
+def kernels(model: keras.Model) -> list[np.ndarray[Any, Any]]:
+    return [numpy(v) for v in model.trainable_variables]
+
+
+def same(model: keras.Model, before: list[np.ndarray[Any, Any]]) -> bool:
+    pairs = zip(kernels(model), before, strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("data", [X, None], ids=["data", "none"])
+def test_a_second_fit_does_nothing(data: Any) -> None:
+    model, callback = stack(), LSUV(data)
+    model.fit(X, Y, verbose=0, callbacks=[callback])
+    report = callback.report
+    before = kernels(model)
+    for options in ({}, {"epochs": 3, "initial_epoch": 2}):
+        model.fit(2 * X, Y, verbose=0, callbacks=[callback], **options)
+        assert same(model, before)
+    assert callback.report is report
+    other = LSUV(data)
+    model.fit(2 * X, Y, verbose=0, callbacks=[other])
+    assert same(model, before) and other.report is None
+
+
+def test_a_later_initial_epoch_does_nothing() -> None:
+    model, callback = stack(), LSUV(X)
+    before = kernels(model)
+    model.fit(X, Y, verbose=0, initial_epoch=1, epochs=2, callbacks=[callback])
+    assert same(model, before) and callback.report is None
+
+
+def test_a_reloaded_compiled_model_is_left_alone(tmp_path: Path) -> None:
+    model = stack()
+    model.fit(X, Y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    before = kernels(again)
+    again.fit(X, Y, verbose=0, callbacks=[LSUV(X), LSUV()])
+    assert same(again, before)
+
+
+@pytest.mark.parametrize("first", ["backup", "lsuv"])
+def test_backup_and_restore(tmp_path: Path, first: str) -> None:
+    """An interrupted fit is resumed by a new process: an equal, fresh model."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1:
+                raise KeyboardInterrupt("power cut")
+
+    def callbacks() -> list[keras.callbacks.Callback]:
+        pair = [keras.callbacks.BackupAndRestore(tmp_path / "backup"), LSUV(X)]
+        return pair if first == "backup" else pair[::-1]
+
+    model = stack()
+    with pytest.raises(KeyboardInterrupt, match="power cut"):
+        model.fit(X, Y, verbose=0, epochs=3, callbacks=[*callbacks(), Stop()])
+    trained = kernels(model)
+    assert_target(model, X)
+    resumed = stack()
+    pair = callbacks()
+    resumed.fit(2 * X, Y, verbose=0, epochs=3, callbacks=pair)
+    for a, b in zip(kernels(resumed), trained, strict=True):
+        np.testing.assert_array_equal(a, b)
+    reports = [c.report for c in pair if isinstance(c, LSUV)]
+    assert reports == [None]
+
+
+# What is said, and what happens when it goes wrong
+
+
+def test_verbose_sums_up(capsys: pytest.CaptureFixture[str]) -> None:
+    stack().fit(X, Y, verbose=0, callbacks=[LSUV(X)])
+    assert capsys.readouterr().out == ""
+    model = stack()
+    model.fit(X, Y, verbose=0, callbacks=[LSUV(X, verbose=1)])
+    assert model.name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["data", "none"])
+def test_an_error_stops_fit_and_leaves_the_weights(given: bool) -> None:
+    model = stack()
+    bad = X.copy()
+    bad[:, 3] = np.nan
+    before, patched = everything(model), overrides(model)
+    callback = LSUV(bad if given else None)
+    with pytest.raises(keras_inits.DegenerateSignalError, match="not finite"):
+        model.fit(bad, Y, verbose=0, callbacks=[callback])
+    assert changed(before, model) == []
+    assert overrides(model) == patched
+    assert callback.report is None
+    model.fit(X, Y, verbose=0, callbacks=[LSUV(X)])
+    assert_target(model, X)
+
+
+def test_an_error_without_data_leaves_no_function_in_front_of_the_step() -> None:
+    model = stack()
+    bad = X * np.nan
+    with pytest.raises(keras_inits.DegenerateSignalError, match="not finite"):
+        model.fit(bad, Y, verbose=0, callbacks=[LSUV()])
+    before = kernels(model)
+    model.fit(X, Y, verbose=0)
+    assert same(model, before)
+
+
+def test_a_model_can_be_saved_by_a_callback_while_lsuv_is_due(tmp_path: Path) -> None:
+    (model, x), _ = twice(dense_stack)
+    model.compile("adam", "mse")
+    path = tmp_path / "{epoch}.keras"
+    model.fit(
+        x,
+        normal(32, 6),
+        verbose=0,
+        callbacks=[LSUV(), keras.callbacks.ModelCheckpoint(path)],
+    )
+    again = keras.saving.load_model(tmp_path / "1.keras")
+    assert_equal_weights(model, again, rtol=0)

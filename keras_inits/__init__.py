@@ -3,7 +3,7 @@
 Importing this registers the strings, for `kernel_initializer="lsuv_normal"`.
 """
 
-from keras_inits.callbacks import LSUV
+from keras_inits.callbacks import LSUV, SignalMonitor
 from keras_inits.errors import (
     ConvergenceError,
     DataError,
@@ -66,6 +66,7 @@ __all__ = [
     "LecunUniform",
     "LinearMap",
     "LooksLinear",
+    "SignalMonitor",
     "SignalReport",
     "StandardNormal",
     "StandardUniform",

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+import math
+import os
+from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_inits.data import draw_batch, inputs_of
+from keras_inits.backends import host
+from keras_inits.data import draw_batch, inputs_of, rows
+from keras_inits.errors import KerasInitsError
 from keras_inits.lsuv import lsuv_init
+from keras_inits.measure import measure
 from keras_inits.report import SignalReport
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Key in `logs`, figure of a layer, and which of the layers' figures stands for all.
+_SUMMARY = (
+    ("signal_std_min", "std", min),
+    ("signal_std_max", "std", max),
+    ("signal_dead_max", "dead_fraction", max),
+    ("signal_saturated_max", "saturated_fraction", max),
+    ("gradient_ratio_min", "gradient_ratio", min),
+    ("gradient_ratio_max", "gradient_ratio", max),
+)
 
 
 class LSUV(keras.callbacks.Callback):
@@ -68,7 +86,8 @@ class LSUV(keras.callbacks.Callback):
 
     def _has_stepped(self) -> bool:
         optimizer = getattr(self.model, "optimizer", None)
-        return optimizer is not None and int(optimizer.iterations.value) > 0
+        # A distributed variable is no number: read it as fit itself would.
+        return optimizer is not None and int(host(optimizer.iterations)) > 0
 
     def _initialise(self, data: Any) -> None:
         if not self.model.built:  # a subclassed model, on TensorFlow
@@ -100,6 +119,149 @@ class LSUV(keras.callbacks.Callback):
             return step((trainable, *values[1:]), source)
 
         model.train_function = first_step
+
+
+class SignalMonitor(keras.callbacks.Callback):
+    """Measures the signal before the first epoch and during training.
+
+    Always on the same rows, in one forward pass outside of training: weights, moving
+    statistics, seeds and the order of the data are what they would be without it. The
+    layers' extremes (`signal_std_min`, `signal_std_max`, `signal_dead_max`, ...) are
+    added to `logs`, so that `History`, `CSVLogger` and other loggers record them; in
+    epochs that are not measured they are NaN. Put it before callbacks that read them,
+    and behind `LSUV`.
+
+    Example:
+
+        monitor = keras_inits.SignalMonitor(x_train, every=2)
+        model.fit(x_train, y_train, epochs=20, callbacks=[monitor])
+        monitor.plot("signal.png")
+
+    Args:
+        data: What `measure` takes; of a generator, the rows drawn first are kept.
+        y: Labels for the rows of `data`: with them, also each kernel's gradient.
+        every: Number of epochs from one measurement to the next.
+        loss: A loss, its name, or None for the loss that the model was compiled with.
+        layers: Names, layers or a predicate. None: every layer with a linear map.
+        training: Run the layers in training mode.
+        samples: Number of rows to draw from `data`.
+        logdir: Where to write TensorBoard summaries; None: nowhere.
+
+    Attributes:
+        reports: The `SignalReport`s of the last `fit`, or of several where a later one
+            goes on (`initial_epoch`).
+        epochs: For each report, how many epochs had been trained.
+
+    Raises:
+        KerasInitsError: If `every` is not a positive whole number; from `fit`, what
+            `measure` raises.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        y: Any = None,
+        *,
+        every: int = 1,
+        loss: Any = None,
+        layers: Any = None,
+        training: bool = False,
+        samples: int = 256,
+        logdir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise KerasInitsError(
+                f"`every` is a number of epochs, at least 1. Received: every={every!r}"
+            )
+        self.every = every
+        self.logdir = logdir
+        self.options = {"loss": loss, "layers": layers, "training": training}
+        self.samples = samples
+        self.reports: list[SignalReport] = []
+        self.epochs: list[int] = []
+        self._source, self._labels = data, y
+        self._batch: Any = None
+
+    @property
+    def report(self) -> SignalReport | None:
+        """The latest report, None before the first."""
+        return self.reports[-1] if self.reports else None
+
+    def plot(
+        self, path: str | os.PathLike[str] | None = None, **options: Any
+    ) -> Figure:
+        """Draws the layers' curves over the epochs; needs matplotlib.
+
+        Args:
+            path: Where to save the picture, as PNG or SVG by its suffix.
+            **options: Those of `keras_inits.plotting.plot_history`, such as
+                `theme="dark"`.
+
+        Returns:
+            The `matplotlib.figure.Figure`.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+            ValueError: If nothing has been measured yet.
+        """
+        from keras_inits import plotting
+
+        return plotting.plot_history(self.reports, self.epochs, path, **options)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Before the first epoch: the signal at the start."""
+        if self.epochs and epoch < self.epochs[-1]:  # a new fit, from the start
+            self.reports, self.epochs = [], []
+        if not self.epochs:
+            self._measure(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Every `every` epochs: measure, and add the summary to `logs`."""
+        done = epoch + 1
+        due = done % self.every == 0
+        if due:
+            self._measure(done)
+        if logs is not None:
+            summary = _summary(self.reports[-1])
+            logs.update(summary if due else dict.fromkeys(summary, math.nan))
+
+    def _measure(self, epoch: int) -> None:
+        if self._batch is None:
+            self._batch = self._draw()
+        if not self.model.built:  # a subclassed model, on TensorFlow
+            self.model(self._batch)
+        report = measure(
+            self.model,
+            self._batch,
+            self._labels,
+            samples=self.samples,
+            **self.options,
+        )
+        self.reports.append(report)
+        self.epochs.append(epoch)
+        if self.logdir is not None:
+            report.log_tensorboard(self.logdir, step=epoch)
+
+    def _draw(self) -> Any:
+        batch = draw_batch(self.model, self._source, self.samples, check_values=False)
+        if self._labels is not None:
+            self._labels = rows(self._labels, self.samples)
+        self._source = None
+        # A tuple would be read as (x, y).
+        return list(batch) if isinstance(batch, tuple) else batch
+
+
+def _summary(report: SignalReport) -> dict[str, float]:
+    """The extremes over all layers, of what was measured; NaN wins."""
+    found = {}
+    for key, figure, extreme in _SUMMARY:
+        values = [getattr(x, figure) for x in report]
+        values = [x for x in values if x is not None]
+        if values:
+            broken = any(math.isnan(x) for x in values)
+            found[key] = math.nan if broken else float(extreme(values))
+    return found
 
 
 def _peek(source: Any) -> tuple[Any, Any]:

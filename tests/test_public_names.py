@@ -31,6 +31,7 @@ PUBLIC = [
     "LecunUniform",
     "LinearMap",
     "LooksLinear",
+    "SignalMonitor",
     "SignalReport",
     "StandardNormal",
     "StandardUniform",

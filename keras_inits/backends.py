@@ -96,11 +96,21 @@ def mean_square(x: Any) -> Any:
     """`E[x^2]` of a float tensor, without a temporary where the backend can."""
     backend, module = keras.backend.backend(), _loaded()
     if backend == "torch":
-        flat = x.reshape(-1)
+        flat = _in_memory_order(x)
         return module.dot(flat, flat) / flat.shape[0]
     if backend == "tensorflow":
         return module.nn.l2_loss(x) * (2.0 / math.prod(x.shape))
     return ops.mean(ops.square(x))
+
+
+def _in_memory_order(x: Any) -> Any:
+    """A torch tensor as a vector, without a copy where it is dense.
+
+    Keras runs convolutions channels first and shows them as a permuted view.
+    """
+    reach = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+    dense = reach + 1 == x.numel()
+    return x.as_strided((x.numel(),), (1,)) if dense else x.reshape(-1)
 
 
 def mean_and_variance(x: Any) -> tuple[Any, Any]:

@@ -151,7 +151,9 @@ def _batches(data: Any) -> Iterator[Any]:
             yield data[index]
             index += 1
     else:
-        yield from data
+        # Not `yield from`: that would close the user's generator along with this one.
+        for batch in data:  # noqa: UP028
+            yield batch
 
 
 def _gathered(batches: Iterator[Any], samples: int) -> Batch:

@@ -13,7 +13,7 @@ from keras import ops, tree
 from keras_inits.backends import host
 from keras_inits.data import draw_batch, rows
 from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
-from keras_inits.linear_maps import LinearMap, together
+from keras_inits.linear_maps import LinearMap
 from keras_inits.recorder import Record, Recorder, activation_name
 from keras_inits.records import Histogram, LayerSignal
 from keras_inits.report import SignalReport
@@ -115,7 +115,8 @@ def _probe(record: Record) -> Probe | None:
 def _kernel_gain(m: LinearMap | None) -> float:
     if m is None:
         return 1.0
-    return math.prod(float(host(kernel_gain(x, x.kernel.value))) for x in together(m))
+    maps = filter(None, (m, m.stage))
+    return math.prod(float(host(kernel_gain(x, x.kernel.value))) for x in maps)
 
 
 def _row(

@@ -12,7 +12,7 @@ from keras.layers import Layer
 
 from keras_inits.errors import KerasInitsError, UnsupportedLayerError
 from keras_inits.initializers.marking import MarksForLSUV, is_marked
-from keras_inits.linear_maps import LinearMap, adapter_of, linear_maps
+from keras_inits.linear_maps import LinearMap, adapter_of, held_by, linear_maps
 
 Layers: TypeAlias = str | Layer | Iterable[str | Layer] | Callable[[Layer], bool] | None
 
@@ -51,9 +51,6 @@ class Selection:
         return [*self.maps, *self.opaque]
 
 
-_LEAVES = (type(None), bool, int, float, str)
-
-
 def walk(root: Any) -> Iterator[Layer]:
     """Every layer below `root`, itself first, each once, by its attributes.
 
@@ -64,15 +61,14 @@ def walk(root: Any) -> Iterator[Layer]:
     stack: list[Any] = [root]
     while stack:
         item = stack.pop()
-        if type(item) in _LEAVES or id(item) in seen:
+        if id(item) in seen:
             continue
         seen.add(id(item))
         if isinstance(item, Layer):
             yield item
-            children = vars(item)
             if isinstance(item, keras.layers.RNN):
                 continue
-            stack.extend(reversed(list(children.values())))
+            stack.extend(reversed(held_by(item)))
             # On torch a Layer held by an attribute lies in `_modules`.
             stack.extend(reversed(list(getattr(item, "_modules", {}).values())))
         elif isinstance(item, dict):
@@ -92,7 +88,7 @@ def is_plain(layers: Iterable[Layer]) -> bool:
 def own_variables(layer: Any) -> list[keras.Variable]:
     """Variables that the layer itself holds (an RNN: its cells too), not sublayers."""
     found: dict[int, keras.Variable] = {}
-    stack: list[Any] = list(vars(layer).values())
+    stack: list[Any] = held_by(layer)
     while stack:
         item = stack.pop()
         if isinstance(item, keras.Variable):
@@ -107,7 +103,7 @@ def own_variables(layer: Any) -> list[keras.Variable]:
 
 
 def _marks(holder: Any) -> bool:
-    return any(isinstance(value, MarksForLSUV) for value in vars(holder).values())
+    return any(isinstance(value, MarksForLSUV) for value in held_by(holder))
 
 
 def _holders(layer: Any) -> list[Any]:

@@ -67,8 +67,10 @@ def scaled(z: Tensor, factor: Tensor) -> Tensor:
 
     In half precision the factor itself may overflow or be coarse: multiply wide.
     """
-    dtype = keras.backend.standardize_dtype(z.dtype)
-    return ops.cast(widen(z) * ops.cast(factor, widen(z).dtype), dtype)
+    wide = widen(z)
+    if wide is z:
+        return z * factor
+    return ops.cast(wide * factor, keras.backend.standardize_dtype(z.dtype))
 
 
 def meet(z: Tensor, target: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -171,11 +173,13 @@ def solve_output(
             break
         if not np.isfinite(deviation).all() or not alive.any():
             break
-        scale, before = _next_scale(scale, deviation, target, before, alive)
+        new, before = _next_scale(scale, deviation, target, before, alive)
         if problem.center:
             usable = np.abs(slope) > 1e-6
             move = np.where(usable, -mean / np.where(usable, slope, 1.0), 0.0)
-            shift = shift + np.clip(move, -2 * target, 2 * target)
+            # A homogeneous activation stays centred when both grow alike.
+            shift = (shift + np.clip(move, -2 * target, 2 * target)) * (new / scale)
+        scale = new
     return Found(scale, shift, mean, deviation, iteration, settled)
 
 

@@ -14,7 +14,7 @@ from keras import ops, tree
 from keras_inits.backends import host
 from keras_inits.errors import ConvergenceError, DegenerateSignalError
 from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
-from keras_inits.linear_maps import LinearMap, together
+from keras_inits.linear_maps import LinearMap
 from keras_inits.records import LayerSignal
 from keras_inits.report import SignalReport
 from keras_inits.selection import Selection, is_plain
@@ -100,7 +100,7 @@ def _kernel_gain(decision: Decision, trial: Trial) -> float:
     """|s W|^2 = s^2 |W|^2, so that the kernel is read once and not copied."""
     assert decision.map is not None
     gain = 1.0
-    for m in together(decision.map):
+    for m in filter(None, (decision.map, decision.map.stage)):
         factor = trial.factors.get(id(m.kernel), 1.0)
         if isinstance(factor, float) or len(factor.shape) == 0:
             size = float(factor if isinstance(factor, float) else host(factor))

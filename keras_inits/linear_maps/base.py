@@ -65,6 +65,8 @@ class LinearMap:
         probe: For maps whose `W x` the layer's `call` does not return (gates,
             depthwise stages): computes it from the arguments of `call`.
         when: Whether a call with these arguments applies the map; None: always.
+        stage: The map that the same call applies before this one (a separable
+            convolution's depthwise stage).
         extra_kernels: Further variables to scale with the kernel (LoRA's second
             factor), so that the whole map scales.
         note: A caveat for the report.
@@ -91,6 +93,7 @@ class LinearMap:
     activation: Callable[[Tensor], Tensor] | None = None
     probe: Callable[..., Tensor] | None = None
     when: Callable[..., bool] | None = None
+    stage: LinearMap | None = None
     extra_kernels: tuple[keras.Variable, ...] = ()
     note: str | None = None
 
@@ -167,10 +170,18 @@ def own_weight(layer: Any, name: str) -> Any:
     Keras keeps some kernels in private attributes behind a property that returns a
     tensor under LoRA or quantisation; the variable's own name is public.
     """
-    for value in vars(layer).values():
+    for value in held_by(layer):
         if isinstance(value, keras.Variable) and value.name == name:
             return value
     return None
+
+
+_PLAIN = (type(None), bool, int, float, str)
+
+
+def held_by(layer: Any) -> list[Any]:
+    """The objects that are attributes of a layer, without numbers and strings."""
+    return [value for value in vars(layer).values() if type(value) not in _PLAIN]
 
 
 def lora_factors(layer: keras.layers.Layer, name: str) -> tuple[keras.Variable, ...]:

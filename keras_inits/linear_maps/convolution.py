@@ -78,29 +78,29 @@ def separable_convolution(layer: Any) -> tuple[LinearMap, LinearMap]:
             data_format=layer.data_format,
         )
 
-    return (
-        LinearMap(
-            layer,
-            depthwise,
-            receptive_axes=tuple(range(rank)),
-            input_axes=(),
-            group_axes=(rank,),
-            output_axes=(rank + 1,),
-            channel_axes=_channel_axes(layer),
-            initializer="depthwise_initializer",
-            probe=stage,
-        ),
-        LinearMap(
-            layer,
-            own_weight(layer, "pointwise_kernel"),
-            receptive_axes=tuple(range(rank)),
-            input_axes=(rank,),
-            output_axes=(rank + 1,),
-            channel_axes=_channel_axes(layer),
-            bias=layer.bias,
-            initializer="pointwise_initializer",
-        ),
+    first = LinearMap(
+        layer,
+        depthwise,
+        receptive_axes=tuple(range(rank)),
+        input_axes=(),
+        group_axes=(rank,),
+        output_axes=(rank + 1,),
+        channel_axes=_channel_axes(layer),
+        initializer="depthwise_initializer",
+        probe=stage,
     )
+    second = LinearMap(
+        layer,
+        own_weight(layer, "pointwise_kernel"),
+        receptive_axes=tuple(range(rank)),
+        input_axes=(rank,),
+        output_axes=(rank + 1,),
+        channel_axes=_channel_axes(layer),
+        bias=layer.bias,
+        initializer="pointwise_initializer",
+        stage=first,
+    )
+    return first, second
 
 
 for _rank in ("1D", "2D", "3D"):

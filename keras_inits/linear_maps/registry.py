@@ -97,11 +97,6 @@ def adapter_of(layer: Any) -> Adapter | None:
     return None
 
 
-def together(m: LinearMap) -> list[LinearMap]:
-    """The maps that one call of the layer chains: a separable convolution has two."""
-    return [x for x in linear_maps(m.layer) if x.when is None or x.kernel is m.kernel]
-
-
 def linear_maps(layer: Any) -> tuple[LinearMap, ...]:
     """The linear maps of a built layer, in the order in which it applies them."""
     adapter = adapter_of(layer)

@@ -177,6 +177,9 @@ FIXED: list[Record] = [
     Record(inits.ZerO, {}),
 ]
 
+# One of each class, for what depends on the class alone and takes long.
+CLASSES: list[Record] = list({record.cls: record for record in RECORDS}.values())
+
 
 def to_numpy(values: Any) -> np.ndarray:
     """As float64, whatever the backend and the dtype."""

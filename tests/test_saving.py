@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from laws import FIXED, RECORDS, Record, to_numpy
+from laws import CLASSES, FIXED, RECORDS, Record, to_numpy
 
 import keras_inits.initializers as inits
 from keras_inits.registry import custom_objects
@@ -23,7 +23,7 @@ INPUTS = np.linspace(-1, 1, 12, dtype="float32").reshape(2, 6)
 
 
 def one_of_each() -> keras.Model:
-    """All records side by side in one model; two more layers with Keras's own."""
+    """All classes side by side in one model; two more layers with Keras's own."""
     inputs = keras.Input((6,))
     outputs = []
     for i, record in enumerate(FIXED):
@@ -36,7 +36,7 @@ def one_of_each() -> keras.Model:
     pixels = keras.layers.Reshape((6, 1))(inputs)
     layer = keras.layers.Conv1DTranspose(1, 4, kernel_initializer="bilinear")
     outputs.append(keras.layers.Dense(8)(keras.layers.Flatten()(layer(pixels))))
-    for i, record in enumerate(RECORDS):
+    for i, record in enumerate(CLASSES):
         layer = keras.layers.Dense(
             8, kernel_initializer=record.build(), name=f"layer_{i}"
         )

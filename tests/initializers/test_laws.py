@@ -43,13 +43,13 @@ def test_other_dtypes_follow_the_law_within_its_bounds(
     assert record.law is not None
     if dtype == "float64" and keras.backend.backend() == "jax":
         pytest.skip("JAX has no float64 unless it is switched on")
-    values = record.build(seed=3)((150, 140), dtype=dtype)
+    values = record.build(seed=3)((143, 141), dtype=dtype)
     assert dtype == keras.backend.standardize_dtype(values.dtype)
-    check_law(to_numpy(values), record.law((150, 140)), rounding=2.0**-7)
+    check_law(to_numpy(values), record.law((143, 141)), rounding=2.0**-7)
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=names_of)
-@pytest.mark.parametrize("shape", [(1, 2), (0, 4), (3, 2), (5, 3, 2), (1, 1, 0, 6)])
+@pytest.mark.parametrize("shape", [(1, 2), (0, 4), (5, 3, 2)])
 def test_small_and_empty_shapes(record: Record, shape: tuple[int, ...]) -> None:
     if record.cls.__name__ == "ConvolutionOrthogonal" and shape[-2] > shape[-1]:
         pytest.skip("refused, and tested with its like")
@@ -163,3 +163,13 @@ def test_tails_are_right_to_four_deviations() -> None:
             allowed = 4.5 * (n * chance * (1 - chance)) ** 0.5
             assert abs((values > limit).sum() - n * chance) < allowed
             assert abs((values < -limit).sum() - n * chance) < allowed
+
+
+@pytest.mark.parametrize("chance", [0.0, 2.0**-24, 1 - 2.0**-24])
+def test_the_ends_of_the_generator_are_no_infinities(chance: float) -> None:
+    """A uniform 0 would come out at the bound, however unlikely that is."""
+    from keras_inits.initializers.sampling import _quantiles
+
+    drawn = keras.ops.convert_to_tensor([chance], dtype="float32")
+    value = to_numpy(_quantiles(drawn, 2.0**-24, -1.0, 2.0, 2**0.5, 0.0))
+    assert 5 < abs(value[0]) < 5.6

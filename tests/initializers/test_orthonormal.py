@@ -40,7 +40,7 @@ def test_orthonormal_to_working_precision(shape: tuple[int, int]) -> None:
 def test_panels_give_the_product_of_all_reflections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for rows, columns in ((23, 23), (40, 17), (9, 7)):
+    for rows, columns in ((12, 12), (19, 13)):
         one_panel = draws(rows, columns, 2)
         with monkeypatch.context() as patch:
             patch.setattr(orthonormal, "_PANEL", 5)

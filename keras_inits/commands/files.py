@@ -142,12 +142,13 @@ def read_arrays(path: str) -> Arrays:
     """Every array of an `.npz` or `.npy` file, by name."""
     _require_file(path)
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays = {SINGLE: loaded}
-        else:
-            with loaded:
-                arrays = {name: loaded[name] for name in loaded.files}
+        with open(path, "rb") as file:  # NumPy leaves a damaged one open
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                arrays = {SINGLE: loaded}
+            else:
+                with loaded:
+                    arrays = {name: loaded[name] for name in loaded.files}
     except MemoryError as error:
         raise Refusal(f"{path} does not fit into memory") from error
     except Exception as error:  # whatever a damaged file makes of zipfile and zlib
@@ -197,10 +198,9 @@ def labels_of(arrays: Arrays, path: str) -> Any:
 
 def _input_names(model: keras.Model) -> list[str]:
     """Names of the inputs, none where the model does not tell."""
-    try:
+    inputs = getattr(model, "inputs", None) or []  # all that a Sequential has
+    with contextlib.suppress(AttributeError, ValueError):
         inputs = model.input
-    except (AttributeError, ValueError):
-        return []
     if isinstance(inputs, Mapping):
         return list(inputs)
     return [tensor.name for tensor in keras.tree.flatten(inputs)]

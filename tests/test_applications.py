@@ -1,0 +1,62 @@
+"""Deep and real networks: a stack of 40 convolutions, and Keras's own models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from checks import assert_equal_weights, assert_target, changed, everything, overrides
+from keras import layers
+from models import normal, twice
+from textbook import textbook_lsuv
+
+from keras_inits import lsuv_init
+
+
+def conv_stack(depth: int = 40) -> tuple[keras.Model, Any]:
+    """Plain: no normalisation, no skips."""
+    stack = [
+        layers.Conv2D(4, 3, padding="same", activation="relu") for _ in range(depth)
+    ]
+    return keras.Sequential([keras.Input((6, 6, 4)), *stack]), normal(16, 6, 6, 4)
+
+
+def test_forty_convolutions_as_the_textbook_has_them() -> None:
+    """The textbook takes two passes a layer; float32 rounding adds up over depth."""
+    (expected, x), (actual, _) = twice(conv_stack)
+    report = lsuv_init(actual, x)
+    assert [row.status for row in report] == ["scaled"] * 40
+    assert_target(actual, x)
+    passes = textbook_lsuv(expected, x)
+    assert passes > 80
+    assert_equal_weights(expected, actual)
+
+
+# Smallest valid inputs; ten classes keep the head small.
+FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+    "ResNet50": ("ResNet50", {}, (32, 32, 3)),
+    "MobileNetV2": ("MobileNetV2", {"alpha": 0.35}, (32, 32, 3)),
+    "DenseNet121": ("DenseNet121", {}, (32, 32, 3)),
+    "EfficientNetB0": ("EfficientNetB0", {}, (32, 32, 3)),
+    "ConvNeXtTiny": ("ConvNeXtTiny", {}, (32, 32, 3)),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_applications(family: str) -> None:
+    name, options, shape = FAMILIES[family]
+    model = getattr(keras.applications, name)(
+        weights=None, input_shape=shape, classes=10, **options
+    )
+    x = np.random.default_rng(0).uniform(0, 255, (4, *shape)).astype("float32")
+    before, patched = everything(model), overrides(model)
+    chosen = {id(v): f"{i}: {v.path}" for i, v in enumerate(model.variables)}
+    report = lsuv_init(model, x)
+    assert_target(model, x)
+    moved = set(changed(before, model))
+    kernels = {chosen[id(v)] for v in model.trainable_variables if v.ndim > 1}
+    assert moved <= kernels
+    assert overrides(model) == patched
+    assert {row.status for row in report} == {"scaled"}

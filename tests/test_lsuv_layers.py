@@ -14,7 +14,7 @@ import pytest
 from checks import assert_target, changed, everything, kernels, only_kernels_change
 from keras import layers, ops
 from models import normal
-from textbook import Part, linear_twin, measured, numpy, parts_of
+from textbook import Part, depthwise, linear_twin, measured, numpy, parts_of
 
 import keras_inits
 from keras_inits import UnsupportedLayerError, lsuv_init
@@ -300,12 +300,9 @@ def test_the_depthwise_stage_is_scaled_only_when_asked_for(how: str) -> None:
     model = keras.Sequential([keras.Input((6, 6, 4)), layer])
     x = 5 * normal(32, 6, 6, 4)
     lsuv_init(model, x, layers=layer if how == "named" else None)
-    depthwise = layers.DepthwiseConv2D(3, use_bias=False)
-    depthwise.build((None, 6, 6, 4))
-    depthwise.set_weights([numpy(layer.depthwise_kernel)])
-    between = numpy(depthwise(x))
+    between = depthwise(layer, layer.depthwise_kernel, x)
     assert between.std() == pytest.approx(1, abs=1e-3)
-    assert linear_twin(layer, x).std() == pytest.approx(1, abs=1e-3)
+    assert parts_of(layer, x)[0].std == pytest.approx(1, abs=1e-3)
 
 
 def test_spectral_normalization_is_left_alone_with_the_reason() -> None:
@@ -532,3 +529,23 @@ def test_a_custom_layer_that_cannot_meet_the_target_says_so() -> None:
     with pytest.raises(keras_inits.ConvergenceError, match=r"'bounded' .* deviation"):
         lsuv_init(model, normal(32, 6), target_std=2.0)
     assert changed(before, model) == []
+
+
+NUMPY_CONVOLUTIONS = [
+    name
+    for name in HERE
+    if name.startswith(("Conv", "Depthwise", "Separable"))
+    and "Transpose" not in name
+    and "LSTM" not in name
+]
+
+
+@pytest.mark.parametrize("name", NUMPY_CONVOLUTIONS)
+def test_the_oracle_convolves_as_keras_does(name: str) -> None:
+    """NumPy in float64 against the layer itself, its activation taken off."""
+    _, layer, x = HERE[name].build()
+    expected = linear_twin(layer, x)
+    if layer.data_format == "channels_first":
+        expected = np.moveaxis(expected, 1, -1)
+    (part,) = parts_of(layer, x)
+    np.testing.assert_allclose(part.signal, expected, atol=1e-4)

@@ -2,8 +2,8 @@
 
 Nothing here knows of keras_inits. A forward pass records what each layer is called
 with; the pre-activation is then computed from that input alone, in float64 NumPy
-where the layer is a matrix product, by a linear twin of the layer where it is a
-convolution.
+wherever that takes a few lines, and by a linear twin of the layer where it does not
+(transposed convolutions).
 
     for each layer, in the order of the calls:
         repeat: forward the batch; stop where |Std(W x + b) - 1| is small enough
@@ -13,6 +13,7 @@ convolution.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,16 +29,10 @@ GATES = {
     keras.layers.GRUCell: 3,
     keras.layers.LSTMCell: 4,
 }
-CONVOLUTIONS = tuple(
-    getattr(keras.layers, f"{kind}{rank}D{suffix}")
-    for kind, suffix, ranks in (
-        ("Conv", "", (1, 2, 3)),
-        ("Conv", "Transpose", (1, 2, 3)),
-        ("DepthwiseConv", "", (1, 2)),
-        ("SeparableConv", "", (1, 2)),
-    )
-    for rank in ranks
-)
+CONV = tuple(getattr(keras.layers, f"Conv{rank}D") for rank in (1, 2, 3))
+TRANSPOSE = tuple(getattr(keras.layers, f"Conv{rank}DTranspose") for rank in (1, 2, 3))
+DEPTHWISE = tuple(getattr(keras.layers, f"DepthwiseConv{rank}D") for rank in (1, 2))
+SEPARABLE = tuple(getattr(keras.layers, f"SeparableConv{rank}D") for rank in (1, 2))
 
 
 @dataclass
@@ -130,6 +125,67 @@ def biased(signal: Array, layer: Any) -> Array:
     return signal if layer.bias is None else signal + numpy(layer.bias)
 
 
+def windows(layer: Any, x: Any) -> Array:
+    """What the kernel lies on: `(batch, *out, channels, *field)`, channels last."""
+    rank = len(layer.kernel_size)
+    x = numpy(x)
+    if layer.data_format == "channels_first":
+        x = np.moveaxis(x, 1, -1)
+    reach = [
+        (k - 1) * d + 1
+        for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)
+    ]
+    padding = [(0, 0)] * x.ndim
+    for axis, (size, step) in enumerate(zip(reach, layer.strides, strict=True), 1):
+        if layer.padding == "causal":
+            padding[axis] = (size - 1, 0)
+        elif layer.padding == "same":
+            length = x.shape[axis]
+            total = max((math.ceil(length / step) - 1) * step + size - length, 0)
+            padding[axis] = (total // 2, total - total // 2)
+    axes = tuple(range(1, rank + 1))
+    seen = np.lib.stride_tricks.sliding_window_view(np.pad(x, padding), reach, axes)
+    every = slice(None)
+    steps = [slice(None, None, s) for s in layer.strides]
+    gaps = [slice(None, None, d) for d in layer.dilation_rate]
+    return seen[(every, *steps, every, *gaps)]
+
+
+def convolved(layer: Any, x: Any) -> Array:
+    """A plain or grouped convolution, without its bias."""
+    kernel, field = numpy(layer.kernel), windows(layer, x)
+    rank = len(layer.kernel_size)
+    width, filters = kernel.shape[-2], kernel.shape[-1] // layer.groups
+    groups = []
+    for group in range(layer.groups):
+        part = np.take(field, range(group * width, (group + 1) * width), -rank - 1)
+        weights = kernel[..., group * filters : (group + 1) * filters]
+        inputs = (*range(-rank, 0), -rank - 1)
+        groups.append(np.tensordot(part, weights, (inputs, tuple(range(rank + 1)))))
+    return np.concatenate(groups, axis=-1)
+
+
+def depthwise(layer: Any, kernel: Any, x: Any) -> Array:
+    """Each channel by its own kernels, without a bias."""
+    weights, field = numpy(kernel), windows(layer, x)
+    rank = len(layer.kernel_size)
+    flat = field.reshape(*field.shape[:-rank], -1)
+    weights = weights.reshape(-1, *weights.shape[rank:])
+    signal = np.einsum("...ck,kcm->...cm", flat, weights)
+    return signal.reshape(*signal.shape[:-2], -1)
+
+
+def convolution_part(layer: Any, x: Any) -> Part:
+    """Any convolution but a transposed one; channels last, whatever the layer has."""
+    if isinstance(layer, CONV):
+        return Part(layer.kernel, biased(convolved(layer, x), layer))
+    if isinstance(layer, DEPTHWISE):
+        return Part(layer.kernel, biased(depthwise(layer, layer.kernel, x), layer))
+    between = depthwise(layer, layer.depthwise_kernel, x)
+    pointwise = numpy(layer.pointwise_kernel).reshape(between.shape[-1], -1)
+    return Part(layer.pointwise_kernel, biased(between @ pointwise, layer))
+
+
 def gate_parts(cell: Any, x: Array) -> list[Part]:
     """`x W` of every gate of a cell; biases belong to the gates, not to `x W`."""
     gates = next((n for kind, n in GATES.items() if isinstance(cell, kind)), 0)
@@ -197,12 +253,12 @@ def parts_of(layer: Any, x: Any) -> list[Part]:
     if isinstance(layer, kinds.Embedding):
         rows = numpy(layer.embeddings)[numpy(x).astype(int)]
         return [Part(layer.embeddings, rows)]
-    if isinstance(layer, CONVOLUTIONS):
-        separable = isinstance(layer, (kinds.SeparableConv1D, kinds.SeparableConv2D))
-        kernel = layer.pointwise_kernel if separable else layer.kernel
+    if isinstance(layer, (*CONV, *DEPTHWISE, *SEPARABLE)):
+        return [convolution_part(layer, x)]
+    if isinstance(layer, TRANSPOSE):
         axis = -1 if layer.data_format == "channels_last" else 1
-        return [Part(kernel, linear_twin(layer, x), channel_axes=(axis,))]
-    if hasattr(kinds, "ConvLSTM2D") and hasattr(getattr(layer, "cell", None), "rank"):
+        return [Part(layer.kernel, linear_twin(layer, x), channel_axes=(axis,))]
+    if hasattr(getattr(layer, "cell", None), "rank"):
         return frames_parts(layer, x)
     if isinstance(layer, kinds.RNN):
         return recurrent_parts(layer, x)

@@ -3,6 +3,7 @@
 Importing this registers the strings, for `kernel_initializer="lsuv_normal"`.
 """
 
+from keras_inits import porting
 from keras_inits.callbacks import LSUV, SignalMonitor
 from keras_inits.errors import (
     ConvergenceError,
@@ -16,8 +17,15 @@ from keras_inits.fans import Fans, compute_fans
 from keras_inits.gains import gain
 from keras_inits.initialize import initialize
 from keras_inits.initializers import (
+    Bilinear,
+    BoundedNormal,
     ContribVarianceScaling,
+    ConvolutionOrthogonal,
+    DeepNorm,
     DeltaOrthogonal,
+    DepthScaledNormal,
+    Dirac,
+    ForgetGateBias,
     GlorotNormal,
     GlorotUniform,
     HeNormal,
@@ -26,8 +34,12 @@ from keras_inits.initializers import (
     KaimingUniform,
     LecunNormal,
     LecunUniform,
+    LogOddsBias,
     LooksLinear,
     LSUVNormal,
+    Orthogonal,
+    Siren,
+    SparseNormal,
     StandardNormal,
     StandardUniform,
     TruncatedNormal,
@@ -35,23 +47,32 @@ from keras_inits.initializers import (
     VarianceScaling,
     XavierNormal,
     XavierUniform,
+    ZerO,
 )
 from keras_inits.linear_maps import LinearMap, register_linear_map
 from keras_inits.lsuv import lsuv_init
 from keras_inits.measure import measure
+from keras_inits.portable import portable
 from keras_inits.registry import available, custom_objects
 from keras_inits.report import LayerSignal, SignalReport
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bilinear",
+    "BoundedNormal",
     "ContribVarianceScaling",
     "ConvergenceError",
+    "ConvolutionOrthogonal",
     "DataError",
+    "DeepNorm",
     "DegenerateDataError",
     "DegenerateSignalError",
     "DeltaOrthogonal",
+    "DepthScaledNormal",
+    "Dirac",
     "Fans",
+    "ForgetGateBias",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",
@@ -65,9 +86,13 @@ __all__ = [
     "LecunNormal",
     "LecunUniform",
     "LinearMap",
+    "LogOddsBias",
     "LooksLinear",
+    "Orthogonal",
     "SignalMonitor",
     "SignalReport",
+    "Siren",
+    "SparseNormal",
     "StandardNormal",
     "StandardUniform",
     "TruncatedNormal",
@@ -76,6 +101,7 @@ __all__ = [
     "VarianceScaling",
     "XavierNormal",
     "XavierUniform",
+    "ZerO",
     "available",
     "compute_fans",
     "custom_objects",
@@ -83,5 +109,7 @@ __all__ = [
     "initialize",
     "lsuv_init",
     "measure",
+    "portable",
+    "porting",
     "register_linear_map",
 ]

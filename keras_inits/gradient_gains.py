@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import host, mean_square
+from keras_inits.backends import mean_square
 from keras_inits.linear_maps import LinearMap
 from keras_inits.statistics import widen
 
@@ -52,17 +52,17 @@ class Probe:
         return cls(rows, m.activate, function)
 
 
-def mean_square_slopes(probes: Sequence[Probe]) -> list[float]:
+def mean_square_slopes(probes: Sequence[Probe]) -> list[Tensor]:
     """`E[f'(z)^2]` at each probe; alike ones are evaluated together."""
     groups: dict[Any, list[int]] = defaultdict(list)
     for i, probe in enumerate(probes):
         groups[(id(probe.function), tuple(probe.rows.shape))].append(i)
-    slopes = [1.0] * len(probes)
+    slopes: list[Tensor] = [None] * len(probes)
     for members in groups.values():
         z = ops.stack([widen(probes[i].rows) for i in members])
         values = _mean_square_slope(probes[members[0]].activate, z)
-        for i, value in zip(members, np.ravel(host(values)), strict=True):
-            slopes[i] = float(value)
+        for position, i in enumerate(members):
+            slopes[i] = values[position]
     return slopes
 
 

@@ -12,6 +12,7 @@ from keras import ops, tree
 
 from keras_inits.backends import host
 from keras_inits.data import draw_batch, rows
+from keras_inits.errors import DataError
 from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
 from keras_inits.linear_maps import LinearMap
 from keras_inits.recorder import Record, Recorder, activation_name
@@ -79,7 +80,7 @@ def measure(
     gradients: dict[int, WeightGradient] = {}
     if y is not None:
         kernels = [r.map.kernel for r in recorder.records if r.map is not None]
-        targets = rows(y, samples)
+        targets = _labels(y, data, batch)
         gradients = weight_gradients(model, batch, targets, loss, kernels, training)
     signals = _rows(recorder.records, gradients)
     signals += _uncalled(selection, recorder.records)
@@ -91,6 +92,20 @@ def measure(
     )
 
 
+def _labels(y: Any, data: Any, batch: Any) -> Any:
+    """The labels of the rows that were drawn."""
+    have = len(tree.flatten(batch)[0])
+    targets = rows(y, have)
+    lengths = {len(x) for x in (data, y) if hasattr(x, "shape")}
+    if len(tree.flatten(targets)[0]) != have or len(lengths) > 1:
+        raise DataError(
+            "`y` needs one row for each row of `data`. Received: labels of shapes "
+            f"{[tuple(x.shape) for x in tree.flatten(y) if hasattr(x, 'shape')]} for "
+            f"data of which {have} rows were drawn."
+        )
+    return targets
+
+
 def _rows(
     records: Sequence[Record], gradients: dict[int, WeightGradient]
 ) -> list[LayerSignal]:
@@ -98,7 +113,7 @@ def _rows(
     seen = [(r, p) for r, p in zip(records, probes, strict=True) if p is not None]
     slopes = mean_square_slopes([probe for _, probe in seen])
     gains = {
-        id(record): slope * _kernel_gain(record.map)
+        id(record): float(host(slope)) * _kernel_gain(record.map)
         for (record, _), slope in zip(seen, slopes, strict=True)
     }
     return [_row(r, gains.get(id(r)), gradients) for r in records]

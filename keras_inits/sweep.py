@@ -36,10 +36,17 @@ class Trial(keras.StatelessScope):
     used once in a pass, and the tensor in hand is scaled instead.
     """
 
-    def __init__(self, variables: Iterable[keras.Variable]) -> None:
+    def __init__(
+        self,
+        variables: Iterable[keras.Variable],
+        values: Iterable[Tensor] | None = None,
+    ) -> None:
         super().__init__()
         # Read before the pass: inside it, autocast would narrow what is read.
         self._base = {id(v): v.value for v in variables}
+        if values is not None:
+            self._base = dict(zip(self._base, values, strict=True))
+            self.state_mapping.update(self._base)
         self._pending: dict[int, Tensor] = {}
         self._set: dict[int, keras.Variable] = {}
         self.factors: dict[int, Tensor] = {}
@@ -79,13 +86,21 @@ class Trial(keras.StatelessScope):
     ) -> list[tuple[keras.Variable, Tensor]]:
         """New values: of what was set, and of the variables named, scaled."""
         new = {key: (v, self._base[key]) for key, v in self._set.items()}
-        new.update((id(v), (v, self.scaled(v))) for v in scaled)
+        scaled = list(scaled)
+        bases = [self._base[id(v)] for v in scaled]
+        factors = [self.factors[id(v)] for v in scaled]
+        values = fused(_multiply_all)(bases, factors)
+        new.update((id(v), (v, x)) for v, x in zip(scaled, values, strict=True))
         return list(new.values())
 
 
 def _multiply(base: Tensor, factor: Tensor) -> Tensor:
     dtype = keras.backend.standardize_dtype(base.dtype)
     return ops.cast(widen(base) * factor, dtype)
+
+
+def _multiply_all(bases: list[Tensor], factors: list[Tensor]) -> list[Tensor]:
+    return list(map(_multiply, bases, factors))
 
 
 @dataclass
@@ -138,6 +153,7 @@ def sweep(
     *,
     training: bool = False,
     disable_jit: bool = False,
+    compiled: bool = False,
 ) -> list[keras.layers.Layer]:
     """Run `model(inputs)` once and let `visitor` decide at every linear map.
 
@@ -149,12 +165,13 @@ def sweep(
         trial: The scope to run in; holds the new values afterwards.
         training: The mode the layers run in.
         disable_jit: Run a user's own `jax.jit` op by op, ten times slower.
+        compiled: Whether the sweep itself is being traced.
 
     Returns:
         Chosen layers that were called inside somebody's trace, where nothing can be
         decided. Empty where all went well.
     """
-    calls = _Interceptor(selection, visitor, trial)
+    calls = _Interceptor(selection, visitor, trial, compiled)
     replaced = {layer: calls.of(layer) for layer in selection.layers}
     replaced.update((layer, calls.watching(layer)) for layer in selection.watched)
     for layer in selection.every:
@@ -175,8 +192,11 @@ def sweep(
 class _Interceptor:
     """Makes the calls that stand in for the layers' own during a sweep."""
 
-    def __init__(self, selection: Selection, visitor: Visitor, trial: Trial) -> None:
+    def __init__(
+        self, selection: Selection, visitor: Visitor, trial: Trial, compiled: bool
+    ) -> None:
         self.selection, self.visitor, self.trial = selection, visitor, trial
+        self.compiled = compiled
         self.thread = threading.get_ident()
         self.decided: set[int] = set()
         self.traced: list[keras.layers.Layer] = []
@@ -189,7 +209,8 @@ class _Interceptor:
         def call(*args: Any, **kwargs: Any) -> Any:
             if threading.get_ident() != self.thread:
                 return original(*args, **kwargs)
-            if is_traced(args[0] if args else next(iter(kwargs.values()), None)):
+            first = args[0] if args else next(iter(kwargs.values()), None)
+            if not self.compiled and is_traced(first):
                 self.traced.append(layer)
                 return original(*args, **kwargs)
             if not maps:

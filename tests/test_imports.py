@@ -25,8 +25,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("callbacks",),
     ("initialize", "lsuv", "measure", "portable", "porting"),
     # what the verbs share
-    ("looks_linear", "recorder", "verdict"),
-    ("blocks", "commit", "gradient_gains", "solvers", "weight_gradients"),
+    ("looks_linear", "recorder", "solving"),
+    ("blocks", "commit", "gradient_gains", "weight_gradients"),
     ("sweep",),
     ("selection",),
     ("linear_maps",),

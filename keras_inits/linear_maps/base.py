@@ -156,7 +156,7 @@ class LinearMap:
         rank = len(signal.shape)
         return ops.reshape(bias, (1,) * (rank - len(bias.shape)) + tuple(bias.shape))
 
-    def bias_from(self, signal: Tensor, shift: Tensor, bias: Tensor) -> Tensor:
+    def bias_from(self, shift: Tensor, bias: Tensor) -> Tensor:
         """`bias + shift`, a shift in the shape of `bias_in`, in the variable's own."""
         if not self.bias_rows:
             return bias + ops.reshape(shift, bias.shape)

@@ -1,0 +1,11 @@
+"""One LSUV pass: what is asked, decided at each stop, checked and reported.
+
+| module | |
+|---|---|
+| `decision` | the options, and what is decided at one stop |
+| `equations` | which scale and shift meet a target |
+| `solver` | the visitor: measures, solves, scales on |
+| `one_pass` | runs the sweep, eagerly or `compiled` (JAX) |
+| `verdict` | reads the decisions; raises for a layer that cannot meet its target |
+| `reporting` | decisions as the rows of a report |
+"""

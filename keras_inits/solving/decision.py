@@ -1,0 +1,128 @@
+"""What is asked of a pass, and what is decided at each of its stops."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+from keras import ops, tree
+
+from keras_inits.errors import KerasInitsError
+from keras_inits.linear_maps import LinearMap
+from keras_inits.solving.equations import Found
+from keras_inits.statistics import Moments, widen
+from keras_inits.sweep import Trial
+
+Tensor = Any
+Signal = Literal["output", "pre_activation"]
+
+# Of two-pass float32 statistics, a signal that does not vary keeps about this share of
+# its mean as deviation (a few units in the last place, 2^-23).
+NOISE = 2e-6
+# A scale this close to 1 is rounding: the kernel stays as it is, bit for bit.
+SAME = 2e-6
+
+
+def varies(seen: Moments) -> Tensor:
+    """Whether there is more variance than rounding makes."""
+    return seen.variance > (NOISE * seen.mean) ** 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """What each chosen layer is to meet; see `lsuv_init`."""
+
+    target_std: float = 1.0
+    center: bool = False
+    signal: Signal = "pre_activation"
+    per_channel: bool = False
+    tolerance: float = 1e-3
+    max_iterations: int = 10
+
+    def __post_init__(self) -> None:
+        if self.signal not in ("output", "pre_activation"):
+            raise KerasInitsError(
+                "`signal` is one of 'output', 'pre_activation'. "
+                f"Received: signal={self.signal!r}"
+            )
+        for name in ("target_std", "tolerance"):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 < value < math.inf:
+                also = " or 'critical'" if name == "target_std" else ""
+                raise KerasInitsError(
+                    f"`{name}` must be a positive number{also}. "
+                    f"Received: {name}={value!r}"
+                )
+        if not isinstance(self.max_iterations, int) or self.max_iterations < 1:
+            raise KerasInitsError(
+                "`max_iterations` must be an integer, at least 1. "
+                f"Received: max_iterations={self.max_iterations!r}"
+            )
+
+
+@dataclass
+class Decision:
+    """What was decided at one stop. Tensors, until `verdict.read` has fetched them."""
+
+    layer: keras.layers.Layer
+    map: LinearMap | None
+    before: Any = None
+    after: Any = None
+    scale: Any = 1.0
+    shift: Any = None
+    iterations: int = 1
+    linear: Any = None
+    bias: Any = None
+    found: Found | None = None
+    moved: float = 1.0
+    rows: Any = None
+    gradient_gain: Any = None
+    variables: tuple[keras.Variable, ...] = ()
+    output_shape: tuple[Any, ...] | None = None
+    silent_channels: int = 0
+
+    @property
+    def where(self) -> str:
+        """The layer as errors name it, with the shape of what is scaled."""
+        shapes = ", ".join(str(tuple(v.shape)) for v in self.variables)
+        kind = type(self.layer).__name__
+        return f"Layer {self.layer.name!r} ({kind}, kernel {shapes})"
+
+
+def apply(decision: Decision, trial: Trial) -> None:
+    """Let the rest of the pass, and the commit after it, see what was decided."""
+    m = decision.map
+    assert m is not None
+    scale = decision.scale
+    if len(scale.shape) == 0:
+        factor, flat = scale, scale
+    else:
+        channels = per_channel(m, scale)
+        factor, flat = m.kernel_view(channels), ops.reshape(channels, (1, -1))
+    trial.scale(m.kernel, factor)
+    for variable in m.extra_kernels:
+        trial.scale(variable, flat)
+    if decision.shift is not None and m.bias is not None:
+        new = m.bias_from(decision.shift, widen(trial.base(m.bias)))
+        trial.set(m.bias, ops.cast(new, m.bias.dtype))
+
+
+def per_channel(m: LinearMap, scale: Tensor) -> Tensor:
+    """A scale per gate as one per channel."""
+    return ops.repeat(scale, m.channels // scale.shape[0])
+
+
+def shape_of(output: Any) -> tuple[Any, ...]:
+    """Shape of the (first) output, None for the batch."""
+    return (None, *tree.flatten(output)[0].shape[1:])
+
+
+def tolerance(layer: keras.layers.Layer, options: Options) -> float:
+    """Never finer than the compute dtype can hold."""
+    dtype = keras.backend.standardize_dtype(layer.compute_dtype)
+    # Reachable |deviation - 1|, measured: float16 3e-4, bfloat16 3e-3.
+    reach = {"float16": 1e-3, "bfloat16": 8e-3}.get(dtype, 0.0)
+    return max(options.tolerance, reach * options.target_std)

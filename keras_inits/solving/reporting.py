@@ -1,0 +1,95 @@
+"""Decisions as the rows of a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_inits.records import LayerSignal
+from keras_inits.report import SignalReport
+from keras_inits.selection import Selection, is_plain
+from keras_inits.solving.decision import Decision, Options
+from keras_inits.solving.verdict import has_moved
+from keras_inits.statistics import Moments
+
+
+def report(
+    model: keras.Model,
+    selection: Selection,
+    decisions: Sequence[Decision],
+    shared: dict[keras.layers.Layer, int],
+    options: Options,
+) -> SignalReport:
+    """One row per decision in the order of the calls, then what was left out."""
+    rows = [_row(decision) for decision in decisions]
+    rows += [_bare(layer, "shared") for layer in shared]
+    decided = {id(d.layer) for d in decisions} | {id(layer) for layer in shared}
+    left = {layer: reason for layer, reason in selection.left.items()}
+    for layer in selection.layers:
+        if id(layer) not in decided:
+            left.setdefault(layer, "not called")
+    rows += [_bare(layer, f"skipped: {reason}") for layer, reason in left.items()]
+    notes = sorted({d.map.note for d in decisions if d.map and d.map.note})
+    return SignalReport(
+        rows,
+        target_std=options.target_std,
+        title=f"LSUV of {model.name!r}",
+        notes=tuple(notes),
+        plain=is_plain(selection.every),
+    )
+
+
+def _bare(layer: keras.layers.Layer, status: str) -> LayerSignal:
+    return LayerSignal(
+        name=layer.name,
+        layer_type=type(layer).__name__,
+        parameters=layer.count_params() if layer.built else None,
+        status=status,
+        path=layer.path,
+    )
+
+
+def _row(decision: Decision) -> LayerSignal:
+    layer = decision.layer
+    activation = getattr(layer, "activation", None)
+    status = "scaled" if has_moved(decision) else "unchanged"
+    if decision.silent_channels:
+        total = decision.linear if decision.linear is not None else decision.before
+        count = np.size(total.variance)
+        status += f", {decision.silent_channels} of {count} channels do not vary"
+    mean_before, std_before = _overall(decision.before, decision.moved)
+    mean, std = _overall(decision.after)
+    return LayerSignal(
+        name=layer.name,
+        layer_type=type(layer).__name__,
+        output_shape=decision.output_shape,
+        mean_before=mean_before,
+        std_before=std_before,
+        mean=mean,
+        std=std,
+        scale=_compact(decision.scale * decision.moved),
+        shift=None if decision.shift is None else _compact(decision.shift),
+        iterations=decision.iterations,
+        gradient_gain=decision.gradient_gain,
+        parameters=layer.count_params(),
+        status=status,
+        kernel_shape=tuple(decision.variables[0].shape),
+        activation=getattr(activation, "__name__", None)
+        or (None if activation is None else type(activation).__name__),
+        path=layer.path,
+    )
+
+
+def _overall(seen: Moments, moved: float = 1.0) -> tuple[float, float]:
+    """One mean and deviation: gates and channels pooled within themselves."""
+    mean = float(np.mean(seen.mean)) / moved
+    return mean, math.sqrt(float(np.mean(seen.variance))) / moved
+
+
+def _compact(values: Any) -> float | tuple[float, ...]:
+    flat = np.ravel(values)
+    return float(flat[0]) if flat.size == 1 else tuple(map(float, flat))

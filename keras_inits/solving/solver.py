@@ -1,0 +1,294 @@
+"""The visitor of an LSUV pass: measures each signal, solves, scales it on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_inits.backends import fused, host
+from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
+from keras_inits.linear_maps import LinearMap
+from keras_inits.selection import Selection
+from keras_inits.solving.decision import (
+    Decision,
+    Options,
+    apply,
+    per_channel,
+    shape_of,
+    tolerance,
+    varies,
+)
+from keras_inits.solving.equations import (
+    OutputProblem,
+    closed_form,
+    meet,
+    scaled,
+    solve_output,
+)
+from keras_inits.statistics import (
+    Moments,
+    channel_moments,
+    moments,
+    pooled,
+    some_rows,
+    widen,
+)
+from keras_inits.sweep import Stop, Trial
+
+Tensor = Any
+
+
+@dataclass
+class Solver:
+    """The visitor: measures each signal, solves for its scale, scales it on."""
+
+    options: Options
+    selection: Selection
+    verbose: int
+    target: Tensor | float
+    decisions: list[Decision] = field(default_factory=list)
+    shared: dict[keras.layers.Layer, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        every = [m for maps in self.selection.maps.values() for m in maps]
+        # Read once, before the pass: inside it nothing is read from the device.
+        self.biased = {
+            id(m.bias) for m in every if m.bias is not None and host(m.bias.value).any()
+        }
+        self.meet = fused(meet)
+        count = len(every) + len(self.selection.opaque)
+        self.bar = keras.utils.Progbar(count, verbose=1) if self.verbose else None
+
+    def signal(self, stop: Stop, signal: Tensor) -> Tensor:
+        """W <- W * target / Std(W x), and the same for the tensor in hand."""
+        m = stop.map
+        assert m is not None
+        signal, moved = _finite(stop, m, signal)
+        bias = self._bias(m, signal)
+        if self.options.signal == "output" and m.in_hand:
+            decision, result = self._by_output(m, signal, bias)
+        elif self.options.center and m.bias is not None:
+            decision, result = self._centred(m, signal, bias)
+        else:
+            decision, result = self._scaled(m, signal, bias)
+        decision.moved = moved
+        if m.in_hand and not m.lookup and decision.rows is None:
+            decision.rows = some_rows(result)
+        decision.variables = (m.kernel, *m.extra_kernels)
+        apply(decision, stop.trial)
+        self._advance(decision)
+        return result
+
+    def output(self, stop: Stop, output: Tensor) -> None:
+        """Only the shape is of interest: nothing is decided here."""
+        self.decisions[-1].output_shape = shape_of(output)
+
+    def finish(self, trial: Trial) -> None:
+        """After the pass: what each layer does to gradients, all layers at once."""
+        probed = [d for d in self.decisions if d.rows is not None]
+        slopes = mean_square_slopes([Probe.of(d.map, d.rows) for d in probed if d.map])
+        for decision, slope in zip(probed, slopes, strict=True):
+            assert decision.map is not None
+            for m in filter(None, (decision.map, decision.map.stage)):
+                slope = slope * _kernel_gain(m, trial)
+            decision.gradient_gain, decision.rows = slope, None
+
+    def watched(
+        self, layer: keras.layers.Layer, inputs: Tensor, output: Tensor
+    ) -> None:
+        """Activation layers have no kernel: none is chosen."""
+
+    def repeated(self, layer: keras.layers.Layer) -> None:
+        """The first call has decided; this one saw its kernel."""
+        self.shared[layer] = self.shared.get(layer, 0) + 1
+
+    def opaque(self, stop: Stop) -> Tensor:
+        """Call the layer alone, again and again, until its output meets the target."""
+        target, decision = self.options.target_std, Decision(stop.layer, None)
+        for iteration in range(self.options.max_iterations + 1):
+            output = stop.again()
+            seen = moments(_first_tensor(output))
+            decision.after = seen
+            decision.before = decision.before or seen
+            decision.iterations = max(1, iteration)
+            deviation = math.sqrt(float(host(seen.variance)))
+            if not deviation > 0 or abs(deviation - target) <= self.options.tolerance:
+                break
+            for variable in stop.variables:
+                stop.trial.scale(variable, target / deviation)
+        decision.variables = stop.variables
+        decision.scale = stop.trial.factors.get(id(stop.variables[0]), 1.0)
+        decision.output_shape = shape_of(output)
+        self._advance(decision)
+        return output
+
+    def _bias(self, m: LinearMap, signal: Tensor) -> Tensor | None:
+        """`b` in the shape of the signal; None where it is zero or not added yet."""
+        if not m.in_hand or m.bias is None or id(m.bias) not in self.biased:
+            return None
+        return widen(m.bias_in(signal, m.bias.value))
+
+    def _scaled(
+        self, m: LinearMap, z: Tensor, bias: Tensor | None
+    ) -> tuple[Decision, Tensor]:
+        target = self.target
+        if bias is not None:
+            return self._scaled_beside_bias(m, z, bias)
+        if m.in_hand and not self.options.per_channel and m.gates == 1:
+            result, rows, mean, variance, scale = self.meet(z, target)
+            before = Moments(mean, variance)
+            return Decision(m.layer, m, before, scale=scale, rows=rows), result
+        seen = self._moments(m, z)
+        scale = closed_form(seen, None, 0.0, target)
+        if self.options.per_channel:
+            scale = ops.where(varies(seen), scale, 1.0)
+        decision = Decision(m.layer, m, before=seen, scale=scale)
+        if not m.in_hand:
+            return decision, z
+        view = scale if len(scale.shape) == 0 else m.signal_view(scale, z)
+        return decision, scaled(z, view)
+
+    def _scaled_beside_bias(
+        self, m: LinearMap, z: Tensor, bias: Tensor
+    ) -> tuple[Decision, Tensor]:
+        u = widen(z) - bias
+        seen, before = self._moments(m, u), self._moments(m, z)
+        if self.options.per_channel:  # a bias does not change a channel's variance
+            scale = closed_form(seen, None, 0.0, self.target)
+            scale = ops.where(varies(seen), scale, 1.0)
+            result = u * m.signal_view(scale, u) + bias
+            after = self._moments(m, result)
+            spread = None
+        else:
+            everywhere = ops.broadcast_to(bias, u.shape)
+            spread = moments(everywhere)
+            centred = u - seen.mean
+            covariance = ops.mean(centred * (bias - spread.mean))
+            scale = closed_form(seen, spread, covariance, self.target)
+            mean = seen.mean * scale + spread.mean
+            parts = seen.variance * scale**2 + 2 * scale * covariance + spread.variance
+            after = Moments(mean, parts)
+            result = u * scale + bias
+        decision = Decision(
+            m.layer,
+            m,
+            before=before,
+            after=after,
+            scale=scale,
+            bias=spread,
+            linear=seen,
+        )
+        return decision, ops.cast(result, z.dtype)
+
+    def _centred(
+        self, m: LinearMap, z: Tensor, bias: Tensor | None
+    ) -> tuple[Decision, Tensor]:
+        """Remove each channel's mean, then scale: exact in one step."""
+        assert m.bias is not None
+        u = widen(z) if bias is None else widen(z) - bias
+        view = m.bias_in(z, m.bias.value)
+        others = [a for a in range(len(u.shape)) if view.shape[a] == 1]
+        mean = ops.mean(u, axis=others, keepdims=True)
+        centred = u - mean
+        seen = self._moments(m, centred)
+        scale = closed_form(seen, None, 0.0, self.target)
+        if self.options.per_channel:
+            scale = ops.where(varies(seen), scale, 1.0)
+        wide = scale if len(scale.shape) == 0 else self._spread(m, scale, u)
+        rest = 0.0 if m.resting_bias is None else m.bias_in(u, m.resting_bias)
+        decision = Decision(
+            m.layer,
+            m,
+            before=self._moments(m, z),
+            after=Moments(0.0 * scale, seen.variance * scale**2),
+            scale=scale,
+            shift=rest - mean * wide - widen(view),
+            linear=seen,
+        )
+        return decision, ops.cast(centred * wide, z.dtype)
+
+    def _spread(self, m: LinearMap, scale: Tensor, signal: Tensor) -> Tensor:
+        """A scale per gate or channel in a shape that broadcasts against the signal."""
+        return m.signal_view(per_channel(m, scale), signal)
+
+    def _by_output(
+        self, m: LinearMap, z: Tensor, bias: Tensor | None
+    ) -> tuple[Decision, Tensor]:
+        """Solve on `f(s u + b)`, with the activations in hand."""
+        o = self.options
+        u = z if bias is None else widen(z) - bias
+        problem = OutputProblem(
+            u, bias, m.activate, m.channel_axes, o.per_channel, o.center
+        )
+        before = moments(m.activate(z))
+        found = solve_output(
+            problem, o.target_std, tolerance(m.layer, o), o.max_iterations
+        )
+        scale = ops.convert_to_tensor(found.scale, "float32")
+        if not o.per_channel:
+            scale = scale[0]
+        shift = problem.view(found.shift) if o.center else None
+        zero = ops.zeros((1,) * len(z.shape), "float32")
+        result = problem.pre_activation(
+            problem.view(found.scale), zero if shift is None else shift
+        )
+        decision = Decision(
+            m.layer,
+            m,
+            before=before,
+            after=moments(m.activate(result)),
+            scale=scale,
+            shift=shift,
+            iterations=found.iterations,
+            found=found,
+            linear=channel_moments(u, m.channel_axes) if o.per_channel else moments(u),
+        )
+        return decision, ops.cast(result, z.dtype)
+
+    def _moments(self, m: LinearMap, signal: Tensor) -> Moments:
+        """Over the whole tensor, or for each gate, or for each channel."""
+        if self.options.per_channel:
+            return channel_moments(signal, m.channel_axes)
+        if m.gates > 1:
+            return pooled(channel_moments(signal, m.channel_axes), m.gates)
+        return moments(signal)
+
+    def _advance(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+        if self.bar is not None:
+            self.bar.update(len(self.decisions))
+
+
+def _kernel_gain(m: LinearMap, trial: Trial) -> Tensor:
+    """|s W|^2 = s^2 |W|^2, so that the kernel is read once and not copied."""
+    factor = trial.factors.get(id(m.kernel), 1.0)
+    if isinstance(factor, float) or len(factor.shape) == 0:
+        return kernel_gain(m, trial.base(m.kernel)) * factor**2
+    return kernel_gain(m, trial.scaled(m.kernel))
+
+
+def _first_tensor(output: Any) -> Tensor:
+    return keras.tree.flatten(output)[0]
+
+
+def _finite(stop: Stop, m: LinearMap, signal: Tensor) -> tuple[Tensor, float]:
+    """float16 ends at 65,504 and at 6e-8: bring the signal well inside, by the kernel.
+
+    Returns the signal and the power of two by which the kernel has been multiplied.
+    """
+    moved = 1.0
+    if keras.backend.standardize_dtype(signal.dtype) != "float16":
+        return signal, moved
+    for _ in range(8):
+        largest = float(host(ops.max(ops.abs(signal))))
+        if largest == 0 or 2.0**-5 < largest < float("inf"):
+            break
+        step = 2.0**4 if largest <= 2.0**-5 else 2.0**-4
+        stop.trial.scale(m.kernel, step)
+        moved *= step
+        signal = stop.again()
+    return signal, moved

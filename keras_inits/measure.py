@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_inits.backends import host
+from keras_inits.backends import fused, host
 from keras_inits.data import draw_batch, rows
 from keras_inits.errors import DataError
 from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
@@ -155,13 +155,17 @@ def _row(
         weight_gradient_std=None if gradient is None else gradient.deviation,
         gradient_ratio=None if gradient is None else gradient.ratio,
         parameters=layer.count_params(),
-        kernel_std=None if m is None else _figures(moments(m.kernel.value))[1],
+        kernel_std=None if m is None else _figures(_moments(m.kernel.value))[1],
         kernel_shape=None if m is None else tuple(m.kernel.shape),
         activation=activation_name(layer),
         histogram=_histogram(record.rows),
         path=layer.path,
         batch_std=_root(record.batch_variance),
     )
+
+
+def _moments(x: Tensor) -> Moments:
+    return Moments(*fused(moments)(x))
 
 
 def _number(tensor: Tensor | None) -> float | None:

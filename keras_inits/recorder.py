@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 from keras import ops, tree
 
+from keras_inits.backends import fused
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import ACTIVATION_LAYERS
 from keras_inits.statistics import Moments, moments, some_rows, widen
@@ -21,7 +24,7 @@ Tensor = Any
 SATURATION = {
     "hard_sigmoid": 3.0,
     "hard_tanh": 1.0,
-    "sigmoid": 5.981,
+    "sigmoid": 5.986,
     "softsign": 9.0,
     "tanh": 2.993,
 }
@@ -79,25 +82,52 @@ class Recorder:
     def _seen(
         self, layer: keras.layers.Layer, m: LinearMap | None, z: Tensor
     ) -> Record:
-        record = Record(layer, m, signal=moments(z))
-        if len(z.shape) > 1 and z.shape[0] > 1:
-            record.batch_variance = ops.mean(ops.var(widen(z), axis=0))
+        several = len(z.shape) > 1 and z.shape[0] > 1
+        mean, variance, between, rows = fused(_spread if several else _alone)(z)
+        record = Record(layer, m, Moments(mean, variance), between, rows=rows)
         limit = SATURATION.get(activation_name(layer) or "")
         if limit is not None:
-            beyond = ops.cast(ops.abs(z) > limit, "float32")
-            record.saturated = ops.mean(beyond)
-        record.rows = some_rows(z)
+            record.saturated = fused(_share_beyond)(z, limit)
         return record
 
     def _put_out(self, record: Record, output: Any) -> None:
         y = tree.flatten(output)[0]
-        record.output, record.shape = moments(y), (None, *y.shape[1:])
+        record.shape = (None, *y.shape[1:])
         axes = record.map.channel_axes if record.map else (-1,)
+        kept: tuple[int, ...] | None = None
         if len(y.shape) > 1 and max(axes) < len(y.shape):
-            kept = {axis % len(y.shape) for axis in axes}
-            others = [a for a in range(len(y.shape)) if a not in kept]
-            largest = ops.max(ops.abs(y), axis=others)
-            record.dead = ops.mean(ops.cast(largest == 0, "float32"))
+            kept = tuple(sorted(axis % len(y.shape) for axis in axes))
+        mean, variance, record.dead = _put_out(kept)(y)
+        record.output = Moments(mean, variance)
+
+
+def _alone(z: Tensor) -> tuple[Tensor, ...]:
+    """Mean, variance, no variance between samples, some rows."""
+    return *moments(z), None, some_rows(z)
+
+
+def _spread(z: Tensor) -> tuple[Tensor, ...]:
+    """Mean, variance, variance between samples averaged over units, some rows."""
+    between = ops.mean(ops.var(widen(z), axis=0))
+    return *moments(z), between, some_rows(z)
+
+
+def _share_beyond(z: Tensor, limit: float) -> Tensor:
+    return ops.mean(ops.cast(ops.abs(z) > limit, "float32"))
+
+
+@functools.cache  # what is compiled is compiled once
+def _put_out(kept: tuple[int, ...] | None) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """Mean, variance, and the share of units (along `kept`) that are all zero."""
+
+    def figures(y: Tensor) -> tuple[Tensor, ...]:
+        if kept is None:
+            return *moments(y), None
+        others = [axis for axis in range(len(y.shape)) if axis not in kept]
+        largest = ops.max(ops.abs(y), axis=others)
+        return *moments(y), ops.mean(ops.cast(largest == 0, "float32"))
+
+    return fused(figures)
 
 
 def activation_name(layer: Any) -> str | None:

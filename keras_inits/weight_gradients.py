@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,10 +20,13 @@ Tensor = Any
 
 
 class WeightGradient(NamedTuple):
-    """Root mean square of a kernel's gradient, and the same over the kernel's."""
+    """Deviation of a kernel's gradient, and the same over that of the kernel.
+
+    None where a kernel has no deviation to compare with.
+    """
 
     deviation: float
-    ratio: float
+    ratio: float | None
 
 
 def weight_gradients(
@@ -68,19 +72,19 @@ def weight_gradients(
     gradients = _GRADIENTS[keras.backend.backend()](loss_of, values)
     found = {}
     for kernel, gradient in zip(kernels, gradients, strict=True):
-        if gradient is None:  # the loss does not depend on it
-            found[id(kernel)] = WeightGradient(0.0, 0.0)
-            continue
-        size = _root_mean_square(gradient)
-        weight = _root_mean_square(kernel.value)
-        ratio = size / weight if weight else float("nan")
-        found[id(kernel)] = WeightGradient(size, ratio)
+        # None: the loss does not depend on it.
+        size = 0.0 if gradient is None else _deviation(gradient)
+        weight = _deviation(kernel.value)
+        found[id(kernel)] = WeightGradient(size, size / weight if weight else None)
     return found
 
 
-def _root_mean_square(x: Tensor) -> float:
+def _deviation(x: Tensor) -> float:
+    """A single value has none: its size stands for it."""
     seen = moments(x)
-    return float(np.sqrt(host(seen.variance) + host(seen.mean) ** 2))
+    if math.prod(x.shape) == 1:
+        return abs(float(host(seen.mean)))
+    return float(np.sqrt(host(seen.variance)))
 
 
 def _tensorflow(loss_of: Callable[..., Tensor], values: list[Tensor]) -> list[Tensor]:
@@ -96,7 +100,8 @@ def _tensorflow(loss_of: Callable[..., Tensor], values: list[Tensor]) -> list[Te
 
 
 def _jax(loss_of: Callable[..., Tensor], values: list[Tensor]) -> list[Tensor]:
-    return list(sys.modules["jax"].grad(loss_of)(values))
+    jax = sys.modules["jax"]  # compiled as one: operation by operation takes longer
+    return list(jax.jit(jax.grad(loss_of))(values))
 
 
 def _torch(loss_of: Callable[..., Tensor], values: list[Tensor]) -> list[Tensor]:

@@ -1,0 +1,462 @@
+"""`measure`: figures recomputed by NumPy, nothing changed, no error of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from checks import changed, everything, overrides
+from keras import layers, ops
+from models import MODELS, normal
+from scipy.optimize import brentq
+
+import keras_inits
+from keras_inits import measure
+from keras_inits.recorder import SATURATION
+
+Array = np.ndarray[Any, Any]
+
+
+def numpy(x: Any) -> Array:
+    return np.asarray(ops.convert_to_numpy(x), "float64")
+
+
+def sequential(*stack: Any, inputs: int = 16) -> keras.Model:
+    return keras.Sequential([keras.Input((inputs,)), *stack])
+
+
+def first_finding(model: keras.Model, x: Any, **options: Any) -> str:
+    findings = measure(model, x, **options).findings
+    assert findings, "nothing was found"
+    return findings[0].text
+
+
+# The figures
+
+
+def figures(z: Array, y: Array) -> dict[str, float]:
+    """What a row says of a Dense layer: pre-activation `z`, output `y`."""
+    return {
+        "mean": z.mean(),
+        "std": z.std(),
+        "output_mean": y.mean(),
+        "output_std": y.std(),
+        "dead_fraction": (y == 0).all(axis=tuple(range(y.ndim - 1))).mean(),
+        "batch_std": math.sqrt(z.var(axis=0).mean()),
+    }
+
+
+def assert_figures(row: Any, z: Array, y: Array) -> None:
+    for name, expected in figures(z, y).items():
+        assert getattr(row, name) == pytest.approx(expected, rel=1e-4, abs=1e-6), name
+
+
+def test_figures_of_dense_layers_are_those_that_numpy_finds() -> None:
+    x = 3 * normal(50, 16) + 0.3
+    model = sequential(
+        layers.Dense(16, "relu", bias_initializer=keras.initializers.Constant(-2.5)),
+        layers.Dense(16, "tanh"),
+        layers.Dense(16),
+    )
+    report = measure(model, x)
+    h = x.astype("float64")
+    assert (report.inputs.mean, report.inputs.std) == pytest.approx((h.mean(), h.std()))
+    activations = (lambda z: np.maximum(z, 0), np.tanh, lambda z: z)
+    for row, layer, f in zip(report, model.layers, activations, strict=True):
+        z = h @ numpy(layer.kernel) + numpy(layer.bias)
+        h = f(z)
+        assert_figures(row, z, h)
+        assert row.output_shape == (None, 16)
+        assert row.parameters == 16 * 17
+        assert row.kernel_std == pytest.approx(numpy(layer.kernel).std(), 1e-4)
+        assert row.status == "measured"
+    beyond = np.abs(pre_activation(model, x, 1)) > SATURATION["tanh"]
+    assert 0 < beyond.mean() == pytest.approx(report[1].saturated_fraction)
+    assert report[0].saturated_fraction is None
+
+
+def test_a_dead_unit_is_a_channel_that_is_zero_everywhere() -> None:
+    layer = layers.Conv2D(4, 3, activation="relu")
+    model = keras.Sequential([keras.Input((6, 6, 3)), layer])
+    layer.bias.assign([-100.0, 0.0, -100.0, -100.0])
+    x = normal(8, 6, 6, 3)
+    [row] = measure(model, x)
+    y = numpy(model(x))
+    assert (y == 0).mean() > 0.75
+    assert row.dead_fraction == 0.75
+
+
+def test_activation_layers_show_what_they_are_given_and_put_out() -> None:
+    model = sequential(layers.Dense(16), layers.ReLU(), layers.Activation("tanh"))
+    x = 9 * normal(40, 16)
+    report = measure(model, x)
+    z = pre_activation(model, x, 0)
+    assert [row.layer_type for row in report] == ["Dense", "ReLU", "Activation"]
+    assert_figures(report[1], z, np.maximum(z, 0))
+    assert_figures(report[2], np.maximum(z, 0), np.tanh(np.maximum(z, 0)))
+    beyond = np.maximum(z, 0) > SATURATION["tanh"]
+    assert report[2].saturated_fraction == pytest.approx(beyond.mean())
+    assert [row.activation for row in report] == ["linear", "relu", "tanh"]
+
+
+def pre_activation(model: keras.Model, x: Any, index: int) -> Array:
+    """`W x + b` of the Dense layer at `index`."""
+    h = keras.Model(model.inputs[0], model.layers[index].input)(x) if index else x
+    layer = model.layers[index]
+    return numpy(h) @ numpy(layer.kernel) + numpy(layer.bias)
+
+
+def test_histogram_counts_the_pre_activations() -> None:
+    model = sequential(layers.Dense(16, "relu"))
+    x = normal(40, 16)
+    z = pre_activation(model, x, 0)
+    histogram = measure(model, x)[0].histogram
+    assert histogram is not None
+    assert sum(histogram.counts) == z.size
+    expected, _ = np.histogram(z, histogram.edges)
+    assert np.abs(expected - np.array(histogram.counts)).sum() <= 4  # at the edges
+    assert histogram.edges[-1] == pytest.approx(np.abs(z).max(), 1e-4)
+
+
+SLOPES = {
+    "tanh": (lambda z: 1 / np.cosh(z) ** 2, 1.0),
+    "sigmoid": (lambda z: 1 / (2 * np.cosh(z / 2)) ** 2, 0.25),
+    "softsign": (lambda z: 1 / (1 + abs(z)) ** 2, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SLOPES))
+def test_saturation_begins_where_the_slope_is_a_hundredth_of_its_maximum(
+    name: str,
+) -> None:
+    slope, largest = SLOPES[name]
+    limit = brentq(lambda z: slope(z) - 0.01 * largest, 0.1, 50)
+    assert SATURATION[name] == pytest.approx(limit, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["hard_sigmoid", "hard_tanh"])
+def test_hard_activations_are_saturated_where_they_are_constant(name: str) -> None:
+    f = keras.activations.get(name)
+
+    def at(z: float) -> float:
+        return float(numpy(f(ops.convert_to_tensor([z], "float32")))[0])
+
+    limit = SATURATION[name]
+    for side in (-1, 1):
+        assert at(side * limit) == at(side * (limit + 1))
+        assert at(side * (limit - 0.01)) != at(side * (limit + 1))
+
+
+def test_every_limit_is_tested() -> None:
+    assert set(SATURATION) == {*SLOPES, "hard_sigmoid", "hard_tanh"}
+
+
+def test_rows_are_in_the_order_of_the_calls_and_later_calls_leave_none() -> None:
+    model, x = MODELS["shared"]()
+    report = measure(model, x)
+    assert [row.name for row in report] == ["front", "thrice", "last"]
+
+
+def test_frozen_layers_are_measured_and_uncalled_ones_named() -> None:
+    model, x = MODELS["subclassed"]()
+    model.blocks[0].trainable = False
+    report = measure(model, x)
+    assert report["block_0"].std is not None
+    assert report["unused"].status == "skipped: not called"
+    assert report["unused"].std is None
+
+
+def test_only_the_layers_asked_for() -> None:
+    model, x = MODELS["shared"]()
+    report = measure(model, x, layers=["last"])
+    assert [row.name for row in report] == ["last"]
+    with pytest.raises(keras_inits.UnsupportedLayerError, match="no layer 'lost'"):
+        measure(model, x, layers="lost")
+
+
+def test_samples_limits_the_rows() -> None:
+    model, x = sequential(layers.Dense(16)), normal(64, 16)
+    z = pre_activation(model, x[::8], 0)
+    assert measure(model, x, samples=8)[0].std == pytest.approx(z.std(), 1e-4)
+
+
+def test_training_mode_is_passed_on() -> None:
+    x = 5 * normal(40, 16)
+    model = sequential(layers.BatchNormalization(), layers.Dense(16))
+    quiet, trained = measure(model, x), measure(model, x, training=True)
+    assert quiet[0].std == pytest.approx(5 * trained[0].std, rel=0.1)
+
+
+def test_data_may_come_from_a_generator() -> None:
+    def batches() -> Iterator[Any]:
+        yield x[:20], x[:20]
+        yield x[20:], x[20:]
+
+    model, x = sequential(layers.Dense(16)), normal(40, 16)
+    assert measure(model, batches())[0].std == measure(model, x)[0].std
+
+
+# Nothing changes
+
+
+def compiled() -> keras.Model:
+    """Moving statistics, seeds, metrics, an optimizer."""
+    model = sequential(
+        layers.Dense(16, "tanh"),
+        layers.BatchNormalization(),
+        layers.Dropout(0.5),
+        layers.Dense(3),
+    )
+    model.compile("adam", "mse", metrics=["mae"])
+    return model
+
+
+def test_nothing_is_changed() -> None:
+    model, x, y = compiled(), normal(40, 16), normal(40, 3)
+    before, patched = everything(model), overrides(model)
+    measure(model, x, y, training=True)
+    assert changed(before, model) == []
+    assert overrides(model) == patched
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_kind_of_model_can_be_measured(name: str) -> None:
+    model, x = MODELS[name]()
+    before = everything(model)
+    report = measure(model, x)
+    assert changed(before, model) == []
+    assert any(row.std for row in report)
+    json.dumps(report.to_dict(), allow_nan=False)
+    assert str(report)
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan, math.inf, 3e38])
+@pytest.mark.parametrize("where", ["data", "kernel"])
+def test_a_sick_signal_is_shown_and_not_an_error(value: float, where: str) -> None:
+    model, x = compiled(), normal(40, 16)
+    if where == "data":
+        x[3] = value
+    else:
+        kernel = numpy(model.layers[0].kernel)
+        kernel[2] = value
+        model.layers[0].kernel.assign(kernel.astype("float32"))
+    report = measure(model, x, normal(40, 3))
+    text = json.dumps(report.to_dict(), allow_nan=False)
+    assert str(report)
+    assert report.findings or value == 0
+    if math.isnan(value):
+        assert math.isnan(report[0].std)
+        assert '"std": null' in text
+        assert "NaN" in report.findings[0].text
+
+
+# Gradients
+
+
+def loss_by_hand(kernels: list[Array], biases: list[Array], x: Array, y: Array) -> Any:
+    h = x
+    for kernel, bias in itertools.islice(zip(kernels, biases, strict=True), 2):
+        h = np.tanh(h @ kernel + bias)
+    return np.mean((h - y) ** 2)
+
+
+def differences(kernels: list[Array], biases: list[Array], x: Array, y: Array) -> Any:
+    """Central differences in float64, value by value."""
+    step, gradients = 1e-6, []
+    for kernel in kernels:
+        gradient = np.zeros_like(kernel)
+        for index in np.ndindex(kernel.shape):
+            kept = kernel[index]
+            kernel[index] = kept + step
+            above = loss_by_hand(kernels, biases, x, y)
+            kernel[index] = kept - step
+            below = loss_by_hand(kernels, biases, x, y)
+            kernel[index] = kept
+            gradient[index] = (above - below) / (2 * step)
+        gradients.append(gradient)
+    return gradients
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    model = sequential(layers.Dense(5, "tanh"), layers.Dense(3, "tanh"), inputs=4)
+    x, y = normal(20, 4), normal(20, 3, seed=1)
+    report = measure(model, x, y, loss="mse")
+    kernels = [numpy(layer.kernel) for layer in model.layers]
+    biases = [numpy(layer.bias) for layer in model.layers]
+    gradients = differences(kernels, biases, x.astype("f8"), y.astype("f8"))
+    for row, kernel, gradient in zip(report, kernels, gradients, strict=True):
+        assert row.weight_gradient_std == pytest.approx(gradient.std(), rel=1e-4)
+        ratio = gradient.std() / kernel.std()
+        assert row.gradient_ratio == pytest.approx(ratio, rel=1e-4)
+
+
+def test_the_loss_is_the_models_own_unless_given() -> None:
+    x, y = normal(20, 4), np.arange(20) % 3
+    model = sequential(layers.Dense(3, "softmax"), inputs=4)
+    with pytest.raises(keras_inits.DataError, match="not compiled with one"):
+        measure(model, x, y)
+    named = measure(model, x, y, loss="sparse_categorical_crossentropy")
+    instance = measure(model, x, y, loss=keras.losses.SparseCategoricalCrossentropy())
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    own = measure(model, x, y)
+    logits = x.astype("f8") @ numpy(model.layers[0].kernel)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    gradient = x.T.astype("f8") @ (p - np.eye(3)[y]) / 20
+    for report in (named, instance, own):
+        found = report[0].weight_gradient_std
+        assert found == pytest.approx(gradient.std(), rel=1e-4)
+
+
+def test_labels_follow_the_rows_that_are_drawn() -> None:
+    model = sequential(layers.Dense(3), inputs=4)
+    x, y = normal(64, 4), normal(64, 3, seed=1)
+    some = measure(model, x, y, loss="mse", samples=8)[0].weight_gradient_std
+    expected = measure(model, x[::8], y[::8], loss="mse")[0].weight_gradient_std
+    assert some == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("rows", [8, 100])
+def test_labels_need_one_row_for_each_row_of_the_data(rows: int) -> None:
+    model = sequential(layers.Dense(3), inputs=4)
+    with pytest.raises(keras_inits.DataError, match="one row for each row"):
+        measure(model, normal(64, 4), normal(rows, 3), loss="mse", samples=8)
+
+
+def test_a_kernel_that_the_loss_does_not_see_has_no_gradient() -> None:
+    model, x = MODELS["several"]()
+    first = keras.Model(model.inputs, model.outputs[1])
+    report = measure(model, x, layers=[layer.name for layer in layers_with(model)])
+    assert len(report) == 4
+    unseen = [layer.name for layer in layers_with(model) if layer not in first.layers]
+    both = keras.Model(model.inputs, model.outputs)
+    both.compile("sgd", loss=["mse", "mse"], loss_weights=[0.0, 1.0])
+    rows = measure(both, x, [normal(32, 6), normal(32, 6)])
+    for row in rows:
+        assert (row.weight_gradient_std == 0) == (row.name in unseen), row.name
+
+
+def layers_with(model: keras.Model) -> list[Any]:
+    return [layer for layer in model.layers if hasattr(layer, "kernel")]
+
+
+def test_a_kernel_of_zeros_has_a_gradient_and_no_ratio() -> None:
+    model = sequential(
+        layers.Dense(3, kernel_initializer="zeros"),
+        layers.Dense(3),
+        layers.Dense(3),
+        inputs=4,
+    )
+    report = measure(model, normal(20, 4), normal(20, 3), loss="mse")
+    assert report[0].weight_gradient_std > 0
+    assert report[0].gradient_ratio is None
+    assert report.findings[0].layer == report[0].name
+
+
+# What is said
+
+
+def deep(count: int, activation: str | None, **options: Any) -> list[Any]:
+    return [layers.Dense(16, activation, **options) for _ in range(count)]
+
+
+def test_a_stack_of_sigmoids_vanishes() -> None:
+    model = sequential(*deep(12, "sigmoid"), layers.Dense(3))
+    assert "signal vanishes from" in first_finding(model, normal(64, 16))
+
+
+def test_a_linear_stack_explodes() -> None:
+    wide = keras.initializers.RandomNormal(stddev=1.0)
+    model = sequential(*deep(10, None, kernel_initializer=wide))
+    text = first_finding(model, normal(64, 16))
+    assert "signal explodes from" in text
+    # The first layer beyond a thousandfold: 4 per layer, so about the sixth.
+    names = [layer.name for layer in model.layers]
+    assert text.split("from ")[1].split(" ")[0] in names[4:8]
+
+
+def test_units_that_a_bias_has_killed_are_dead() -> None:
+    model = sequential(*deep(4, "relu"), layers.Dense(3))
+    model.layers[1].bias.assign(np.full(16, -50.0, "float32"))
+    text = first_finding(model, normal(64, 16))
+    assert f"100 % of {model.layers[1].name} is dead" in text
+
+
+def test_pixels_of_0_to_255_are_said_to_be_unscaled() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
+    x = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 3)).astype("float32")
+    [finding, *_] = measure(model, x).findings
+    assert "input data is not standardised (mean 12" in finding.text
+    assert "Rescaling" in finding.remedy
+
+
+def test_a_layer_frozen_at_zero_is_named() -> None:
+    model = sequential(*deep(5, "relu"), layers.Dense(3))
+    model.layers[2].kernel.assign(np.zeros((16, 16), "float32"))
+    model.layers[2].trainable = False
+    [finding, *_] = measure(model, normal(64, 16)).findings
+    assert finding.layer == model.layers[2].name
+    assert "zero" in finding.text
+
+
+def test_after_lsuv_it_is_well() -> None:
+    x = 100 * normal(64, 16)
+    model = sequential(*deep(6, "relu"), layers.Dense(3))
+    keras_inits.lsuv_init(model, x)
+    report = measure(model, x)
+    assert report.findings == ()
+    assert "Healthy: std 1.000 to 1.000" in str(report)
+
+
+def residual_network() -> tuple[keras.Model, Any]:
+    """As ResNet50: bottlenecks with BatchNormalization, 12 of them."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(16, 3, padding="same", use_bias=False)(inputs)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    for _ in range(12):
+        y = layers.Conv2D(8, 1, use_bias=False)(x)
+        y = layers.ReLU()(layers.BatchNormalization()(y))
+        y = layers.Conv2D(8, 3, padding="same", use_bias=False)(y)
+        y = layers.ReLU()(layers.BatchNormalization()(y))
+        y = layers.BatchNormalization()(layers.Conv2D(16, 1, use_bias=False)(y))
+        x = layers.ReLU()(layers.Add()([x, y]))
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dense(10, "softmax")(x)
+    return keras.Model(inputs, x), normal(16, 8, 8, 3)
+
+
+def transformer() -> tuple[keras.Model, Any]:
+    """Pre-norm, 4 blocks, freshly built."""
+    tokens = keras.Input((10,), dtype="int32")
+    x = layers.Embedding(50, 16)(tokens)
+    for _ in range(4):
+        y = layers.LayerNormalization()(x)
+        x = layers.Add()([x, layers.MultiHeadAttention(2, 8)(y, y)])
+        y = layers.LayerNormalization()(x)
+        y = layers.Dense(16)(layers.Dense(64, "gelu")(y))
+        x = layers.Add()([x, y])
+    x = layers.Dense(50)(layers.LayerNormalization()(x))
+    data = np.random.default_rng(0).integers(0, 50, (16, 10))
+    return keras.Model(tokens, x), data
+
+
+@pytest.mark.parametrize("build", [residual_network, transformer])
+def test_what_is_said_of_healthy_architectures_is_short(build: Any) -> None:
+    model, x = build()
+    report = measure(model, x)
+    assert [f.text for f in report.findings if f.severity == "error"] == []
+    assert len(report.findings) <= 1
+    assert not report.plain

@@ -50,6 +50,16 @@ def eager(*, disable_jit: bool = False) -> Iterator[None]:
         yield
 
 
+def outside_traces() -> contextlib.AbstractContextManager[Any]:
+    """Compute with concrete values here, although somebody is tracing around (JAX)."""
+    if keras.backend.backend() == "jax":
+        context: contextlib.AbstractContextManager[Any] = (
+            _loaded().ensure_compile_time_eval()
+        )
+        return context
+    return contextlib.nullcontext()
+
+
 def is_traced(tensor: Any) -> bool:
     """Whether a tensor is symbolic: somebody is tracing."""
     backend, module = keras.backend.backend(), _loaded()

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import keras
 from keras import ops
 
-from keras_inits.backends import eager, fused, is_traced
+from keras_inits.backends import eager, fused, is_traced, outside_traces
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import Selection, walk
 from keras_inits.statistics import widen
@@ -44,6 +44,7 @@ class Trial(keras.StatelessScope):
         super().__init__()
         # Read before the pass: inside it, autocast would narrow what is read.
         self._base = {id(v): v.value for v in variables}
+        self._traced = values is not None
         if values is not None:
             self._base = dict(zip(self._base, values, strict=True))
             self.state_mapping.update(self._base)
@@ -68,12 +69,15 @@ class Trial(keras.StatelessScope):
         if key in self.factors:
             factor = factor * self.factors[key]
         self.factors[key] = self._pending[key] = factor
+        if self._traced:  # a later read may lie in a trace within: not the place
+            self.get_current_value(variable)
 
     def get_current_value(self, variable: keras.Variable) -> Tensor | None:
         """What a read of `variable` sees; None: the variable's own value."""
         key = id(variable)
         if key in self._pending:
-            self.state_mapping[key] = self.scaled(variable)
+            with outside_traces():
+                self.state_mapping[key] = self.scaled(variable)
             del self._pending[key]
         return self.state_mapping.get(key)
 

@@ -18,6 +18,9 @@ from keras_inits.sweep import Trial, sweep
 
 Tensor = Any
 
+# Below this number of layers, compiling operation by operation is as fast.
+WORTHWHILE = 10
+
 # What of a decision is a tensor, or Moments of tensors.
 _TENSORS = ("before", "after", "linear", "bias", "scale", "shift", "gradient_gain")
 
@@ -42,8 +45,12 @@ def possible(selection: Selection, options: Options) -> bool:
     """Whether the pass is tensor operations only, without a look at a value."""
     if keras.backend.backend() != "jax" or keras.distribution.distribution():
         return False
-    if options.signal == "output" or selection.opaque or not selection.maps:
+    if options.signal == "output" or selection.opaque:
         return False
+    if len(selection.maps) < WORTHWHILE:
+        return False
+    if not all(layer.built for layer in selection.every):
+        return False  # a layer built while it is traced would keep traced weights
     dtypes = {keras.backend.standardize_dtype(x.compute_dtype) for x in selection.maps}
     return "float16" not in dtypes
 
@@ -76,6 +83,8 @@ def decide(
     # After the pass: the first call of a layer leaves marks on it.
     programs[_key(selection, solver, batch, training)] = program
     solver.shared.update(program.shared)
+    if solver.bar is not None:
+        solver.bar.update(len(program.decisions))
     return list(map(_filled, program.decisions, found))
 
 
@@ -98,7 +107,7 @@ def _trace(
 
     def run(values: list[Tensor], batch: Any, target: Tensor) -> list[Any]:
         trial = Trial(variables, values)
-        visitor = replace(solver, target=target, decisions=[], shared={})
+        visitor = replace(solver, target=target, verbose=0, decisions=[], shared={})
         sweep(model, batch, selection, visitor, trial, training=training, compiled=True)
         visitor.finish(trial)
         found = [[getattr(d, name) for name in _TENSORS] for d in visitor.decisions]

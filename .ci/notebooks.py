@@ -2,7 +2,8 @@
 
     python .ci/notebooks.py [NOTEBOOK ...]
 
-Fails if a cell raises, or if a notebook was committed with its outputs.
+Fails if a cell raises, or if a notebook was committed with its outputs. What was
+executed lies in docs/_build/notebooks afterwards, where the documentation finds it.
 """
 
 import sys
@@ -14,6 +15,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 SECONDS_PER_CELL = 300
+EXECUTED = Path("docs/_build/notebooks")
 
 
 def problem_with(path: Path) -> str | None:
@@ -31,6 +33,8 @@ def problem_with(path: Path) -> str | None:
         client.execute()
     except CellExecutionError as error:
         return str(error)
+    EXECUTED.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, EXECUTED / path.name)
     return None
 
 

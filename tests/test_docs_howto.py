@@ -1,0 +1,60 @@
+"""Every Python block of the how-to and explanation pages runs and prints what it says.
+
+The blocks of a page run one after another. A line `print(...)  # 1.0` says what it
+prints: words as they are, numbers within 2 %. A line `% backend: jax` above a block
+means that it is for that backend alone.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted([*DOCS.glob("howto/*.md"), *DOCS.glob("explanation/*.md")])
+BLOCK = re.compile(
+    r"^(?:% backend: (?P<backend>\w+)\n)?```python\n(?P<code>.*?)^```",
+    re.MULTILINE | re.DOTALL,
+)
+PRINTS = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+def blocks(page: Path, backend: str) -> list[str]:
+    found = BLOCK.finditer(page.read_text("utf-8"))
+    return [m["code"] for m in found if m["backend"] in (None, backend)]
+
+
+def assert_says(said: str, printed: str) -> None:
+    """`printed` reads as `said`, numbers rounded."""
+    assert NUMBER.sub("#", said) == NUMBER.sub("#", printed)
+    expected = [float(number) for number in NUMBER.findall(said)]
+    actual = [float(number) for number in NUMBER.findall(printed)]
+    assert expected == pytest.approx(actual, rel=0.02, abs=1e-6)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_page_runs_and_prints_what_it_says(
+    page: Path, backend: str, tmp_cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for code in blocks(page, backend):
+        exec(compile(code, str(page), "exec"), namespace)
+        said = PRINTS.findall(code)
+        assert len(said) == code.count("print(")
+        printed = capsys.readouterr().out.splitlines()
+        assert len(said) <= len(printed)
+        for expected, actual in zip(said, printed, strict=len(said) > 0):
+            assert_says(expected, actual)
+
+
+def test_there_are_pages() -> None:
+    assert len(PAGES) > 10
+
+
+@pytest.mark.parametrize("printed", ["1.1", "std 1.0", "[1.0]", "True"])
+def test_a_page_that_is_wrong_is_noticed(printed: str) -> None:
+    with pytest.raises(AssertionError):
+        assert_says("1.0", printed)

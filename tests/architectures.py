@@ -37,7 +37,7 @@ def block(x: Any, *, causal: bool) -> Any:
     attend = layers.MultiHeadAttention(2, 4, dropout=0.1)
     x = layers.Add()([x, attend(y, y, use_causal_mask=causal)])
     y = layers.LayerNormalization()(x)
-    y = layers.Dense(8)(layers.Dense(8, activation="gelu")(y))
+    y = layers.Dense(8)(layers.Dense(16, activation="gelu")(y))
     return layers.Add()([x, y])
 
 
@@ -45,8 +45,7 @@ def vision_transformer() -> Built:
     inputs = keras.Input((8, 8, 4))
     x = layers.Conv2D(8, 4, strides=4)(inputs)
     x = Position()(layers.Reshape((4, 8))(x))
-    for _ in range(2):
-        x = block(x, causal=False)
+    x = block(x, causal=False)
     x = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(x))
     return keras.Model(inputs, layers.Dense(8)(x)), normal(32, 8, 8, 4)
 
@@ -55,8 +54,7 @@ def decoder() -> Built:
     """Decoder-only transformer over tokens."""
     inputs = keras.Input((6,), dtype="int32")
     x = Position()(layers.Embedding(9, 8)(inputs))
-    for _ in range(2):
-        x = block(x, causal=True)
+    x = block(x, causal=True)
     return keras.Model(inputs, layers.Dense(9, activation="softmax")(x)), tokens()
 
 

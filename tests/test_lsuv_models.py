@@ -269,11 +269,16 @@ def policy(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "policy",
-    ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"],
-    indirect=True,
+    ("policy", "builder"),
+    [
+        ("mixed_float16", convnet),
+        ("mixed_bfloat16", dense_stack),
+        ("float16", dense_stack),
+        ("bfloat16", convnet),
+        ("float64", dense_stack),
+    ],
+    indirect=["policy"],
 )
-@pytest.mark.parametrize("builder", [dense_stack, convnet])
 def test_half_precision(policy: str, builder: Callable[[], Built]) -> None:
     """Kernels are half a step off where they are stored in half precision."""
     if policy == "float64" and keras.backend.backend() == "jax":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -92,32 +93,28 @@ def raising(error: BaseException) -> Callable[[Any], Any]:
     return fault
 
 
-@pytest.mark.parametrize(
-    ("error", "raised", "message"),
-    [
-        (ValueError("no luck"), ValueError, "no luck"),
-        (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
-        (SystemExit(3), SystemExit, "3"),
-        (Boom(7, "odd"), Exception, "Faulty"),
-        (MemoryError("full"), MemoryError, "full"),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_an_exception_in_the_middle_of_the_pass(
-    error: BaseException, raised: type[BaseException], message: str
-) -> None:
+FAULTS: list[tuple[BaseException, type[BaseException], str]] = [
+    (ValueError("no luck"), ValueError, "no luck"),
+    (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
+    (SystemExit(3), SystemExit, "3"),
+    (Boom(7, "odd"), Exception, "Faulty"),
+    (MemoryError("full"), MemoryError, "full"),
+]
+
+
+def test_an_exception_in_the_middle_of_the_pass() -> None:
     model, x = with_fault()
     model.compile("adam", "mse")
     model.fit(x, np.ones((32, 6), "float32"), verbose=0)
-    model.get_layer("faulty").fault = raising(error)
     untouched = Untouched(model)
-    for training in (False, True):
-        with pytest.raises(raised, match=message):
-            lsuv_init(model, x, training=training)
-        untouched.check()
+    for error, raised, message in FAULTS:
+        model.get_layer("faulty").fault = raising(error)
+        for training in (False, True):
+            with pytest.raises(raised, match=message):
+                lsuv_init(model, x, training=training)
+            untouched.check()
     model.get_layer("faulty").fault = None
-    model.compile("adam", "mse")
-    Untouched(model).still_trains(x)
+    untouched.still_trains(x)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
@@ -161,33 +158,38 @@ def test_a_kernel_of_zeros() -> None:
 # An interrupt while the new kernels are written
 
 
-@pytest.mark.parametrize("position", [0, 1, 3])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_an_interrupt_in_the_middle_of_the_commit(
-    position: int, after: bool, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before or after one of the kernels was written."""
+    """Before and after each of the kernels was written."""
     model, x = trained()
     untouched = Untouched(model)
-    original, kinds = keras.Variable.assign, []
+    original, written = keras.Variable.assign, []
 
-    def assign(self: keras.Variable, value: Any) -> Any:
-        kinds.append(self.path)
-        if len(kinds) == position + 1 and not after:
-            raise KeyboardInterrupt("here")
-        result = original(self, value)
-        if len(kinds) == position + 1 and after:
-            raise KeyboardInterrupt("here")
-        return result
+    for position, late in itertools.product((0, 1, 3), (False, True)):
 
-    with monkeypatch.context() as patch:
-        patch.setattr(keras.Variable, "assign", assign)
-        with pytest.raises(KeyboardInterrupt, match="here"):
-            lsuv_init(model, x, center=False)
-    assert len(kinds) > position
-    untouched.check()
-    if position == 3:
-        untouched.still_trains(x)
+        def assign(
+            self: keras.Variable,
+            value: Any,
+            position: int = position,
+            late: bool = late,
+        ) -> Any:
+            written.append(self.path)
+            if len(written) == position + 1 and not late:
+                raise KeyboardInterrupt("here")
+            result = original(self, value)
+            if len(written) == position + 1 and late:
+                raise KeyboardInterrupt("here")
+            return result
+
+        written.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(keras.Variable, "assign", assign)
+            with pytest.raises(KeyboardInterrupt, match="here"):
+                lsuv_init(model, x)
+        assert len(written) > position
+        untouched.check()
+    untouched.still_trains(x)
 
 
 # Bad data
@@ -263,16 +265,16 @@ def test_data_none_where_inputs_cannot_be_drawn() -> None:
 # What a successful run leaves alone
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_nothing_but_kernels_changes_in_a_trained_model(training: bool) -> None:
+def test_nothing_but_kernels_changes_in_a_trained_model() -> None:
     """Optimizer, moving statistics, seeds of dropout, metrics: bit for bit."""
     model, x = trained()
-    untouched = Untouched(model)
-    assert any("seed" in name for name in untouched.bits)
-    lsuv_init(model, x, training=training)
-    moved = changed(untouched.bits, model)
-    assert moved and all(name.endswith("kernel") for name in moved)
-    assert overrides(model) == untouched.patched
+    for training in (False, True):
+        untouched = Untouched(model)
+        assert any("seed" in name for name in untouched.bits)
+        lsuv_init(model, x, training=training)
+        moved = changed(untouched.bits, model)
+        assert moved and all(name.endswith("kernel") for name in moved)
+        assert overrides(model) == untouched.patched
 
 
 def test_losses_of_activity_regularizers_do_not_pile_up() -> None:

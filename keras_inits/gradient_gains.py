@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import mean_square
+from keras_inits.backends import fused, mean_square
 from keras_inits.linear_maps import LinearMap
 from keras_inits.statistics import widen
 
@@ -68,17 +68,27 @@ def mean_square_slopes(probes: Sequence[Probe]) -> list[Tensor]:
 
 def _mean_square_slope(activate: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """For each entry of the first axis of `z`."""
-    shape = tuple(z.shape[1:])
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=shape)
-    # The step follows the size of z, and stays above its rounding.
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=tuple(z.shape[1:]))
+    move = ops.convert_to_tensor(signs, z.dtype)
+    ahead, behind, step = fused(_both_sides)(z, move)
+    return fused(_mean_square_change)(activate(ahead), activate(behind), step)
+
+
+def _both_sides(z: Tensor, signs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`z` a step ahead and a step behind along `signs`, and the step of each entry.
+
+    The step follows the size of z, and stays above its rounding.
+    """
     size = ops.sqrt(ops.mean(ops.square(z), axis=tuple(range(1, len(z.shape)))))
-    step = STEP * ops.reshape(ops.maximum(size, 1e-30), (-1, *[1] * len(shape)))
-    move = step * ops.convert_to_tensor(signs, z.dtype)
-    flat = (-1, *shape[1:])
-    ahead = activate(ops.reshape(z + move, flat))
-    behind = activate(ops.reshape(z - move, flat))
-    change = ops.reshape(widen(ahead) - widen(behind), z.shape) / (2.0 * step)
-    return ops.mean(ops.square(change), axis=tuple(range(1, len(z.shape))))
+    step = STEP * ops.maximum(size, 1e-30)
+    move = ops.reshape(step, (-1, *[1] * len(signs.shape))) * signs
+    flat = (-1, *z.shape[2:])
+    return ops.reshape(z + move, flat), ops.reshape(z - move, flat), step
+
+
+def _mean_square_change(ahead: Tensor, behind: Tensor, step: Tensor) -> Tensor:
+    change = ops.reshape(widen(ahead) - widen(behind), (step.shape[0], -1))
+    return ops.mean(ops.square(change / (2.0 * step[:, None])), axis=1)
 
 
 def kernel_gain(m: LinearMap, kernel: Tensor) -> Tensor:

@@ -58,7 +58,8 @@ class Recorder:
 
     def output(self, stop: Stop, output: Tensor) -> None:
         """The output, on the record that the same call has opened."""
-        self._put_out(self.records[-1], output)
+        opened = (r for r in reversed(self.records) if r.map is stop.map)
+        self._put_out(next(opened), output)
 
     def opaque(self, stop: Stop) -> Tensor:
         """A layer that only its output describes."""
@@ -136,4 +137,6 @@ def activation_name(layer: Any) -> str | None:
     activation = getattr(layer, "activation", None)
     if named is not None or activation is None:
         return named
+    if type(activation) in ACTIVATION_LAYERS:
+        return activation_name(activation)
     return getattr(activation, "__name__", type(activation).__name__)

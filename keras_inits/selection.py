@@ -244,7 +244,10 @@ def everything(model: keras.Model, layers: Layers = None) -> Selection:
     found = candidates(model)
     found.maps = {x: _main_maps(maps, named=False) for x, maps in found.maps.items()}
     found.opaque = {x: v for x, v in found.opaque.items() if is_marked_layer(x)}
-    found.watched = [x for x in found.every if type(x) in ACTIVATION_LAYERS]
+    # What a layer applies itself belongs to that layer's own row.
+    applied = {id(getattr(x, "activation", None)) for x in found.every}
+    activations = [x for x in found.every if type(x) in ACTIVATION_LAYERS]
+    found.watched = [x for x in activations if id(x) not in applied]
     return found
 
 
@@ -265,8 +268,12 @@ def select_all(model: keras.Model, layers: Layers = None) -> Selection:
 
 
 def _automatic(found: Selection) -> Selection:
-    every = [*found.maps, *found.opaque, *found.left]
-    marked = [layer for layer in every if is_marked_layer(layer)]
+    marked = [
+        layer
+        for layer, maps in found.maps.items()
+        if any(map(_marks, _holders(layer))) or any(is_marked(m.kernel) for m in maps)
+    ]
+    marked += [x for x in (*found.opaque, *found.left) if is_marked_layer(x)]
     # An opaque layer is touched only where its mark says so.
     wanted = marked or [*found.maps, *found.left]
     return _take(found, wanted, named=False)

@@ -105,6 +105,19 @@ def test_activation_layers_show_what_they_are_given_and_put_out() -> None:
     assert [row.activation for row in report] == ["linear", "relu", "tanh"]
 
 
+def test_an_activation_layer_inside_a_layer_has_no_row_of_its_own() -> None:
+    model = sequential(
+        layers.Dense(16, layers.LeakyReLU(0.5)), layers.Dense(16, layers.ReLU())
+    )
+    x = normal(40, 16)
+    report = measure(model, x)
+    assert [row.layer_type for row in report] == ["Dense", "Dense"]
+    z = x.astype("f8") @ numpy(model.layers[0].kernel)
+    assert_figures(report[0], z, np.where(z > 0, z, z / 2))
+    assert report[0].output_std != report[1].output_std
+    assert [row.activation for row in report] == ["leaky_relu", "relu"]
+
+
 def pre_activation(model: keras.Model, x: Any, index: int) -> Array:
     """`W x + b` of the Dense layer at `index`."""
     h = keras.Model(model.inputs[0], model.layers[index].input)(x) if index else x

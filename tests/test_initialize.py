@@ -1,0 +1,539 @@
+"""`initialize`: the right variance for every layer, all or nothing; looks-linear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from checks import changed, everything
+from keras import layers, ops
+from models import MODELS, normal
+
+import keras_inits
+from keras_inits import initialize
+
+Array = np.ndarray[Any, Any]
+
+
+def numpy(x: Any) -> Array:
+    return np.asarray(ops.convert_to_numpy(x), "float64")
+
+
+def sequential(*stack: Any, inputs: int = 16) -> keras.Model:
+    return keras.Sequential([keras.Input((inputs,)), *stack])
+
+
+def output_of(model: keras.Model, x: Any) -> Array:
+    return numpy(model(x))
+
+
+# Variance: what the string promises, for every kind of layer
+
+
+def inner(y: Array, rim: int) -> Array:
+    """Without the rim, where padding lets an output see fewer inputs."""
+    middle = (slice(None), *(slice(rim, -rim) for _ in range(y.ndim - 2)))
+    return y[middle]
+
+
+LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...], int]] = {
+    "Dense": (lambda: layers.Dense(256), (128,), 0),
+    "EinsumDense": (
+        lambda: layers.EinsumDense("abc,cde->abde", (None, 8, 16)),
+        (6, 64),
+        0,
+    ),
+    "Conv1D": (lambda: layers.Conv1D(64, 5), (40, 16), 0),
+    "Conv2D": (lambda: layers.Conv2D(64, 3), (14, 14, 16), 0),
+    "grouped Conv2D": (lambda: layers.Conv2D(64, 3, groups=8), (14, 14, 64), 0),
+    "DepthwiseConv2D": (lambda: layers.DepthwiseConv2D(5), (14, 14, 128), 0),
+    "DepthwiseConv2D, multiplier": (
+        lambda: layers.DepthwiseConv2D(5, depth_multiplier=3),
+        (14, 14, 64),
+        0,
+    ),
+    "SeparableConv2D": (lambda: layers.SeparableConv2D(128, 5), (14, 14, 128), 0),
+    "Conv2DTranspose": (lambda: layers.Conv2DTranspose(16, 3), (14, 14, 64), 2),
+    "Conv2DTranspose, stride 2": (
+        lambda: layers.Conv2DTranspose(32, 4, strides=2),
+        (14, 14, 64),
+        4,
+    ),
+    "Conv1DTranspose, stride 3": (
+        lambda: layers.Conv1DTranspose(32, 6, strides=3),
+        (40, 32),
+        6,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_lecun_normal_gives_unit_variance(name: str) -> None:
+    build, shape, rim = LAYERS[name]
+    model = keras.Sequential([keras.Input(shape), build()])
+    initialize(model, "lecun_normal", seed=1)
+    y = output_of(model, normal(24, *shape))
+    # The kernel's own sampling error: about sqrt(2 / values), at most 5 % here.
+    assert (inner(y, rim) if rim else y).var() == pytest.approx(1.0, rel=0.1)
+
+
+def test_an_embedding_has_rows_of_unit_variance() -> None:
+    model = keras.Sequential(
+        [keras.Input((5,), dtype="int32"), layers.Embedding(500, 32)]
+    )
+    initialize(model, "lecun_normal")
+    assert numpy(model.layers[0].embeddings).var() == pytest.approx(1.0, rel=0.05)
+
+
+@pytest.mark.parametrize(("cls", "gates"), [("LSTM", 4), ("GRU", 3), ("SimpleRNN", 1)])
+def test_each_gate_has_variance_by_its_own_fans(cls: str, gates: int) -> None:
+    layer = getattr(layers, cls)(64)
+    model = keras.Sequential([keras.Input((4, 32)), layer])
+    before = numpy(layer.cell.recurrent_kernel)
+    for string, variance in (
+        ("lecun_normal", 1 / 32),
+        ("glorot_uniform", 2 / (32 + 64)),
+    ):
+        initialize(model, string, seed=2)
+        kernel = numpy(layer.cell.kernel)
+        for gate in np.split(kernel, gates, axis=1):
+            assert gate.var() == pytest.approx(variance, rel=0.1)
+        parts = np.split(kernel, gates, axis=1)
+        assert all((a != parts[0]).any() for a in parts[1:])
+    np.testing.assert_array_equal(numpy(layer.cell.recurrent_kernel), before)
+
+
+def test_gates_are_orthonormal_each() -> None:
+    layer = layers.LSTM(16)
+    initialize(keras.Sequential([keras.Input((4, 32)), layer]), "lsuv_normal")
+    for gate in np.split(numpy(layer.cell.kernel), 4, axis=1):
+        np.testing.assert_allclose(gate.T @ gate, np.eye(16), atol=1e-5)
+
+
+def test_attention_projections_have_unit_variance() -> None:
+    attention = layers.MultiHeadAttention(4, 16)
+    inputs = keras.Input((6, 64))
+    model = keras.Model(inputs, attention(inputs, inputs))
+    initialize(model, "lecun_normal", seed=0)
+    x = normal(64, 6, 64)
+    for row in keras_inits.measure(model, x):
+        fed_by_data = row.name in ("query", "key", "value")
+        assert not fed_by_data or row.std == pytest.approx(1.0, rel=0.05)
+    output = next(
+        v for v in model.trainable_variables if "attention_output/kernel" in v.path
+    )
+    assert numpy(output).var() == pytest.approx(1 / 64, rel=0.1)  # 4 heads of 16
+
+
+def test_fan_out_and_average_count_the_outputs_that_an_input_feeds() -> None:
+    layer = layers.DepthwiseConv2D(5, depth_multiplier=4)
+    model = keras.Sequential([keras.Input((9, 9, 128)), layer])
+    for mode, count in (("fan_in", 25), ("fan_out", 100), ("fan_avg", 62.5)):
+        law = keras.initializers.VarianceScaling(3.0, mode, "uniform")
+        initialize(model, law)
+        assert numpy(layer.kernel).var() == pytest.approx(3 / count, rel=0.05)
+
+
+# "auto": variance preserved through the layer's own activation
+
+
+@pytest.mark.parametrize(
+    "activation", ["relu", "elu", "gelu", "silu", "tanh", "selu", "softplus", None]
+)
+def test_auto_keeps_the_mean_square_through_one_layer(activation: str | None) -> None:
+    model = sequential(layers.Dense(2000, activation), inputs=200)
+    initialize(model, seed=3)
+    y = output_of(model, normal(100, 200))
+    gain = keras_inits.gain(activation) if activation else 1.0
+    # Var(W x) = gain^2, so only homogeneous activations come out at exactly 1.
+    expected = gain**2 / 200
+    assert numpy(model.layers[0].kernel).var() == pytest.approx(expected, rel=0.02)
+    if activation in ("relu", None):
+        assert (y**2).mean() == pytest.approx(1.0, rel=0.1)
+
+
+def test_auto_keeps_the_mean_square_along_50_relu_layers() -> None:
+    model = sequential(*(layers.Dense(128, "relu") for _ in range(50)), inputs=128)
+    initialize(model, seed=1)
+    y = output_of(model, normal(200, 128))
+    assert 0.1 < (y**2).mean() < 10  # He's law: no factor of 2^50
+
+
+def test_auto_counts_leaky_slopes_and_activation_objects() -> None:
+    model = sequential(layers.Dense(500, layers.LeakyReLU(0.5)), inputs=200)
+    initialize(model, seed=1)
+    expected = 2 / (1 + 0.5**2) / 200
+    assert numpy(model.layers[0].kernel).var() == pytest.approx(expected, rel=0.02)
+
+
+def test_auto_treats_softmax_and_gates_as_linear() -> None:
+    model = keras.Sequential(
+        [keras.Input((4, 100)), layers.LSTM(50), layers.Dense(400, "softmax")]
+    )
+    initialize(model, seed=1)
+    lstm, dense = model.layers
+    assert numpy(lstm.cell.kernel).var() == pytest.approx(1 / 100, rel=0.03)
+    assert numpy(dense.kernel).var() == pytest.approx(1 / 50, rel=0.03)
+
+
+# Which layers, which initializer
+
+
+def values(model: keras.Model) -> dict[str, Array]:
+    return {v.path: numpy(v) for v in model.variables if "seed" not in v.path}
+
+
+def moved(before: dict[str, Array], model: keras.Model) -> set[str]:
+    after = values(model)
+    return {path for path in before if (before[path] != after[path]).any()}
+
+
+def named() -> keras.Model:
+    return sequential(
+        layers.Dense(16, "relu", name="body_1"),
+        layers.Dense(16, "relu", name="body_2"),
+        layers.BatchNormalization(name="norm"),
+        layers.Dense(4, name="head"),
+    )
+
+
+def paths(model: keras.Model, *names: str) -> set[str]:
+    return {model.get_layer(name).kernel.path for name in names}
+
+
+def test_kernels_of_trainable_layers_change_and_nothing_else() -> None:
+    model = named()
+    model.get_layer("body_2").trainable = False
+    before = values(model)
+    initialize(model)
+    assert moved(before, model) == paths(model, "body_1", "head")
+
+
+def test_only_the_layers_asked_for() -> None:
+    model = named()
+    before = values(model)
+    initialize(model, "he_normal", layers=["body_2"])
+    assert moved(before, model) == paths(model, "body_2")
+    initialize(model, layers=lambda layer: layer.name == "head")
+    assert moved(before, model) == paths(model, "body_2", "head")
+
+
+def test_a_dict_of_patterns_and_classes_the_first_that_matches_counts() -> None:
+    model = named()
+    before = values(model)
+    initialize(model, {"body_1": "zeros", "body_*": "ones", layers.Dense: "auto"})
+    assert (numpy(model.get_layer("body_1").kernel) == 0).all()
+    assert (numpy(model.get_layer("body_2").kernel) == 1).all()
+    assert moved(before, model) == paths(model, "body_1", "body_2", "head")
+    again = values(model)
+    initialize(model, {layers.Conv2D: "zeros", "h*": keras_inits.HeNormal(seed=1)})
+    assert moved(again, model) == paths(model, "head")
+
+
+def test_an_instance_and_a_config_are_taken_too() -> None:
+    model = named()
+    law = keras.initializers.RandomUniform(2.0, 3.0)
+    for initializer in (law, keras.initializers.serialize(law)):
+        initialize(model, "zeros")
+        initialize(model, initializer)
+        assert numpy(model.get_layer("head").kernel).min() >= 2.0
+
+
+def test_a_seed_repeats_the_draw_and_layers_still_differ() -> None:
+    model = named()
+    for initializer in ("auto", "he_normal", "lsuv_normal", keras_inits.HeUniform()):
+        initialize(model, initializer, seed=5)
+        first = values(model)
+        initialize(model, initializer, seed=6)
+        assert moved(first, model) == paths(model, "body_1", "body_2", "head")
+        initialize(model, initializer, seed=5)
+        assert moved(first, model) == set()
+        a, b = (numpy(model.get_layer(f"body_{i}").kernel) for i in (1, 2))
+        assert (a != b).any()
+
+
+def test_without_a_seed_each_call_draws_anew_and_set_random_seed_repeats() -> None:
+    model = named()
+    keras.utils.set_random_seed(1)
+    initialize(model, "he_normal")
+    first = values(model)
+    initialize(model, "he_normal")
+    assert moved(first, model) == paths(model, "body_1", "body_2", "head")
+    keras.utils.set_random_seed(1)
+    initialize(model, "he_normal")
+    assert moved(first, model) == set()
+
+
+def test_an_instance_with_a_seed_gives_layers_values_of_their_own() -> None:
+    model = named()
+    initialize(model, keras.initializers.HeNormal(seed=7))
+    a, b = (numpy(model.get_layer(f"body_{i}").kernel) for i in (1, 2))
+    assert (a != b).any()
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_kind_of_model_can_be_initialised(name: str) -> None:
+    model, x = MODELS[name]()
+    before = values(model)
+    initialize(model, seed=0)
+    assert moved(before, model)
+    assert np.isfinite(numpy(keras.tree.flatten(model(x))[0])).all()
+
+
+# None: reset
+
+
+def test_none_redraws_every_weight_by_its_own_initializer() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(32, 3, bias_initializer="ones"),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(64, kernel_initializer="orthogonal", name="square"),
+            layers.Dense(10, kernel_initializer=keras.initializers.Constant(0.5)),
+        ]
+    )
+    for variable in model.variables:
+        if "seed" not in variable.path:
+            variable.assign(np.full(variable.shape, 3.0, variable.dtype))
+    initialize(model, None, seed=1)
+    first = values(model)
+    conv, norm, _, square, last = model.layers
+    assert numpy(conv.kernel).std() > 0
+    assert numpy(conv.kernel).var() == pytest.approx(2 / (27 + 288), rel=0.15)
+    assert (numpy(conv.bias) == 1).all()
+    assert (numpy(norm.gamma) == 1).all()
+    assert (numpy(norm.moving_mean) == 0).all()
+    assert (numpy(last.kernel) == 0.5).all()
+    wide = numpy(square.kernel)
+    np.testing.assert_allclose(wide.T @ wide, np.eye(64), atol=1e-4)
+    initialize(model, None, seed=2)
+    assert moved(first, model) == {conv.kernel.path, square.kernel.path}
+    initialize(model, None, seed=1)
+    assert moved(first, model) == set()
+
+
+def test_none_resets_cells_attention_nested_models_and_chosen_layers() -> None:
+    attention = layers.MultiHeadAttention(2, 4)
+    inputs = keras.Input((5, 8))
+    x = attention(inputs, inputs)
+    x = layers.GRU(6, name="gru")(x)
+    block = keras.Sequential([keras.Input((6,)), layers.Dense(6, name="inside")])
+    model = keras.Model(inputs, layers.Dense(2, name="head")(block(x)))
+    before = values(model)
+    initialize(model, None)
+    still = set(before) - moved(before, model)
+    assert {path for path in still if "bias" not in path} == set()
+    again = values(model)
+    initialize(model, None, layers="head")
+    assert moved(again, model) == {model.get_layer("head").kernel.path}
+
+
+class Stubborn(layers.Layer):
+    """Cannot be made again from its config."""
+
+    def __init__(self, size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = size
+
+    def build(self, input_shape: Any) -> None:
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.size))
+
+    def call(self, x: Any) -> Any:
+        return x @ ops.convert_to_tensor(self.kernel)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+
+def test_a_layer_that_cannot_be_reset_is_named_and_nothing_changes() -> None:
+    model = sequential(layers.Dense(16), Stubborn(4, name="stubborn"))
+    before = everything(model)
+    with pytest.raises(keras_inits.UnsupportedLayerError, match="'stubborn'"):
+        initialize(model, None)
+    assert changed(before, model) == []
+
+
+# All or nothing
+
+
+class Breaks(keras.initializers.Initializer):
+    """Draws twice, then fails."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        self.calls += 1
+        if self.calls == 3:
+            raise KeyboardInterrupt
+        return ops.ones(shape, dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+class Picky(Breaks):
+    """Takes square kernels only."""
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        if shape[0] != shape[1]:
+            raise ValueError("not square")
+        return ops.ones(shape, dtype)
+
+
+def test_an_interrupt_leaves_every_weight_as_it_was() -> None:
+    model = named()
+    before = everything(model)
+    with pytest.raises(KeyboardInterrupt):
+        initialize(model, Breaks())
+    assert changed(before, model) == []
+
+
+@pytest.mark.parametrize(
+    ("initializer", "options", "reason"),
+    [
+        ("he_normol", {}, "Unknown initializer. Received: 'he_normol'"),
+        ({3: "zeros"}, {}, "name patterns or layer classes"),
+        ("auto", {"seed": 1.5}, "`seed` must be an integer or None"),
+        ("auto", {"seed": True}, "`seed` must be an integer or None"),
+        ("auto", {"layers": "hed"}, "Did you mean 'head'"),
+        (Picky(), {}, r"'head' \(Dense, kernel \(16, 4\)\) cannot be drawn by Picky"),
+        ("auto", {"layers": ["norm"]}, "it has no linear map"),
+    ],
+)
+def test_refusals_name_what_is_wrong_and_change_nothing(
+    initializer: Any, options: dict[str, Any], reason: str
+) -> None:
+    model = named()
+    before = everything(model)
+    with pytest.raises(keras_inits.KerasInitsError, match=reason):
+        initialize(model, initializer, **options)
+    assert changed(before, model) == []
+
+
+def test_a_model_without_weights_is_refused() -> None:
+    with pytest.raises(keras_inits.KerasInitsError, match="is not built"):
+        initialize(keras.Sequential([layers.Dense(3)]))
+
+
+# Looks-linear
+
+
+def linear_map_of(model: keras.Model, inputs: int) -> Array:
+    """The matrix of the model's Jacobian, read off at the unit vectors."""
+    zero = output_of(model, np.zeros((1, inputs), "float32"))
+    return output_of(model, np.eye(inputs, dtype="float32")) - zero
+
+
+def assert_linear(model: keras.Model, inputs: int, atol: float = 1e-3) -> Array:
+    matrix = linear_map_of(model, inputs)
+    x = normal(20, inputs)
+    zero = output_of(model, np.zeros((1, inputs), "float32"))
+    np.testing.assert_allclose(output_of(model, x) - zero, x @ matrix, atol=atol)
+    return matrix
+
+
+def test_200_layers_are_a_rotation() -> None:
+    model = sequential(*(layers.Dense(16, "relu") for _ in range(199)), layers.Dense(8))
+    initialize(model, "looks_linear")
+    matrix = assert_linear(model, 16)
+    # The first layer keeps 8 of 16 directions, since units come in pairs.
+    singular = np.linalg.svd(matrix, compute_uv=False)
+    np.testing.assert_allclose(singular, np.ones(8), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "activation", ["gelu", "silu", "softplus", "leaky_relu", layers.LeakyReLU(0.4)]
+)
+def test_activations_for_which_it_holds(activation: Any) -> None:
+    model = sequential(*(layers.Dense(16, activation) for _ in range(5)), inputs=8)
+    model = keras.Sequential([*model.layers, layers.Dense(8)])
+    model.build((None, 8))
+    initialize(model, "looks_linear")
+    matrix = assert_linear(model, 8)
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(8), atol=1e-3)
+
+
+def test_activation_layers_count_as_the_activation() -> None:
+    stack = [
+        layer
+        for _ in range(4)
+        for layer in (layers.Dense(16), layers.ReLU(negative_slope=0.2))
+    ]
+    model = sequential(*stack, layers.Dense(8), inputs=8)
+    initialize(model, "looks_linear")
+    matrix = assert_linear(model, 8)
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(8), atol=1e-3)
+
+
+def test_dense_layers_behind_flattened_convolutions() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 4)),
+            layers.Conv2D(16, 3, padding="same", activation="relu"),
+            layers.Conv2D(16, 3, padding="same", activation="relu"),
+            layers.AveragePooling2D(2),
+            layers.Flatten(),
+            layers.Dense(32, "relu"),
+            layers.Dense(5),
+        ]
+    )
+    initialize(model, "looks_linear")
+    flat = keras.Sequential([keras.Input((144,)), layers.Reshape((6, 6, 4)), model])
+    assert_linear(flat, 144)
+
+
+def test_the_last_layer_may_have_any_activation() -> None:
+    model = sequential(layers.Dense(16, "relu"), layers.Dense(5, "softmax"))
+    initialize(model, "looks_linear")
+    model.layers[-1].activation = keras.activations.linear
+    assert_linear(keras.Sequential(model.layers), 16)
+
+
+@pytest.mark.parametrize(
+    ("middle", "reason"),
+    [
+        (lambda: layers.Dense(16, "tanh"), "activation 'tanh'.*critical"),
+        (lambda: layers.Dense(16, "elu"), "activation 'elu'"),
+        (lambda: layers.Dense(16, "sigmoid"), "It holds for gelu, leaky_relu, relu"),
+        (lambda: layers.Dense(16, lambda x: x * x), r"f\(x\) - f\(-x\)"),
+        (lambda: layers.BatchNormalization(), "does not keep units in pairs"),
+    ],
+)
+def test_where_it_does_not_hold_it_is_refused(
+    middle: Callable[[], Any], reason: str
+) -> None:
+    model = sequential(layers.Dense(16, "relu"), middle(), layers.Dense(4))
+    before = everything(model)
+    with pytest.raises(keras_inits.UnsupportedLayerError, match=reason):
+        initialize(model, "looks_linear")
+    assert changed(before, model) == []
+
+
+def test_strided_and_grouped_layers_are_refused_or_left_out() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 4)),
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.Conv2D(8, 3, groups=2, activation="relu", name="grouped"),
+        ]
+    )
+    with pytest.raises(keras_inits.UnsupportedLayerError, match="'grouped'.*mirrored"):
+        initialize(model, "looks_linear")
+
+
+def test_looks_linear_is_repeatable_by_seed() -> None:
+    model = sequential(*(layers.Dense(16, "relu") for _ in range(3)))
+    initialize(model, "looks_linear", seed=1)
+    first = values(model)
+    initialize(model, "looks_linear", seed=1)
+    assert moved(first, model) == set()
+    initialize(model, keras_inits.LooksLinear(), seed=2)
+    assert len(moved(first, model)) == 3
+    assert math.isfinite(sum(v.sum() for v in values(model).values()))

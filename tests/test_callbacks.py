@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from checks import assert_equal_weights, assert_target, changed, everything, overrides
 from keras import layers
-from models import dense_stack, normal, twice
+from models import normal
 from textbook import numpy
 
 import keras_inits

@@ -60,7 +60,8 @@ notebooks: $(VENV)/.has-$(BACKEND)+notebooks
 	$(BIN)/python .ci/notebooks.py $(ARGS)
 
 docs: $(VENV)/.has-$(BACKEND)+docs
-	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html $(ARGS)
+	@echo "Written: docs/_build/html/index.html"
 
 bench: $(VENV)/.has-$(BACKEND)+test
 	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script $(ARGS); done

@@ -39,6 +39,7 @@ autodoc_inherit_docstrings = False
 maximum_signature_line_length = 72
 toc_object_entries_show_parents = "hide"
 
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 # .ci/notebooks.py executes the notebooks, once for the tests and for this site.
 nb_execution_mode = "off"

@@ -12,7 +12,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-SECTIONS = ("Args:", "Attributes:", "Raises:", "References:", "Returns:")
+SECTIONS = ("Args:", "Attributes:", "Raises:", "References:")
 EXAMPLES = ("Example:", "Examples:")
 ARXIV = re.compile(r"\barXiv:(\d{4}\.\d{4,5})")
 # Before napoleon, which has Sphinx's default priority of 500.
@@ -35,6 +35,8 @@ class _Converter:
             blank_before = self.at == 0 or not self.lines[self.at - 1].strip()
             if line in SECTIONS:
                 yield from map(_linked, self._section())
+            elif line == "Returns:":
+                yield from self._returns()
             elif line in EXAMPLES:
                 self.at += 1
                 yield from (f".. rubric:: {line[:-1]}", "")
@@ -61,6 +63,12 @@ class _Converter:
         self.at += 1
         inside = self._while(lambda x: not x.strip() or x.startswith(" "))
         return [self.lines[self.at - len(inside) - 1], *inside]
+
+    def _returns(self) -> Iterator[str]:
+        """As a field: napoleon takes what is before a colon for the type."""
+        first, *others = (line.strip() for line in self._section()[1:])
+        yield from ("", f":returns: {_linked(first)}")
+        yield from (f"   {_linked(line)}" if line else "" for line in others)
 
     def _fence(self) -> list[str]:
         language = self.lines[self.at][3:] or "text"

@@ -16,7 +16,8 @@ from keras_inits.gains import gain
 from keras_inits.initializers import LooksLinear, VarianceScaling
 from keras_inits.linear_maps import LinearMap
 from keras_inits.looks_linear import looks_linear_kernels
-from keras_inits.selection import Layers, Selection, own_variables, select_all, walk
+from keras_inits.selection import Layers, Selection, select_all
+from keras_inits.walking import own_variables, walk
 
 Tensor = Any
 Layer = Any

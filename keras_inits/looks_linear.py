@@ -14,7 +14,8 @@ from keras_inits.blocks import redraw
 from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers import LooksLinear
 from keras_inits.linear_maps import LinearMap
-from keras_inits.selection import ACTIVATION_LAYERS, Selection, walk
+from keras_inits.selection import ACTIVATION_LAYERS, Selection
+from keras_inits.walking import walk
 
 Tensor = Any
 Layer = Any

@@ -23,10 +23,11 @@ from keras_inits.selection import (
     Layers,
     Selection,
     everything,
-    is_plain,
 )
 from keras_inits.statistics import Moments, moments
-from keras_inits.sweep import Trial, sweep
+from keras_inits.sweep import sweep
+from keras_inits.trial import Trial
+from keras_inits.walking import is_plain
 from keras_inits.weight_gradients import WeightGradient, weight_gradients
 
 Tensor = Any

@@ -20,91 +20,14 @@ from typing import Any, Protocol
 import keras
 from keras import ops
 
-from keras_inits.backends import eager, fused, is_traced, outside_traces
+from keras_inits.backends import eager, is_traced
 from keras_inits.linear_maps import LinearMap
-from keras_inits.selection import Selection, walk
-from keras_inits.statistics import widen
+from keras_inits.selection import Selection
+from keras_inits.trial import Trial
+from keras_inits.walking import walk
 
 Tensor = Any
 Call = Callable[..., Any]
-
-
-class Trial(keras.StatelessScope):
-    """New values of variables, seen inside the scope only.
-
-    A kernel is multiplied when somebody reads it, and not before: most kernels are
-    used once in a pass, and the tensor in hand is scaled instead.
-    """
-
-    def __init__(
-        self,
-        variables: Iterable[keras.Variable],
-        values: Iterable[Tensor] | None = None,
-    ) -> None:
-        super().__init__()
-        # Read before the pass: inside it, autocast would narrow what is read.
-        self._base = {id(v): v.value for v in variables}
-        self._traced = values is not None
-        if values is not None:
-            self._base = dict(zip(self._base, values, strict=True))
-            self.state_mapping.update(self._base)
-        self._pending: dict[int, Tensor] = {}
-        self._set: dict[int, keras.Variable] = {}
-        self.factors: dict[int, Tensor] = {}
-        self._multiply = fused(_multiply)
-
-    def set(self, variable: keras.Variable, value: Tensor) -> None:
-        """Let later reads of `variable` see `value`."""
-        self._set[id(variable)] = variable
-        self._base[id(variable)] = self.state_mapping[id(variable)] = value
-
-    def base(self, variable: keras.Variable) -> Tensor:
-        """What was set, or the stored value in the variable's own dtype."""
-        known = id(variable) in self._base
-        return self._base[id(variable)] if known else variable.value
-
-    def scale(self, variable: keras.Variable, factor: Tensor) -> None:
-        """Let later reads of `variable` see it multiplied by `factor`."""
-        key = id(variable)
-        if key in self.factors:
-            factor = factor * self.factors[key]
-        self.factors[key] = self._pending[key] = factor
-        if self._traced:  # a later read may lie in a trace within: not the place
-            self.get_current_value(variable)
-
-    def get_current_value(self, variable: keras.Variable) -> Tensor | None:
-        """What a read of `variable` sees; None: the variable's own value."""
-        key = id(variable)
-        if key in self._pending:
-            with outside_traces():
-                self.state_mapping[key] = self.scaled(variable)
-            del self._pending[key]
-        return self.state_mapping.get(key)
-
-    def scaled(self, variable: keras.Variable) -> Tensor:
-        """The value of `variable` times its factor, in the variable's own dtype."""
-        return self._multiply(self._base[id(variable)], self.factors[id(variable)])
-
-    def changes(
-        self, scaled: Iterable[keras.Variable]
-    ) -> list[tuple[keras.Variable, Tensor]]:
-        """New values: of what was set, and of the variables named, scaled."""
-        new = {key: (v, self._base[key]) for key, v in self._set.items()}
-        scaled = list(scaled)
-        bases = [self._base[id(v)] for v in scaled]
-        factors = [self.factors[id(v)] for v in scaled]
-        values = fused(_multiply_all)(bases, factors)
-        new.update((id(v), (v, x)) for v, x in zip(scaled, values, strict=True))
-        return list(new.values())
-
-
-def _multiply(base: Tensor, factor: Tensor) -> Tensor:
-    dtype = keras.backend.standardize_dtype(base.dtype)
-    return ops.cast(widen(base) * factor, dtype)
-
-
-def _multiply_all(bases: list[Tensor], factors: list[Tensor]) -> list[Tensor]:
-    return list(map(_multiply, bases, factors))
 
 
 @dataclass

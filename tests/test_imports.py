@@ -28,9 +28,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("looks_linear", "recorder", "solving"),
     ("blocks", "commit", "gradient_gains", "weight_gradients"),
     ("sweep",),
-    ("selection",),
+    ("selection", "trial"),
+    ("walking",),
     ("linear_maps",),
     ("data",),
+    ("inputs",),
     # a report, with no Keras model in sight
     ("report",),
     ("findings", "plotting", "rendering"),

@@ -12,7 +12,8 @@ from models import MODELS, marked, nested, normal, subclassed
 
 import keras_inits
 from keras_inits import KerasInitsError, LSUVNormal
-from keras_inits.selection import select, walk
+from keras_inits.selection import select
+from keras_inits.walking import walk
 
 LSUV_NORMAL = "lsuv_normal"
 

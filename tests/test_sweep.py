@@ -13,7 +13,8 @@ from models import dense_stack, normal, shared
 from textbook import call_order, measured, numpy
 
 from keras_inits.selection import select
-from keras_inits.sweep import Stop, Trial, shadowed, sweep
+from keras_inits.sweep import Stop, shadowed, sweep
+from keras_inits.trial import Trial
 
 
 class Onlooker:

@@ -14,7 +14,8 @@ from keras import tree
 from keras_inits.selection import Selection
 from keras_inits.solving.decision import Decision, Options
 from keras_inits.solving.solver import Solver
-from keras_inits.sweep import Trial, sweep
+from keras_inits.sweep import sweep
+from keras_inits.trial import Trial
 
 Tensor = Any
 

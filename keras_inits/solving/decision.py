@@ -13,7 +13,7 @@ from keras_inits.errors import KerasInitsError
 from keras_inits.linear_maps import LinearMap
 from keras_inits.solving.equations import Found
 from keras_inits.statistics import Moments, widen
-from keras_inits.sweep import Trial
+from keras_inits.trial import Trial
 
 Tensor = Any
 Signal = Literal["output", "pre_activation"]

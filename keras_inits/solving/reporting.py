@@ -11,10 +11,11 @@ import numpy as np
 
 from keras_inits.records import LayerSignal
 from keras_inits.report import SignalReport
-from keras_inits.selection import Selection, is_plain
+from keras_inits.selection import Selection
 from keras_inits.solving.decision import Decision, Options
 from keras_inits.solving.verdict import has_moved
 from keras_inits.statistics import Moments
+from keras_inits.walking import is_plain
 
 
 def report(

@@ -37,7 +37,8 @@ from keras_inits.statistics import (
     some_rows,
     widen,
 )
-from keras_inits.sweep import Stop, Trial
+from keras_inits.sweep import Stop
+from keras_inits.trial import Trial
 
 Tensor = Any
 

@@ -94,9 +94,12 @@ def recorded() -> Iterator[list[Call]]:
 
 
 def forward(model: keras.Model, x: Any, training: bool = False) -> list[Call]:
-    """One eager pass that leaves every variable as it was."""
-    before = [(v, ops.convert_to_numpy(v)) for v in model.variables]
-    before = [(v, value.copy()) for v, value in before]
+    """One eager pass that leaves every variable as it was.
+
+    In inference mode none changes; in training mode statistics and seeds do.
+    """
+    held = model.variables if training else []
+    before = [(v, ops.convert_to_numpy(v).copy()) for v in held]
     with contextlib.ExitStack() as stack:
         if keras.backend.backend() == "torch":
             import torch

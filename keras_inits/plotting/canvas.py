@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -176,12 +177,21 @@ def shorten(names: Sequence[str], most: int = _MAX_NAME) -> tuple[list[str], str
     """
     if len(names) < 2 or max(map(len, names)) <= most:
         return [_elide(name, most) for name in names], ""
-    start = os.path.commonprefix(list(names))
+    start = _common_start(names)
     rest = [name[len(start) :] for name in names]
-    end = os.path.commonprefix([name[::-1] for name in rest])[::-1]
+    end = _common_start([name[::-1] for name in rest])[::-1]
     cores = [name[: len(name) - len(end)] for name in rest]
     shared = f"{start}\u2026{end}" if start or end else ""
     return [_elide(core, most) for core in cores], shared
+
+
+def _common_start(names: Sequence[str]) -> str:
+    """The characters that all names begin with: those of the two that differ most."""
+    first, last = min(names), max(names)
+    same = itertools.takewhile(
+        lambda pair: pair[0] == pair[1], zip(first, last, strict=False)
+    )
+    return "".join(character for character, _ in same)
 
 
 def _elide(name: str, most: int) -> str:

@@ -77,7 +77,9 @@ class Solver:
         else:
             decision, result = self._scaled(m, signal, bias)
         decision.moved = moved
-        if m.in_hand and not m.lookup and decision.rows is None:
+        if m.lookup:  # indices have no gradient
+            decision.rows = None
+        elif m.in_hand and decision.rows is None:
             decision.rows = some_rows(result)
         decision.variables = (m.kernel, *m.extra_kernels)
         apply(decision, stop.trial)

@@ -37,9 +37,9 @@ def initialize(
     layer's own activation (linear: 1 / fan_in), so that the mean square of the signal
     is 1 from layer to layer. Three things it does not know: a sum of branches adds
     variances (scale the last kernel of a residual branch, or normalise); activations
-    that are not homogeneous keep the size only near mean square 1: tanh and SELU return to
-    it, GELU, SiLU and Mish drift away with depth; recurrent kernels stay as they are.
-    Biases are never touched, except by `None`.
+    that are not homogeneous keep the size only near mean square 1: tanh and SELU
+    return to it, GELU, SiLU and Mish drift away with depth; recurrent kernels stay as
+    they are. Biases are never touched, except by `None`.
 
     Examples:
 

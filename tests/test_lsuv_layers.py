@@ -82,6 +82,9 @@ CASES: dict[str, Case] = {
     "EinsumDense, groups": Case(
         einsum("abc,bcd->abd", (3, 4), "bd"), (3, 6), detailed=True
     ),
+    "EinsumDense, groups last": Case(
+        einsum("abc,bcd->adb", (4, 3)), (3, 6), detailed=True
+    ),
     "EinsumDense, channel first": Case(einsum("abc,bd->adc", (4, None), "d"), (3, 6)),
     "Conv1D": Case(conv(1), (8, 4)),
     "Conv1D, causal, dilated": Case(conv(1, padding="causal", dilation_rate=2), (8, 4)),

@@ -195,6 +195,37 @@ def test_a_model_traced_by_fit_and_predict_sees_the_new_kernels(
     assert (numpy(model.layers[0].kernel) != kernel).any()
 
 
+def test_a_second_call_sees_what_has_changed_since_the_first() -> None:
+    """Deep enough that on JAX the pass is compiled, and could be stale."""
+    stack = [layers.Dense(6, activation="tanh") for _ in range(12)]
+    model = keras.Sequential([keras.Input((6,)), *stack])
+    x = normal(32, 6)
+    lsuv_init(model, x)
+    assert_target(model, x)
+
+    stack[3].activation = keras.activations.relu
+    for layer in stack:
+        layer.kernel.assign(3 * numpy(layer.kernel))
+    lsuv_init(model, 2 * x + 1)
+    assert_target(model, 2 * x + 1)
+
+    stack[5].bias.assign(0.5 * normal(6))
+    stack[7].trainable = False
+    stack[7].kernel.assign(2 * numpy(stack[7].kernel))
+    lsuv_init(model, x)
+    assert_target(model, x, [layer for layer in stack if layer is not stack[7]])
+    frozen = measured(model, x, only=[stack[7]])[stack[7]][0].std
+    assert frozen != pytest.approx(1, abs=0.01)
+
+    stack[7].trainable = True
+    lsuv_init(model, x, target_std=0.5, per_channel=True)
+    for parts in measured(model, x).values():
+        deviations = parts[0].channels.std(axis=0)
+        np.testing.assert_allclose(deviations, 0.5, atol=1e-3)
+    lsuv_init(model, 5 * x[:20], center=True)
+    assert_target(model, 5 * x[:20])
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.function")
 def test_a_users_own_tf_function() -> None:
     """Around the model, and inside its call; traced before and after."""

@@ -87,9 +87,9 @@ def test_an_unknown_signal_is_refused() -> None:
 
 
 @pytest.mark.parametrize("bias", [0.3, 0.9])
-@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize(("sign", "target"), [(1.0, 1.0), (-1.0, 1.0), (-1.0, 2.0)])
 def test_beside_a_bias_the_scale_is_the_root_that_scipy_finds(
-    bias: float, sign: float
+    bias: float, sign: float, target: float
 ) -> None:
     """Whole-tensor covariance of `x W` and `b` of either sign."""
     model = single("relu", bias)
@@ -97,15 +97,15 @@ def test_beside_a_bias_the_scale_is_the_root_that_scipy_finds(
     b = sign * bias * u_of(model).mean(axis=0) / u_of(model).mean(axis=0).std()
     model.layers[0].bias.assign(b)
     u = u_of(model)
-    root = optimize.brentq(lambda s: (s * u + b).std() - 1, 0, 1e3)
+    root = optimize.brentq(lambda s: (s * u + b).std() - target, 0, 1e3)
     with recorded() as calls:
-        report = lsuv_init(model, X)
+        report = lsuv_init(model, X, target_std=target)
     assert report[0].scale == pytest.approx(root, rel=1e-4)
     assert report[0].std_before == pytest.approx((u + b).std(), rel=1e-4)
     assert report[0].mean == pytest.approx((root * u + b).mean(), abs=1e-4)
     np.testing.assert_array_equal(numpy(model.layers[0].bias), b.astype("float32"))
     assert sum(call.layer is model.layers[0] for call in calls) == 1
-    assert_target(model, X)
+    assert_target(model, X, target=target)
 
 
 def test_a_bias_that_alone_exceeds_the_target_is_an_error_with_both_figures() -> None:

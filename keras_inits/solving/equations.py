@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import host
+from keras_inits.backends import host, inverse_root
 from keras_inits.statistics import (
     Moments,
     channel_moments,
@@ -52,7 +52,7 @@ def closed_form(
     exceeds the target (the caller says so).
     """
     if bias is None:
-        return target / ops.sqrt(u.variance)
+        return inverse_root(u.variance) * target
     room = target**2 - bias.variance
     root = ops.sqrt(covariance**2 + u.variance * room)
     # The form without cancellation, for either sign of the covariance.

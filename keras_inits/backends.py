@@ -9,7 +9,7 @@ import contextlib
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -88,6 +88,30 @@ def host(tensor: Any) -> np.ndarray[Any, Any]:
     if keras.backend.standardize_dtype(tensor.dtype) in ("bfloat16", "float16"):
         tensor = ops.cast(tensor, "float32")
     return np.asarray(ops.convert_to_numpy(tensor), "float64")
+
+
+def fetch(tensors: Sequence[Any]) -> list[Any]:
+    """Tensors as NumPy arrays in float64, by one transfer where the backend can.
+
+    Python numbers become arrays, None stays None.
+    """
+    backend, module = keras.backend.backend(), _loaded()
+    if backend == "jax":
+        read = module.device_get(list(tensors))
+        return [None if x is None else np.asarray(x, "float64") for x in read]
+    if backend != "torch":
+        return [None if x is None else host(x) for x in tensors]
+    found = [x for x in tensors if isinstance(x, module.Tensor)]
+    if not found:
+        return [None if x is None else host(x) for x in tensors]
+    wide = module.float64 in {x.dtype for x in found}
+    dtype = module.float64 if wide else module.float32
+    flat = module.cat([x.detach().reshape(-1).to(dtype) for x in found])
+    ends = np.cumsum([x.numel() for x in found])[:-1]
+    parts = np.split(flat.cpu().numpy().astype("float64"), ends)
+    arrays = (p.reshape(tuple(x.shape)) for p, x in zip(parts, found, strict=True))
+    rest = (host(x) if isinstance(x, (int, float)) else x for x in tensors)
+    return [next(arrays) if isinstance(x, module.Tensor) else x for x in rest]
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:

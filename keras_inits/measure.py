@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,27 +9,15 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_inits.backends import fused, host
 from keras_inits.data import draw_batch, rows
 from keras_inits.errors import DataError
-from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
-from keras_inits.linear_maps import LinearMap
-from keras_inits.recorder import Record, Recorder, activation_name
+from keras_inits.recorder import Record, activation_name, recorded
 from keras_inits.records import Histogram, LayerSignal
 from keras_inits.report import SignalReport
-from keras_inits.selection import (
-    ACTIVATION_LAYERS,
-    Layers,
-    Selection,
-    everything,
-)
-from keras_inits.statistics import Moments, moments
-from keras_inits.sweep import sweep
-from keras_inits.trial import Trial
+from keras_inits.selection import Layers, Selection, everything
+from keras_inits.statistics import Moments
 from keras_inits.walking import is_plain
 from keras_inits.weight_gradients import WeightGradient, weight_gradients
-
-Tensor = Any
 
 BINS = 61
 
@@ -76,15 +63,14 @@ def measure(
     """
     selection = everything(model, layers)
     batch = draw_batch(model, data, samples, check_values=False)
-    recorder, trial = Recorder(), Trial(())
-    sweep(model, batch, selection, recorder, trial, training=training)
+    records = recorded(model, batch, selection, training)
     gradients: dict[int, WeightGradient] = {}
     if y is not None:
-        kernels = [r.map.kernel for r in recorder.records if r.map is not None]
+        kernels = [r.map.kernel for r in records if r.map is not None]
         targets = _labels(y, data, batch)
         gradients = weight_gradients(model, batch, targets, loss, kernels, training)
-    signals = _rows(recorder.records, gradients)
-    signals += _uncalled(selection, recorder.records)
+    signals = [_row(record, gradients) for record in records]
+    signals += _uncalled(selection, records)
     return SignalReport(
         signals,
         title=f"Signal in {model.name!r}",
@@ -107,37 +93,7 @@ def _labels(y: Any, data: Any, batch: Any) -> Any:
     return targets
 
 
-def _rows(
-    records: Sequence[Record], gradients: dict[int, WeightGradient]
-) -> list[LayerSignal]:
-    probes = [_probe(record) for record in records]
-    seen = [(r, p) for r, p in zip(records, probes, strict=True) if p is not None]
-    slopes = mean_square_slopes([probe for _, probe in seen])
-    gains = {
-        id(record): float(host(slope)) * _kernel_gain(record.map)
-        for (record, _), slope in zip(seen, slopes, strict=True)
-    }
-    return [_row(r, gains.get(id(r)), gradients) for r in records]
-
-
-def _probe(record: Record) -> Probe | None:
-    if record.map is None and type(record.layer) in ACTIVATION_LAYERS:
-        return Probe(record.rows, record.layer, record.layer)
-    if record.map is None or not record.map.in_hand or record.map.lookup:
-        return None
-    return Probe.of(record.map, record.rows)
-
-
-def _kernel_gain(m: LinearMap | None) -> float:
-    if m is None:
-        return 1.0
-    maps = filter(None, (m, m.stage))
-    return math.prod(float(host(kernel_gain(x, x.kernel.value))) for x in maps)
-
-
-def _row(
-    record: Record, gain: float | None, gradients: dict[int, WeightGradient]
-) -> LayerSignal:
+def _row(record: Record, gradients: dict[int, WeightGradient]) -> LayerSignal:
     layer, m = record.layer, record.map
     gradient = None if m is None else gradients.get(id(m.kernel))
     mean, std = _figures(record.signal)
@@ -152,11 +108,11 @@ def _row(
         output_std=output_std,
         dead_fraction=_number(record.dead),
         saturated_fraction=_number(record.saturated),
-        gradient_gain=gain,
+        gradient_gain=_number(record.gradient_gain),
         weight_gradient_std=None if gradient is None else gradient.deviation,
         gradient_ratio=None if gradient is None else gradient.ratio,
         parameters=layer.count_params(),
-        kernel_std=None if m is None else _figures(_moments(m.kernel.value))[1],
+        kernel_std=_root(record.kernel_variance),
         kernel_shape=None if m is None else tuple(m.kernel.shape),
         activation=activation_name(layer),
         histogram=_histogram(record.rows),
@@ -165,16 +121,12 @@ def _row(
     )
 
 
-def _moments(x: Tensor) -> Moments:
-    return Moments(*fused(moments)(x))
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
-def _number(tensor: Tensor | None) -> float | None:
-    return None if tensor is None else float(host(tensor))
-
-
-def _root(variance: Tensor | None) -> float | None:
-    return None if variance is None else float(np.sqrt(host(variance)))
+def _root(variance: Any) -> float | None:
+    return None if variance is None else float(np.sqrt(variance))
 
 
 def _figures(seen: Moments | None) -> tuple[float | None, float | None]:
@@ -183,13 +135,15 @@ def _figures(seen: Moments | None) -> tuple[float | None, float | None]:
     return _number(seen.mean), _root(seen.variance)
 
 
-def _histogram(rows: Tensor) -> Histogram | None:
-    values = np.ravel(host(rows))
+def _histogram(rows: Any) -> Histogram | None:
+    values = np.ravel(rows)
     values = values[np.isfinite(values)]
     if not values.size:
         return None
     reach = max(float(np.abs(values).max()), 1e-38)
-    counts, edges = np.histogram(values, BINS, (-reach, reach))
+    edges = np.linspace(-reach, reach, BINS + 1)
+    bins = ((values + reach) * (0.5 * BINS / reach)).astype("int64")
+    counts = np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
     return Histogram(counts=tuple(counts.tolist()), edges=tuple(edges.tolist()))
 
 

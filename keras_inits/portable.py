@@ -72,8 +72,9 @@ def to_builtin(initializer: Any) -> Builtin:
     """The Keras built-in of the same law, or one that accepts the same shapes.
 
     `UniformUnitScaling` is matched for kernels (a vector counts differently), the
-    orthonormal laws by `Orthogonal`, normal laws with other bounds than two
-    deviations by the normal law of the same mean and deviation.
+    geometric mean of the fans by the arithmetic one, the orthonormal laws by
+    `Orthogonal`, normal laws with other bounds than two deviations by the normal
+    law of the same mean and deviation.
     """
     for cls, build in _BUILTINS.items():
         if isinstance(initializer, cls):
@@ -146,7 +147,11 @@ def _log_odds(like: ours.LogOddsBias) -> Builtin:
 # In this order: the first class that fits decides.
 _BUILTINS: dict[type, Callable[[Any], Builtin]] = {
     ours.VarianceScaling: lambda like: _scaling(
-        like.scale, like.mode, like.distribution, like
+        like.scale,
+        # Keras has the arithmetic mean alone; for a square kernel they are equal.
+        "fan_avg" if like.mode == "fan_geo_avg" else like.mode,
+        like.distribution,
+        like,
     ),
     ours.UniformUnitScaling: lambda like: _scaling(
         like.factor**2, "fan_in", "uniform", like

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 from keras import ops, tree
 
-from keras_inits.backends import fused
+from keras_inits import compiled
+from keras_inits.backends import fetch, fused, mean_square
+from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
 from keras_inits.linear_maps import LinearMap
-from keras_inits.selection import ACTIVATION_LAYERS
+from keras_inits.selection import ACTIVATION_LAYERS, Selection
 from keras_inits.statistics import Moments, moments, some_rows, widen
-from keras_inits.sweep import Stop
+from keras_inits.sweep import Stop, sweep
+from keras_inits.trial import Trial
 
 Tensor = Any
 
@@ -43,6 +46,16 @@ class Record:
     dead: Tensor | None = None
     saturated: Tensor | None = None
     rows: Tensor | None = None
+    gradient_gain: Tensor | None = None
+    kernel_variance: Tensor | None = None
+
+    def probe(self) -> Probe | None:
+        """What its gradient gain is seen from."""
+        if self.map is None and type(self.layer) in ACTIVATION_LAYERS:
+            return Probe(self.rows, self.layer, self.layer)
+        if self.map is None or not self.map.in_hand or self.map.lookup:
+            return None
+        return Probe.of(self.map, self.rows)
 
 
 @dataclass
@@ -50,6 +63,9 @@ class Recorder:
     """The visitor: records and changes nothing."""
 
     records: list[Record] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._last: tuple[Tensor, Tensor, Tensor] = (None, None, None)
 
     def signal(self, stop: Stop, signal: Tensor) -> Tensor:
         """The pre-activation, before anything is done to it."""
@@ -80,11 +96,26 @@ class Recorder:
     def repeated(self, layer: keras.layers.Layer) -> None:
         """Later calls of a shared layer show nothing new of its kernel."""
 
+    def finish(self, trial: Trial) -> None:
+        """After the pass: the kernels, and what each layer does to gradients."""
+        seen = [(r, p) for r in self.records if (p := r.probe()) is not None]
+        slopes = mean_square_slopes([probe for _, probe in seen])
+        for (record, _), slope in zip(seen, slopes, strict=True):
+            m = record.map
+            for x in () if m is None else filter(None, (m, m.stage)):
+                slope = slope * kernel_gain(x, trial.base(x.kernel))
+            record.gradient_gain = slope
+        for record in self.records:
+            if record.map is not None:
+                kernel = trial.base(record.map.kernel)
+                record.kernel_variance = fused(moments)(kernel).variance
+
     def _seen(
         self, layer: keras.layers.Layer, m: LinearMap | None, z: Tensor
     ) -> Record:
         several = len(z.shape) > 1 and z.shape[0] > 1
         mean, variance, between, rows = fused(_spread if several else _alone)(z)
+        self._last = z, mean, variance
         record = Record(layer, m, Moments(mean, variance), between, rows=rows)
         limit = SATURATION.get(activation_name(layer) or "")
         if limit is not None:
@@ -98,8 +129,79 @@ class Recorder:
         kept: tuple[int, ...] | None = None
         if len(y.shape) > 1 and max(axes) < len(y.shape):
             kept = tuple(sorted(axis % len(y.shape) for axis in axes))
-        mean, variance, record.dead = _put_out(kept)(y)
+        record.dead = _dead(kept)(y)
+        z, mean, variance = self._last
+        self._last = None, None, None
+        if y is not z:  # a linear layer puts out its pre-activation
+            mean, variance = fused(moments)(y)
         record.output = Moments(mean, variance)
+
+
+def recorded(
+    model: keras.Model, batch: Any, selection: Selection, training: bool
+) -> list[Record]:
+    """What each stop of one pass shows, in NumPy.
+
+    Args:
+        model: A built model.
+        batch: What it is called with.
+        selection: The layers to stop at.
+        training: The mode the layers run in.
+    """
+    records = _compiled(model, batch, selection, training)
+    if records is None:
+        recorder, trial = Recorder(), Trial(())
+        sweep(model, batch, selection, recorder, trial, training=training)
+        recorder.finish(trial)
+        records = recorder.records
+    figures = [[getattr(r, name) for name in _TENSORS] for r in records]
+    arrays = iter(fetch(tree.flatten(figures)))
+    return list(
+        map(_filled, records, tree.map_structure(lambda _: next(arrays), figures))
+    )
+
+
+# What of a record is a tensor, or Moments of tensors.
+_TENSORS = (
+    "signal",
+    "batch_variance",
+    "output",
+    "dead",
+    "saturated",
+    "rows",
+    "gradient_gain",
+    "kernel_variance",
+)
+
+
+def _filled(record: Record, tensors: list[Any]) -> Record:
+    return replace(record, **dict(zip(_TENSORS, tensors, strict=True)))
+
+
+def _compiled(
+    model: keras.Model, batch: Any, selection: Selection, training: bool
+) -> list[Record] | None:
+    """The same by one compiled function; None where that is not possible."""
+    variables = model.variables
+    if not compiled.possible(selection, variables):
+        return None
+
+    def trace(trial: Trial, batch: Any) -> tuple[Any, Any]:
+        recorder = Recorder()
+        sweep(
+            model, batch, selection, recorder, trial, training=training, compiled=True
+        )
+        recorder.finish(trial)
+        found = [[getattr(r, name) for name in _TENSORS] for r in recorder.records]
+        bare = [_filled(r, [None] * len(_TENSORS)) for r in recorder.records]
+        return found, bare
+
+    batch = compiled.as_tensors(batch)
+    kind = compiled.kind_of(selection, batch, "measure", training)
+    found = compiled.run(
+        model, kind, variables, ([v.value for v in variables], batch), trace
+    )
+    return None if found is None else list(map(_filled, found[1], found[0]))
 
 
 def _alone(z: Tensor) -> tuple[Tensor, ...]:
@@ -108,9 +210,15 @@ def _alone(z: Tensor) -> tuple[Tensor, ...]:
 
 
 def _spread(z: Tensor) -> tuple[Tensor, ...]:
-    """Mean, variance, variance between samples averaged over units, some rows."""
-    between = ops.mean(ops.var(widen(z), axis=0))
-    return *moments(z), between, some_rows(z)
+    """Mean, variance, variance between samples averaged over units, some rows.
+
+    E_units Var_samples(z) = Var(z) - Var_units E_samples(z): one pass beside those of
+    the mean and the variance.
+    """
+    mean, variance = moments(z)
+    units = ops.mean(widen(z), axis=0) - mean
+    between = ops.maximum(variance - mean_square(units), 0.0)
+    return mean, variance, between, some_rows(z)
 
 
 def _share_beyond(z: Tensor, limit: float) -> Tensor:
@@ -118,17 +226,15 @@ def _share_beyond(z: Tensor, limit: float) -> Tensor:
 
 
 @functools.cache  # what is compiled is compiled once
-def _put_out(kept: tuple[int, ...] | None) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """Mean, variance, and the share of units (along `kept`) that are all zero."""
+def _dead(kept: tuple[int, ...] | None) -> Callable[[Tensor], Tensor | None]:
+    """The share of units (along `kept`) that are all zero."""
 
-    def figures(y: Tensor) -> tuple[Tensor, ...]:
-        if kept is None:
-            return *moments(y), None
-        others = [axis for axis in range(len(y.shape)) if axis not in kept]
+    def share(y: Tensor) -> Tensor:
+        others = [axis for axis in range(len(y.shape)) if axis not in (kept or ())]
         largest = ops.max(ops.abs(y), axis=others)
-        return *moments(y), ops.mean(ops.cast(largest == 0, "float32"))
+        return ops.mean(ops.cast(largest == 0, "float32"))
 
-    return fused(figures)
+    return fused(share) if kept is not None else lambda y: None
 
 
 def activation_name(layer: Any) -> str | None:

@@ -153,7 +153,8 @@ class _Interceptor:
 
         def call(inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
             output = original(inputs, *args, **kwargs)
-            fresh = id(layer) not in self.decided and not is_traced(inputs)
+            outside = self.compiled or not is_traced(inputs)
+            fresh = id(layer) not in self.decided and outside
             if threading.get_ident() == self.thread and fresh:
                 self.decided.add(id(layer))
                 self.visitor.watched(layer, inputs, output)

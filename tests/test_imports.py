@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("initialize", "lsuv", "measure", "portable", "porting"),
     # what the verbs share
     ("looks_linear", "recorder", "solving"),
+    ("compiled",),
     ("blocks", "commit", "gradient_gains", "weight_gradients"),
     ("sweep",),
     ("selection", "trial"),

@@ -58,6 +58,8 @@ def place_tap(
     window: list[int],
 ) -> Tensor:
     """A kernel that is `tap` (inputs, outputs) at the window's centre, else 0."""
+    if 0 in shape:
+        return ops.zeros(shape, tap.dtype)
     order = [*window, *inputs, *outputs]
     sizes = [shape[axis] for axis in order]
     rank = len(window)

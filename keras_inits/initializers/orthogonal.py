@@ -45,9 +45,9 @@ class ConvolutionOrthogonal(OrthonormalInitializer):
 
     In 1, 2 or 3 dimensions (and more): `gain` times an orthonormal map of the
     channels, followed along each window axis by `size - 1` filters of two taps
-    `[P, I - P]`, P a random projection. With periodic borders the norm of the output
-    is `gain` times that of the input, exactly. `DeltaOrthogonal` is the special case
-    that uses one tap.
+    `[P, I - P]`, P a random projection; the axes take turns. With periodic borders
+    the norm of the output is `gain` times that of the input, exactly.
+    `DeltaOrthogonal` is the special case that uses one tap.
 
     Example:
 
@@ -79,12 +79,18 @@ class ConvolutionOrthogonal(OrthonormalInitializer):
                 f"inputs. Received: inputs={rows}, outputs={columns}. Use "
                 '"delta_orthogonal" or "orthonormal" here.'
             )
+        if 0 in shape:
+            return ops.zeros(shape, dtype)
         width = wide(dtype)
         kernel = self.gain * haar(rows, columns, width, seeds)
         kernel = ops.reshape(kernel, [1] * len(window) + [rows, columns])
-        for place, axis in enumerate(window):
-            for _ in range(shape[axis] - 1):
-                kernel = _lengthen(kernel, place, width, seeds)
+        sizes = [shape[axis] for axis in window]
+        # The axes take turns, as in the paper: projections do not commute, so that
+        # one axis after the other would be another law, of separable filters.
+        for size in range(1, max(sizes, default=1)):
+            for place in range(len(sizes)):
+                if size < sizes[place]:
+                    kernel = _lengthen(kernel, place, width, seeds)
         order = [*window, *inputs, *outputs]
         kernel = ops.reshape(kernel, [shape[axis] for axis in order])
         if order != sorted(order):

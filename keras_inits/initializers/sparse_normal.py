@@ -1,7 +1,7 @@
 """Sparse kernels."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -11,18 +11,20 @@ from keras_inits.initializers.base import (
     Seed,
     Seeds,
     Tensor,
+    one_of,
     positive,
 )
 from keras_inits.initializers.sampling import normal
 from keras_inits.registry import register
 
 
-@register("sparse_normal", law="N(0, stddev^2) with a share of zeros for each input")
+@register("sparse_normal", law="N(0, stddev^2) with a share of zeros for each unit")
 class SparseNormal(Initializer):
-    """Normal values, a fixed number of them zero for each input.
+    """Normal values, a fixed number of them zero for each unit.
 
     Of the `outputs` values that leave each input, `ceil(sparsity * outputs)`, chosen
-    anew for each, are 0; the others follow N(0, stddev^2). Convolutions are flattened
+    anew for each, are 0; the others follow N(0, stddev^2). With `per="output"` the
+    same of the `inputs` values that reach each output. Convolutions are flattened
     to `(inputs, outputs)`.
 
     Example:
@@ -35,27 +37,34 @@ class SparseNormal(Initializer):
         sparsity: share of zeros, in [0, 1].
         stddev: standard deviation of the other values.
         seed: as in `VarianceScaling`.
+        per: `"input"`, as in PyTorch, or `"output"`, as in Lasagne and the paper.
 
     Raises:
-        ValueError: if `sparsity` is not in [0, 1] or `stddev` not positive; on a call,
-            if the shape has less than two axes.
+        ValueError: if `sparsity` is not in [0, 1], `stddev` not positive or `per`
+            unknown; on a call, if the shape has less than two axes.
 
     References:
-        `torch.nn.init.sparse_`. Martens (2010), Deep learning via Hessian-free
-        optimization.
+        `torch.nn.init.sparse_`, `lasagne.init.Sparse`. Martens (2010), Deep learning
+        via Hessian-free optimization.
     """
 
     def __init__(
-        self, sparsity: float = 0.1, stddev: float = 0.01, seed: Seed = None
+        self,
+        sparsity: float = 0.1,
+        stddev: float = 0.01,
+        seed: Seed = None,
+        per: Literal["input", "output"] = "input",
     ) -> None:
         super().__init__(seed)
         positive(stddev=stddev)
+        one_of(("input", "output"), per=per)
         if not 0 <= sparsity <= 1:
             raise ValueError(
                 f"`sparsity` must lie in [0, 1]. Received: sparsity={sparsity}"
             )
         self.sparsity = sparsity
         self.stddev = stddev
+        self.per = per
 
     def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
         if len(shape) < 2:
@@ -64,17 +73,20 @@ class SparseNormal(Initializer):
                 f"shape={shape}. Use another initializer for vectors."
             )
         values = normal(shape, self.stddev, dtype, seeds)
-        zeros = math.ceil(self.sparsity * shape[-1])
+        flat = (math.prod(shape[:-1]), shape[-1])
+        axis = 1 if self.per == "input" else 0
+        zeros = math.ceil(self.sparsity * flat[axis])
         if not zeros or 0 in shape:
             return values
-        # The rank of a value among its row is a random permutation.
-        order = ops.argsort(keras.random.uniform(shape, seed=seeds.next()), axis=-1)
-        rank = ops.argsort(order, axis=-1)
+        # The rank of a value among those of its unit is a random permutation.
+        order = ops.argsort(keras.random.uniform(flat, seed=seeds.next()), axis=axis)
+        rank = ops.reshape(ops.argsort(order, axis=axis), shape)
         return values * ops.cast(rank >= zeros, dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {
             "sparsity": self.sparsity,
             "stddev": self.stddev,
+            "per": self.per,
             **super().get_config(),
         }

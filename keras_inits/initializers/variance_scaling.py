@@ -16,7 +16,7 @@ from keras_inits.initializers.base import (
 from keras_inits.initializers.sampling import normal, truncated_normal, uniform
 from keras_inits.registry import register
 
-Mode = Literal["fan_in", "fan_out", "fan_avg"]
+Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["truncated_normal", "untruncated_normal", "uniform"]
 Axes = Sequence[int] | None
 
@@ -28,7 +28,7 @@ TRUNCATED_STDDEV = 0.87962566103423978
 class VarianceScaling(FanInitializer):
     """Values of variance `scale / n`, whatever the shape of the kernel.
 
-    The law, with `n` the `fan_in`, the `fan_out` or the mean of both, at least 1:
+    The law, with `n` the `fan_in`, the `fan_out` or a mean of both, at least 1:
 
     - `"truncated_normal"`: normal truncated at two parent deviations, so scaled
       that the deviation of the values drawn is `sqrt(scale / n)`;
@@ -60,7 +60,8 @@ class VarianceScaling(FanInitializer):
 
     Args:
         scale: variance times `n`.
-        mode: `"fan_in"`, `"fan_out"` or `"fan_avg"`.
+        mode: `"fan_in"`, `"fan_out"`, `"fan_avg"` or `"fan_geo_avg"`, the geometric
+            mean (JAX has it).
         distribution: one of the three above; `"normal"` means truncated, as in
             Keras.
         seed: `None` (independent values on every call), an integer (the same values
@@ -85,7 +86,7 @@ class VarianceScaling(FanInitializer):
     ) -> None:
         super().__init__(seed, input_axes, output_axes)
         positive(scale=scale)
-        one_of(("fan_in", "fan_out", "fan_avg"), mode=mode)
+        one_of(("fan_in", "fan_out", "fan_avg", "fan_geo_avg"), mode=mode)
         if distribution == "normal":
             distribution = "truncated_normal"
         laws = ("truncated_normal", "untruncated_normal", "uniform")
@@ -119,6 +120,7 @@ def choose_fan(fans: Fans, mode: str) -> float:
         "fan_in": fans.fan_in,
         "fan_out": fans.fan_out,
         "fan_avg": (fans.fan_in + fans.fan_out) / 2,
+        "fan_geo_avg": math.sqrt(fans.fan_in * fans.fan_out),
     }[mode]
     return max(1.0, fan)
 

@@ -8,15 +8,9 @@ Each table maps a name of that library to a function that takes its arguments, w
 its defaults, and returns the equivalent initializer.
 """
 
-from keras_inits.porting.tables import (
-    CHAINER,
-    JAX,
-    LASAGNE,
-    MXNET,
-    TF1,
-    TIMM,
-    TORCH,
-)
+from keras_inits.porting.earlier import CHAINER, LASAGNE, MXNET
+from keras_inits.porting.google import JAX, TF1
+from keras_inits.porting.pytorch import TIMM, TORCH
 from keras_inits.porting.torch_defaults import torch_default
 
 __all__ = [

@@ -5,7 +5,7 @@
 | `decision` | the options, and what is decided at one stop |
 | `equations` | which scale and shift meet a target |
 | `solver` | the visitor: measures, solves, scales on |
-| `one_pass` | runs the sweep, eagerly or `compiled` (JAX) |
+| `one_pass` | runs the sweep, eagerly or compiled as one |
 | `verdict` | reads the decisions; raises for a layer that cannot meet its target |
 | `reporting` | decisions as the rows of a report |
 """

@@ -1,20 +1,23 @@
 """Run one pass over the model and read what it has decided.
 
-On JAX the whole pass is compiled as one function, since an eager pass compiles every
-operation for every shape on its own, which takes ten times as long as the model's own
-compilation. Everywhere else, and wherever a model cannot be traced, it runs eagerly:
-the same sweep, the same solver.
+Where it pays, the whole pass is one compiled function; otherwise, and wherever a model
+cannot be traced, it runs eagerly: the same sweep, the same solver.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
+from keras import ops
 
+from keras_inits import compiled
+from keras_inits.backends import fetch
 from keras_inits.selection import Selection
-from keras_inits.solving import compiled, verdict
+from keras_inits.solving import verdict
 from keras_inits.solving.decision import Decision, Options, apply
 from keras_inits.solving.solver import Solver
 from keras_inits.sweep import sweep
@@ -66,7 +69,17 @@ class OnePass:
         return trial
 
     def _solver(self, options: Options) -> Solver:
-        return Solver(options, self.selection, self.verbose, options.target_std)
+        maps = [m for maps in self.selection.maps.values() for m in maps]
+        biases = [m.bias for m in maps if m.bias is not None]
+        values = fetch([b.value for b in biases])
+        biased = {id(b) for b, x in zip(biases, values, strict=True) if x.any()}
+        return Solver(
+            options,
+            self.selection,
+            self.verbose,
+            options.target_std,
+            frozenset(biased),
+        )
 
     def _eager(self, options: Options) -> tuple[Solver, Trial]:
         for disable_jit in (False, True):
@@ -89,17 +102,70 @@ class OnePass:
 
     def _compiled(self, options: Options) -> tuple[Solver, Trial] | None:
         """The same by one compiled function; None where that is not possible."""
-        if not compiled.possible(self.selection, options):
+        variables = self.model.variables
+        if options.signal == "output" or not compiled.possible(
+            self.selection, variables
+        ):
             return None
         trial, solver = self._trial(), self._solver(options)
-        decisions = compiled.decide(
-            self.model, self.batch, self.selection, solver, trial, self.training
+        batch = compiled.as_tensors(self.batch)
+        target = ops.convert_to_tensor(options.target_std, "float32")
+        kind = compiled.kind_of(
+            self.selection,
+            batch,
+            replace(options, target_std=1.0),
+            solver.biased,
+            self.training,
         )
-        if decisions is None:
+        found = compiled.run(
+            self.model,
+            kind,
+            variables,
+            ([trial.base(v) for v in variables], batch, target),
+            partial(self._traced, solver),
+        )
+        if found is None:
             return None
+        tensors, (decisions, shared) = found
+        decisions = list(map(_filled, decisions, tensors))
+        # After the pass: the first call of a layer leaves marks on it.
         for decision in decisions:
             apply(decision, trial)
-        return replace(solver, decisions=decisions), trial
+        if solver.bar is not None:
+            solver.bar.update(len(decisions))
+        return replace(
+            solver, verbose=0, decisions=decisions, shared=dict(shared)
+        ), trial
+
+    def _traced(
+        self, solver: Solver, trial: Trial, batch: Any, target: Tensor
+    ) -> tuple[Any, Any]:
+        visitor = replace(solver, target=target, verbose=0, decisions=[], shared={})
+        sweep(
+            self.model,
+            batch,
+            self.selection,
+            visitor,
+            trial,
+            training=self.training,
+            compiled=True,
+        )
+        visitor.finish(trial)
+        found = [[getattr(d, name) for name in _TENSORS] for d in visitor.decisions]
+        bare = [_filled(d, [None] * len(_TENSORS)) for d in visitor.decisions]
+        return found, (bare, visitor.shared)
+
+
+# What of a decision is a tensor, or Moments of tensors.
+_TENSORS = ("before", "after", "linear", "bias", "scale", "shift", "gradient_gain")
+
+
+def _filled(decision: Decision, tensors: list[Any]) -> Decision:
+    """A copy with these tensors, in the order of `_TENSORS`."""
+    new = copy.copy(decision)
+    for name, tensor in zip(_TENSORS, tensors, strict=True):
+        setattr(new, name, tensor)
+    return new
 
 
 def _variables(selection: Selection) -> list[keras.Variable]:

@@ -45,23 +45,28 @@ Tensor = Any
 
 @dataclass
 class Solver:
-    """The visitor: measures each signal, solves for its scale, scales it on."""
+    """The visitor: measures each signal, solves for its scale, scales it on.
+
+    Args:
+        options: What each layer is to meet.
+        selection: The layers to solve for.
+        verbose: Whether to show a progress bar.
+        target: The target of `options`, as a number or a tensor.
+        biased: `id` of every bias that is not zero: read before the pass, since
+            inside it nothing is read from the device.
+    """
 
     options: Options
     selection: Selection
     verbose: int
     target: Tensor | float
+    biased: frozenset[int]
     decisions: list[Decision] = field(default_factory=list)
     shared: dict[keras.layers.Layer, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        every = [m for maps in self.selection.maps.values() for m in maps]
-        # Read once, before the pass: inside it nothing is read from the device.
-        self.biased = {
-            id(m.bias) for m in every if m.bias is not None and host(m.bias.value).any()
-        }
         self.meet = fused(meet)
-        count = len(every) + len(self.selection.opaque)
+        count = sum(map(len, self.selection.maps.values())) + len(self.selection.opaque)
         self.bar = keras.utils.Progbar(count, verbose=1) if self.verbose else None
 
     def signal(self, stop: Stop, signal: Tensor) -> Tensor:

@@ -1,0 +1,125 @@
+"""A pass that is compiled as one function shows and decides what an eager one does."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from models import normal
+
+import keras_inits
+from keras_inits import compiled
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() not in compiled.PASSES, reason="compiled on JAX, TensorFlow"
+)
+
+
+def conv_stack() -> keras.Model:
+    """Convolutions, normalisation, dropout, a shared layer, biases, activations."""
+    keras.utils.set_random_seed(3)
+    inputs = x = keras.Input((8, 8, 3))
+    shared = layers.Conv2D(6, 3, padding="same", activation="tanh")
+    for i in range(5):
+        x = layers.Conv2D(6, 3, padding="same", bias_initializer="random_normal")(x)
+        x = layers.BatchNormalization()(x)
+        x = layers.LeakyReLU()(x)
+        x = shared(x)
+        x = layers.SeparableConv2D(6, 3, padding="same", activation="sigmoid")(x)
+        x = layers.Dropout(0.2)(x) if i % 2 else x
+    x = layers.Reshape((64, 6))(x)
+    x = layers.LSTM(5)(x)
+    return keras.Model(inputs, [layers.Dense(4, activation="softmax")(x), x])
+
+
+def program_of(model: keras.Model) -> compiled.Program | None:
+    """The program that was made for a model, if any."""
+    known = compiled._PROGRAMS.get(model, {}).values()
+    return next((x for x in known if isinstance(x, compiled.Program)), None)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("what", ["center", "lsuv", "measure", "per_channel"])
+def test_the_same_as_eagerly(
+    monkeypatch: pytest.MonkeyPatch, what: str, training: bool
+) -> None:
+    model, x = conv_stack(), 2 * normal(32, 8, 8, 3) + 1
+    weights = model.get_weights()
+
+    def run() -> tuple[Any, list[Any]]:
+        model.set_weights(weights)
+        if what == "measure":
+            report = keras_inits.measure(model, x, training=training)
+        else:
+            options = {} if what == "lsuv" else {what: True}
+            report = keras_inits.lsuv_init(model, x, training=training, **options)
+        return report, model.get_weights()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled, "possible", lambda *_: False)
+        run()  # the first pass leaves its marks on new layers
+        eager, expected = run()
+    assert program_of(model) is None
+    for _ in range(4):
+        report, found = run()
+    assert program_of(model) is not None
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5)
+    assert [row.name for row in report] == [row.name for row in eager]
+    for row, other in zip(report, eager, strict=True):
+        for name in ("mean", "std", "output_mean", "output_std", "gradient_gain"):
+            one, two = getattr(row, name), getattr(other, name)
+            assert (one is None) == (two is None), (row.name, name)
+            if one is not None:
+                assert one == pytest.approx(two, rel=2e-3, abs=1e-4), (row.name, name)
+        assert row.status == other.status
+        assert row.output_shape == other.output_shape
+        assert row.dead_fraction == other.dead_fraction
+
+
+def test_it_is_kept_no_longer_than_its_model() -> None:
+    model = keras.Sequential([keras.Input((6,)), *[layers.Dense(6) for _ in range(12)]])
+    x = normal(16, 6)
+    for _ in range(4):
+        keras_inits.lsuv_init(model, x)
+        keras_inits.measure(model, x)
+    assert program_of(model) is not None
+    alive = weakref.ref(model)
+    del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_model_that_cannot_be_traced_is_tried_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Branching(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stack = [layers.Dense(6, activation="relu") for _ in range(12)]
+
+        def call(self, x: Any) -> Any:
+            for layer in self.stack:
+                x = layer(x)
+            return x if float(ops.max(x)) < 1e9 else 0 * x
+
+    model, x = Branching(), normal(16, 6)
+    model(x)
+    traces: list[int] = []
+    original = compiled._compiled
+
+    def counting(*args: Any) -> Any:
+        traces.append(1)
+        return original(*args)
+
+    monkeypatch.setattr(compiled, "_compiled", counting)
+    for _ in range(6):
+        report = keras_inits.measure(model, x)
+    assert len(report) == 12
+    assert len(traces) == 1

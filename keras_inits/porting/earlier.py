@@ -15,11 +15,11 @@ from keras_inits import initializers as ours
 from keras_inits.porting.rows import (
     Row,
     Table,
-    constants,
     keras_own,
     normal,
     plain,
     symmetric,
+    zeros_and_ones,
 )
 
 
@@ -87,7 +87,8 @@ def _mxnet_orthogonal(scale: float = 1.414, rand_type: str = "uniform") -> Any:
 
 MXNET: Table = MappingProxyType(
     {
-        **constants("Zero", "One", "Constant"),
+        **zeros_and_ones("Zero", "One"),
+        "Constant": lambda value: keras_own.Constant(value),
         "Uniform": lambda scale=0.07: symmetric(scale),
         "Normal": lambda sigma=0.01: normal(0.0, sigma),
         "Xavier": _mxnet_xavier,
@@ -105,7 +106,7 @@ def _chainer_he(scale: float = 1.0, *, fan_option: str = "fan_in") -> Any:
 
 CHAINER: Table = MappingProxyType(
     {
-        **constants("Zero", "One", "Constant"),
+        **zeros_and_ones("Zero", "One"),
         "Constant": lambda fill_value: keras_own.Constant(fill_value),
         "Identity": lambda scale=1.0: keras_own.Identity(scale),
         "Uniform": lambda scale=0.05: symmetric(scale),

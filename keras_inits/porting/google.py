@@ -12,10 +12,10 @@ from keras_inits.porting.rows import (
     Row,
     Table,
     bounds_in_deviations,
-    constants,
     keras_own,
     normal,
     plain,
+    zeros_and_ones,
 )
 
 
@@ -27,7 +27,8 @@ def _jax_truncated(
 
 JAX: Table = MappingProxyType(
     {
-        **constants("zeros", "ones", "constant"),
+        **zeros_and_ones("zeros", "ones"),
+        "constant": lambda value: keras_own.Constant(value),
         "uniform": lambda scale=1e-2: keras_own.RandomUniform(0.0, scale),
         "normal": lambda stddev=1e-2: normal(0.0, stddev),
         "truncated_normal": _jax_truncated,
@@ -71,8 +72,7 @@ def _contrib_scaling(
 
 # Each is `tf.NAME_initializer` and `tf.initializers.NAME`.
 _TWO_NAMES: dict[str, Row] = {
-    "zeros": lambda: keras_own.Zeros(),
-    "ones": lambda: keras_own.Ones(),
+    **zeros_and_ones("zeros", "ones"),
     "constant": lambda value=0: keras_own.Constant(value),
     "random_uniform": _uniform,
     "random_normal": lambda mean=0.0, stddev=1.0: normal(mean, stddev),

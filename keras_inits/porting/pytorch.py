@@ -13,10 +13,10 @@ from keras_inits.porting.rows import (
     Table,
     absolute_bounds,
     bounds_in_deviations,
-    constants,
     keras_own,
     normal,
     plain,
+    zeros_and_ones,
 )
 
 
@@ -31,7 +31,7 @@ def _kaiming(cls: Callable[..., Any]) -> Row:
 
 TORCH: Table = MappingProxyType(
     {
-        **constants("zeros_", "ones_", "constant_"),
+        **zeros_and_ones("zeros_", "ones_"),
         "constant_": lambda val: keras_own.Constant(val),
         "uniform_": lambda a=0.0, b=1.0: keras_own.RandomUniform(a, b),
         "normal_": lambda mean=0.0, std=1.0: normal(mean, std),

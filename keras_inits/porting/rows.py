@@ -19,12 +19,8 @@ Table = MappingProxyType[str, Row]
 keras_own = keras.initializers
 
 
-def constants(zeros: str, ones: str, constant: str) -> dict[str, Row]:
-    return {
-        zeros: lambda: keras_own.Zeros(),
-        ones: lambda: keras_own.Ones(),
-        constant: lambda value: keras_own.Constant(value),
-    }
+def zeros_and_ones(zeros: str, ones: str) -> dict[str, Row]:
+    return {zeros: lambda: keras_own.Zeros(), ones: lambda: keras_own.Ones()}
 
 
 def symmetric(bound: float) -> Any:

@@ -10,6 +10,7 @@ from keras_inits.errors import (
     DataError,
     DegenerateDataError,
     DegenerateSignalError,
+    DistributionError,
     KerasInitsError,
     UnsupportedLayerError,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "DeltaOrthogonal",
     "DepthScaledNormal",
     "Dirac",
+    "DistributionError",
     "Fans",
     "ForgetGateBias",
     "GlorotNormal",

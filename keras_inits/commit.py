@@ -1,18 +1,22 @@
-"""Write new weights, all of them or none."""
+"""Write new weights, all of them or none: in this process, and in all others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import keras
 
 from keras_inits.backends import snapshot
+from keras_inits.distribution import Peers, current_peers, is_global
+from keras_inits.errors import DistributionError
 
 Tensor = Any
+Change = tuple[keras.Variable, Tensor]
+R = TypeVar("R")
 
 
-def assign_all(changes: Sequence[tuple[keras.Variable, Tensor]]) -> None:
+def assign_all(changes: Sequence[Change]) -> None:
     """Assign every value; whatever goes wrong, put back what was assigned.
 
     An interrupt counts as going wrong. Earlier values are kept for that long, on the
@@ -21,10 +25,67 @@ def assign_all(changes: Sequence[tuple[keras.Variable, Tensor]]) -> None:
     Args:
         changes: Pairs `(variable, value)`, in the shape and dtype of the variable.
     """
-    before = [(variable, snapshot(variable)) for variable, _ in changes]
+    _assign([v for v, _ in changes], (x for _, x in changes))
+
+
+def commit(changes: Sequence[Change], result: R) -> R:
+    """Assign the values of process 0 in every process, or nothing in any.
+
+    Values of a variable of which each process holds a part are not sent: all have
+    computed them together.
+
+    Args:
+        changes: As for `assign_all`. Only process 0 decides which variables change.
+        result: What goes with them.
+
+    Returns:
+        The result of process 0.
+
+    Raises:
+        DistributionError: A process is missing or has failed; every weight in every
+            process that raises is as before.
+    """
+    peers = current_peers()
+    if peers is None:
+        assign_all(changes)
+        return result
+    held = list(
+        {id(v): v for v in (*peers.variables, *(v for v, _ in changes))}.values()
+    )
+    places = {id(v): place for place, v in enumerate(held)}
+    own = {places[id(v)]: value for v, value in changes}
+    peers.meet("has new weights")
+    chosen, result = peers.first_object((sorted(own), result))
+    if chosen and chosen[-1] >= len(held):
+        raise DistributionError(
+            "The model has other variables here than in process 0. Received: "
+            f"{len(held)} variables. Build it in the same way in every process."
+        )
+    variables = [held[place] for place in chosen]
+    values = _values(peers, variables, [own.get(place) for place in chosen])
+    _assign(variables, values, lambda: peers.meet("has written its weights"))
+    return result
+
+
+def _values(
+    peers: Peers, variables: Iterable[keras.Variable], own: Iterable[Tensor | None]
+) -> Iterator[Tensor]:
+    """One after the other, so that only one is on its way at any time."""
+    for variable, value in zip(variables, own, strict=True):
+        mine = variable.value if value is None else value
+        yield mine if is_global(variable.value) else peers.first(mine)
+
+
+def _assign(
+    variables: Sequence[keras.Variable],
+    values: Iterable[Tensor],
+    finish: Callable[[], None] = lambda: None,
+) -> None:
+    before = [(variable, snapshot(variable)) for variable in variables]
     try:
-        for variable, value in changes:
+        for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
+        finish()
     except BaseException:
         for variable, value in before:
             variable.assign(value)

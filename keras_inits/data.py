@@ -20,6 +20,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_inits import inputs
+from keras_inits.distribution import interleaved, is_global, shared_batch
 from keras_inits.errors import DataError
 
 Batch = Any
@@ -55,9 +56,10 @@ def draw_batch(
         samples = fixed.pop()
     batch = _standard_normal(model, samples) if data is None else rows(data, samples)
     inputs.check_shapes(model, batch)
-    if check_values:
+    # Values of other processes cannot be looked at; the first layer's signal tells.
+    if check_values and not any(map(is_global, tree.flatten(batch))):
         inputs.check_values(batch)
-    return batch
+    return shared_batch(batch)
 
 
 def rows(data: Any, samples: int) -> Batch:
@@ -97,7 +99,7 @@ def _as_array(x: Any) -> Any:
     if ops.is_tensor(x):
         return x
     if isinstance(getattr(x, "values", None), tuple):  # one part for each replica
-        return np.concatenate([ops.convert_to_numpy(part) for part in x.values])
+        return interleaved([ops.convert_to_numpy(part) for part in x.values])
     try:
         array = np.asarray(x)
     except ValueError as error:

@@ -5,6 +5,7 @@
     ├── DegenerateSignalError   a signal with zero variance, NaN or infinity
     ├── ConvergenceError        a target that no scale of the kernel reaches
     ├── UnsupportedLayerError   a layer that cannot be chosen, or is unknown
+    ├── DistributionError       several devices or processes that cannot agree
     └── DegenerateDataError     data with NaN or without variance (also a DataError)
 
 Keras re-raises what comes out of `Layer.call` as `e.__class__(message)`, so each
@@ -30,6 +31,10 @@ class ConvergenceError(KerasInitsError):
 
 class UnsupportedLayerError(KerasInitsError):
     """A layer is unknown to the model, or cannot be scaled."""
+
+
+class DistributionError(KerasInitsError):
+    """Inside one of several replicas, or a process is missing or has failed."""
 
 
 class DegenerateDataError(DataError, DegenerateSignalError):

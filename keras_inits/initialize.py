@@ -10,7 +10,8 @@ from typing import Any
 import keras
 
 from keras_inits.blocks import redraw
-from keras_inits.commit import assign_all
+from keras_inits.commit import commit
+from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import KerasInitsError, UnsupportedLayerError
 from keras_inits.gains import gain
 from keras_inits.initializers import LooksLinear, VarianceScaling
@@ -24,6 +25,7 @@ Layer = Any
 Changes = list[tuple[keras.Variable, Tensor]]
 
 
+@everywhere
 def initialize(
     model: keras.Model,
     initializer: Any = "auto",
@@ -61,15 +63,16 @@ def initialize(
     Raises:
         UnsupportedLayerError: A layer is unknown, or the initializer does not suit it.
         KerasInitsError: The model is not built, or the initializer is unknown.
+        DistributionError: Inside `strategy.run`, or another process is missing.
     """
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise KerasInitsError(f"`seed` must be an integer or None. Received: {seed!r}")
     if initializer is None:
-        assign_all(_reset(model, layers, seed))
+        commit(_reset(model, layers, seed), None)
         return
     selection = select_all(model, layers)
     if _is_looks_linear(initializer):
-        assign_all(looks_linear_kernels(model, selection, _seeder(seed)))
+        commit(looks_linear_kernels(model, selection, _seeder(seed)), None)
         return
     chosen = _choice(initializer)
     changes: Changes = []
@@ -79,7 +82,7 @@ def initialize(
             draw = chosen(m)
             if draw is not None:
                 changes.append((m.kernel, _drawn(layer, m, draw, fresh)))
-    assign_all(changes)
+    commit(changes, None)
 
 
 def _is_looks_linear(initializer: Any) -> bool:
@@ -88,7 +91,9 @@ def _is_looks_linear(initializer: Any) -> bool:
 
 def _drawn(layer: Layer, m: LinearMap, draw: Any, fresh: Callable[..., Any]) -> Tensor:
     try:
-        return redraw(m, draw, fresh)
+        if isinstance(getattr(draw, "seed", None), keras.random.SeedGenerator):
+            return redraw(m, draw, fresh)  # its state must not see a trace
+        return placed(m.kernel, lambda: redraw(m, draw, fresh))
     except (TypeError, ValueError) as error:
         raise UnsupportedLayerError(
             f"Layer {layer.name!r} ({type(layer).__name__}, kernel "

@@ -16,13 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import keras
 
 from keras_inits.blocks import redraw
-from keras_inits.commit import assign_all
+from keras_inits.commit import commit
 from keras_inits.data import draw_batch
+from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers import LSUVNormal
 from keras_inits.report import SignalReport
@@ -40,6 +42,7 @@ GROWTH = 10.0
 SMALLEST_TARGET = 1e-3
 
 
+@everywhere
 def lsuv_init(
     model: keras.Model,
     data: Any = None,
@@ -103,6 +106,7 @@ def lsuv_init(
         DegenerateSignalError: A signal has no variance, or is NaN or infinite.
         ConvergenceError: No scale meets the target.
         UnsupportedLayerError: A layer is unknown or cannot be scaled.
+        DistributionError: Inside `strategy.run`, or another process is missing.
 
     References:
         Mishkin & Matas, "All you need is a good init", arXiv:1511.06422.
@@ -123,8 +127,9 @@ def lsuv_init(
     redrawn = _orthonormal_kernels(selection) if orthonormal else []
     solve = OnePass(model, batch, selection, redrawn, training, verbose)
     solved = _critical(solve, options) if critical else solve(options)
-    assign_all(solved.trial.changes(to_scale(solved.decisions)))
-    return report(model, selection, solved.decisions, solved.shared, solved.options)
+    changes = solved.trial.changes(to_scale(solved.decisions))
+    shown = report(model, selection, solved.decisions, solved.shared, solved.options)
+    return commit(changes, shown)
 
 
 def _critical(solve: Callable[[Options], Solved], options: Options) -> Solved:
@@ -165,7 +170,7 @@ def _require_biases(selection: Selection) -> None:
 
 def _orthonormal_kernels(selection: Selection) -> list[tuple[keras.Variable, Tensor]]:
     return [
-        (m.kernel, redraw(m, LSUVNormal()))
+        (m.kernel, placed(m.kernel, partial(redraw, m, LSUVNormal())))
         for maps in selection.maps.values()
         for m in maps
     ]

@@ -21,6 +21,7 @@ import keras
 from keras import ops
 
 from keras_inits.backends import eager, is_traced
+from keras_inits.distribution import local_statistics
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import Selection
 from keras_inits.trial import Trial
@@ -109,6 +110,7 @@ def sweep(
     attributes = [(layer, "call", call) for layer, call in replaced.items()]
     # Rematerialised layers would be traced on JAX.
     attributes += [(x, "rematerialized_call", _as_it_is) for x in selection.every]
+    attributes += local_statistics(model, selection.every, training)
     arguments = inspect.signature(model.call).parameters
     mode = {"training": training} if "training" in arguments else {}
     with eager(disable_jit=disable_jit), shadowed(attributes), trial:

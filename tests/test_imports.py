@@ -42,7 +42,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # laws and numbers
     ("initializers",),
     ("fans", "gains", "registry"),
-    ("statistics",),
+    ("distribution", "statistics"),
     ("backends",),
     ("errors",),
 )

@@ -22,6 +22,7 @@ PUBLIC = [
     "DeltaOrthogonal",
     "DepthScaledNormal",
     "Dirac",
+    "DistributionError",
     "Fans",
     "ForgetGateBias",
     "GlorotNormal",

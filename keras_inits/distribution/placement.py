@@ -1,0 +1,68 @@
+"""Batches and new kernels where the model's own are: `keras.distribution` on JAX.
+
+A large kernel lies on several devices, a part on each, and must never lie on one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_inits.distribution.peers import current_peers
+
+Tensor = Any
+
+
+def is_global(x: Any) -> bool:
+    """Whether parts of an array belong to other processes."""
+    return not getattr(x, "is_fully_addressable", True)
+
+
+def shared_batch(batch: Any) -> Any:
+    """One batch for all devices, in the layout that `fit` gives it.
+
+    Of several processes the first one's counts. A batch that is global already (the one
+    that `fit` draws) stays as it is.
+    """
+    distribution = keras.distribution.distribution()
+    if keras.backend.backend() != "jax" or distribution is None:
+        return batch
+    if any(map(is_global, tree.flatten(batch))):
+        return batch
+    peers = current_peers()
+    if peers is not None:
+        batch = peers.first_object(tree.map_structure(ops.convert_to_numpy, batch))
+    return tree.map_structure(lambda x: _laid_out(distribution, x), batch)
+
+
+def _laid_out(distribution: Any, x: Any) -> Any:
+    jax = sys.modules["jax"]
+    x = np.asarray(ops.convert_to_numpy(x))
+    if x.dtype.kind not in "biufV" or not len(x):
+        return x  # text stays on the host
+    x = x.astype(jax.dtypes.canonicalize_dtype(x.dtype), copy=False)
+    sharding = distribution.get_data_layout(x.shape).backend_layout
+    parts = sharding.mesh.shape.get(distribution.batch_dim_name, 1)
+    # Equal parts only; what is left of few rows goes to every device.
+    rows = len(x) - len(x) % parts
+    if rows:
+        x = x[:rows]
+    else:
+        everywhere = jax.sharding.PartitionSpec()
+        sharding = jax.sharding.NamedSharding(sharding.mesh, everywhere)
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def placed(variable: keras.Variable, draw: Callable[[], Tensor]) -> Tensor:
+    """What `draw` draws, made where `variable` is, each device its own part."""
+    if keras.backend.backend() != "jax":
+        return draw()
+    sharding = getattr(variable.value, "sharding", None)
+    if sharding is None or sharding.is_fully_replicated:
+        return draw()
+    return sys.modules["jax"].jit(draw, out_shardings=sharding)()

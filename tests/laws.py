@@ -128,6 +128,11 @@ RECORDS: list[Record] = [
         {"scale": 0.7, "mode": "fan_out", "distribution": "untruncated_normal"},
         lambda s: gaussian((0.7 / fan_out(s)) ** 0.5),
     ),
+    Record(
+        inits.VarianceScaling,
+        {"scale": 1.5, "mode": "fan_geo_avg", "distribution": "uniform"},
+        lambda s: flat((4.5 / (fan_in(s) * fan_out(s)) ** 0.5) ** 0.5),
+    ),
     Record(inits.TruncatedNormal, {}, lambda s: cut(0, 0.05, -2, 2)),
     Record(
         inits.TruncatedNormal,
@@ -159,6 +164,7 @@ RECORDS: list[Record] = [
     Record(inits.Siren, {}, lambda s: flat((6 / fan_in(s)) ** 0.5 / 30)),
     Record(inits.Siren, {"first": True}, lambda s: flat(1 / fan_in(s))),
     Record(inits.SparseNormal, {"sparsity": 0.5}),
+    Record(inits.SparseNormal, {"sparsity": 0.5, "per": "output"}),
     Record(inits.LSUVNormal, {"gain": 1.5}),
     Record(inits.Orthogonal, {}),
     Record(inits.ConvolutionOrthogonal, {"gain": 2.0}),
@@ -204,13 +210,15 @@ def check_law(values: np.ndarray, law: Law, rounding: float = 0.0) -> None:
     assert n >= 10_000, "too few values to tell"
     kurtosis = float(law.stats(moments="k"))
     spread = values.var() / law.var()
-    assert abs(spread - 1) < 4.5 * math.sqrt((kurtosis + 2) / n) + rounding, spread
+    allowed = 4.5 * math.sqrt((kurtosis + 2) / n) + rounding
+    assert abs(spread - 1) < allowed, f"spread {spread}"
     centre = (values.mean() - law.mean()) / law.std()
-    assert abs(centre) < 4.5 / math.sqrt(n) + rounding, centre
+    assert abs(centre) < 4.5 / math.sqrt(n) + rounding, f"centre {centre}"
     lower, upper = law.support()
-    assert lower <= values.min()
-    assert values.max() <= upper
+    assert lower <= values.min(), f"support: {values.min()} below {lower}"
+    assert values.max() <= upper, f"support: {values.max()} above {upper}"
     if not rounding:
-        assert law.sf(values.max()) < 20 / n
-        assert law.cdf(values.min()) < 20 / n
-        assert stats.kstest(values, law.cdf).pvalue > 1e-5
+        tails = law.cdf(values.min()), law.sf(values.max())
+        assert max(tails) < 20 / n, f"reach: beyond the extremes lie {tails}"
+        chance = stats.kstest(values, law.cdf).pvalue
+        assert chance > 1e-5, f"shape: p = {chance}"

@@ -54,7 +54,15 @@ def test_there_are_pages() -> None:
     assert len(PAGES) > 10
 
 
-@pytest.mark.parametrize("printed", ["1.1", "std 1.0", "[1.0]", "True"])
-def test_a_page_that_is_wrong_is_noticed(printed: str) -> None:
-    with pytest.raises(AssertionError):
+@pytest.mark.parametrize(
+    ("printed", "seen"),
+    [
+        ("1.1", r"\[1\.0\] == approx\(\[1\.1"),
+        ("std 1.0", "'#' == 'std #'"),
+        ("[1.0]", r"'#' == '\[#\]'"),
+        ("True", "'#' == 'True'"),
+    ],
+)
+def test_a_page_that_is_wrong_is_noticed(printed: str, seen: str) -> None:
+    with pytest.raises(AssertionError, match=seen):
         assert_says("1.0", printed)

@@ -374,7 +374,7 @@ class Breaks(keras.initializers.Initializer):
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         self.calls += 1
         if self.calls == 3:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("by the user")
         return ops.ones(shape, dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -393,7 +393,7 @@ class Picky(Breaks):
 def test_an_interrupt_leaves_every_weight_as_it_was() -> None:
     model = named()
     before = everything(model)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="by the user"):
         initialize(model, Breaks())
     assert changed(before, model) == []
 

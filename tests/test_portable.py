@@ -91,6 +91,7 @@ WITHOUT_NAMESAKE = {
     "TruncatedNormal(stddev=1.0,lower=-9.0,upper=9.0)",
     "BoundedNormal(mean=0.5,stddev=0.2,lower=0.4,upper=1.0)",
     "Siren(first=True)",
+    "VarianceScaling(scale=1.5,mode=fan_geo_avg,distribution=uniform)",
 }
 
 
@@ -108,7 +109,9 @@ def test_builtin_follows_the_same_law(record: Record) -> None:
     law = record.law(shape)
     low, high = law.support()
     values = to_numpy(builtin(shape))
-    check_law(values[(values >= low) & (values <= high)], law)
+    inside = (low <= values) & (values <= high)
+    assert inside.mean() > 1 - 1e-4
+    check_law(values[inside], law)
 
 
 @pytest.mark.parametrize("record", RECORDS + FIXED, ids=lambda record: record.name)

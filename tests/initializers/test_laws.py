@@ -49,7 +49,9 @@ def test_other_dtypes_follow_the_law_within_its_bounds(
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=names_of)
-@pytest.mark.parametrize("shape", [(1, 2), (0, 4), (5, 3, 2)])
+@pytest.mark.parametrize(
+    "shape", [(1, 2), (0, 4), (4, 0), (5, 3, 2), (0, 3, 4), (2, 0, 3, 4), (1, 1, 2, 2)]
+)
 def test_small_and_empty_shapes(record: Record, shape: tuple[int, ...]) -> None:
     if record.cls.__name__ == "ConvolutionOrthogonal" and shape[-2] > shape[-1]:
         pytest.skip("refused, and tested with its like")
@@ -92,25 +94,37 @@ class _Wrong:
             "swapped axes": cut_off / TRUNCATED_STDDEV * (64 / 72) ** 0.5,
             "not truncated": rng.normal(size=n) * sigma,
             "shifted": cut_off / TRUNCATED_STDDEV + 0.05 * sigma,
-            "narrow": np.clip(cut_off / TRUNCATED_STDDEV, -0.26, 0.26),
+            "narrow": np.clip(cut_off / TRUNCATED_STDDEV, -0.28, 0.28),
+            "flat": _Wrong.other_shape(rng, n),
         }[kind]
+
+    @staticmethod
+    def other_shape(rng: np.random.Generator, n: int) -> np.ndarray:
+        """As wide as the law, reaching as far, and flat for 19 values in 20."""
+        bound = 2 / 8 / TRUNCATED_STDDEV
+        ends = rng.uniform(-bound, bound, n)
+        share = 0.05
+        rest = (1 / 64 - share * bound**2 / 3) / (1 - share)
+        inner = rng.uniform(-1, 1, n) * (3 * rest) ** 0.5
+        return np.where(rng.uniform(size=n) < share, ends, inner)
 
 
 @pytest.mark.parametrize(
-    "kind",
+    ("kind", "seen"),
     [
-        "no correction for truncation",
-        "fan - 1",
-        "swapped axes",
-        "not truncated",
-        "shifted",
-        "narrow",
+        ("no correction for truncation", "spread 0.77"),
+        ("fan - 1", "spread 1.01"),
+        ("swapped axes", "spread 0.88"),
+        ("not truncated", "support: .* below"),
+        ("shifted", "centre 0.0"),
+        ("narrow", "reach: beyond the extremes"),
+        ("flat", "shape: p = "),
     ],
 )
-def test_check_sees_a_wrong_law(kind: str) -> None:
+def test_check_sees_a_wrong_law(kind: str, seen: str) -> None:
     right = cut(0, 1 / 8, -2, 2)
     check_law(right.rvs(200_000, random_state=0), right)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match=seen):
         check_law(_Wrong.draw(kind, 200_000), right)
 
 
@@ -163,6 +177,18 @@ def test_tails_are_right_to_four_deviations() -> None:
             allowed = 4.5 * (n * chance * (1 - chance)) ** 0.5
             assert abs((values > limit).sum() - n * chance) < allowed
             assert abs((values < -limit).sum() - n * chance) < allowed
+
+
+def test_both_tails_are_drawn_alike() -> None:
+    """Generators give k / 2**23, k from 0: the middle of each step is what counts,
+    else the lower tail would reach further than the upper one."""
+    from keras_inits.initializers.sampling import _quantiles
+
+    steps = np.array([0, 1, 2, 1000, 2**21, 2**22 - 1]) * 2.0**-23
+    both = np.concatenate([steps, 1 - 2.0**-23 - steps])
+    drawn = keras.ops.convert_to_tensor(both.astype("float32"))
+    values = to_numpy(_quantiles(drawn, 2.0**-24, -1.0, 2.0, 2**0.5, 0.0))
+    np.testing.assert_allclose(values[:6], -values[6:], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("chance", [0.0, 2.0**-24, 1 - 2.0**-24])

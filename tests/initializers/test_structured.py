@@ -12,6 +12,8 @@ from laws import FIXED, Record, check_law, gaussian, to_numpy
 from scipy import linalg
 
 import keras_inits.initializers as inits
+from keras_inits.initializers.base import Seeds
+from keras_inits.initializers.orthonormal import haar
 
 
 @pytest.mark.parametrize("record", FIXED, ids=lambda record: record.name)
@@ -37,6 +39,38 @@ def test_orthogonal_convolutions_keep_the_norm(window: tuple[int, ...]) -> None:
     np.testing.assert_allclose(
         gram, np.broadcast_to(4 * np.eye(3), gram.shape), atol=atol
     )
+
+
+def two_taps(draw: np.ndarray, coins: np.ndarray) -> list[np.ndarray]:
+    """[P, I - P], P the projection on the columns that the coins chose."""
+    chosen = draw[:, coins < 0.5]
+    projection = chosen @ chosen.T
+    return [projection, np.eye(len(draw)) - projection]
+
+
+@pytest.mark.parametrize("window", [(3, 3), (4, 2), (2, 2, 3)])
+def test_orthogonal_convolutions_are_those_of_the_paper(
+    window: tuple[int, ...],
+) -> None:
+    """Xiao et al., algorithm 1, written plainly, on the same random numbers: an
+    orthonormal map, then two taps along each axis in turn until none is too short."""
+    inputs, outputs, seeds = 2, 4, Seeds(5)
+    taps = {(0,) * len(window): to_numpy(haar(inputs, outputs, "float32", seeds))}
+    for size in range(1, max(window)):
+        for axis in range(len(window)):
+            if size >= window[axis]:
+                continue
+            draw = to_numpy(haar(outputs, outputs, "float32", seeds))
+            coins = to_numpy(keras.random.uniform((outputs,), seed=seeds.next()))
+            longer: dict[tuple[int, ...], Any] = {}
+            for place, value in taps.items():
+                for step, factor in enumerate(two_taps(draw, coins)):
+                    to = (*place[:axis], place[axis] + step, *place[axis + 1 :])
+                    longer[to] = longer.get(to, 0) + value @ factor
+            taps = longer
+    kernel = to_numpy(inits.ConvolutionOrthogonal(seed=5)((*window, inputs, outputs)))
+    for place in np.ndindex(*window):
+        np.testing.assert_allclose(taps[place], kernel[place], atol=1e-5)
 
 
 def test_orthogonal_is_the_law_of_keras() -> None:
@@ -138,6 +172,20 @@ def test_sparse_normal(sparsity: float) -> None:
         assert np.abs(share - expected).max() < 4.5 * (0.25 / 600) ** 0.5
     if sparsity < 1:
         check_law(values[values != 0], gaussian(2.0))
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.55, 1.0])
+def test_sparse_for_each_output(sparsity: float) -> None:
+    initializer = inits.SparseNormal(sparsity, stddev=2.0, seed=1, per="output")
+    kernel = to_numpy(initializer((3, 41, 200)))
+    zeros = (kernel == 0).sum(axis=(0, 1))
+    assert (zeros == math.ceil(sparsity * 3 * 41)).all()
+    if 0 < sparsity < 1:
+        share = (kernel == 0).mean(axis=-1)  # no input is preferred
+        expected = math.ceil(sparsity * 3 * 41) / (3 * 41)
+        assert np.abs(share - expected).max() < 4.5 * (0.25 / 200) ** 0.5
+    if sparsity < 1:
+        check_law(kernel[kernel != 0], gaussian(2.0))
 
 
 def test_deepnorm_alpha() -> None:

@@ -91,6 +91,8 @@ def candidates(model: keras.Model) -> Selection:
     normalised = {id(x.layer) for x in layers if isinstance(x, wrapper)}
     found = Selection(every=layers)
     for layer in layers:
+        if isinstance(layer, keras.Model) and any(map(is_marked, own_variables(layer))):
+            found.left[layer] = "weights of a model itself; hold them in a layer"
         if adapter_of(layer) is None and not _opaque_variables(layer):
             continue
         reason = _obstacle(layer, normalised)

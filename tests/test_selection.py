@@ -145,3 +145,20 @@ def test_a_model_without_anything_to_scale() -> None:
     model = keras.Sequential([keras.Input((6,)), layers.BatchNormalization()])
     report = keras_inits.lsuv_init(model, normal(32, 6))
     assert len(report) == 0
+
+
+def test_weights_of_a_model_itself_are_reported_not_forgotten() -> None:
+    class Own(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = self.add_weight(shape=(4, 8), initializer="lsuv_normal")
+            self.head = layers.Dense(3)
+
+        def call(self, x: Any) -> Any:
+            return self.head(keras.ops.matmul(x, self.w))
+
+    model = Own()
+    model(normal(2, 4))
+    found = select(model)
+    assert "hold them in a layer" in found.left[model]
+    assert not found.maps  # where something is marked, only that is meant

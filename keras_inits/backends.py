@@ -85,13 +85,13 @@ def host(tensor: Any) -> np.ndarray[Any, Any]:
     """A tensor as a NumPy array in float64 (half precisions included)."""
     if isinstance(tensor, (int, float)):
         return np.asarray(float(tensor))
-    tensor = _whole(tensor)
+    tensor = whole(tensor)
     if keras.backend.standardize_dtype(tensor.dtype) in ("bfloat16", "float16"):
         tensor = ops.cast(tensor, "float32")
     return np.asarray(ops.convert_to_numpy(tensor), "float64")
 
 
-def _whole(x: Any) -> Any:
+def whole(x: Any) -> Any:
     """An array of which other processes hold parts (JAX), in full."""
     if getattr(x, "is_fully_addressable", True) or x.is_fully_replicated:
         return x
@@ -107,7 +107,7 @@ def fetch(tensors: Sequence[Any]) -> list[Any]:
     """
     backend, module = keras.backend.backend(), _loaded()
     if backend == "jax":
-        read = module.device_get(list(map(_whole, tensors)))
+        read = module.device_get(list(map(whole, tensors)))
         return [None if x is None else np.asarray(x, "float64") for x in read]
     if backend != "torch":
         return [None if x is None else host(x) for x in tensors]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import keras
 
 from keras_inits.backends import snapshot
-from keras_inits.distribution import Peers, current_peers, is_global
+from keras_inits.distribution import Peers, current_peers, is_global, laid_out_like
 from keras_inits.errors import DistributionError
 
 Tensor = Any
@@ -84,7 +84,7 @@ def _assign(
     before = [(variable, snapshot(variable)) for variable in variables]
     try:
         for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+            variable.assign(laid_out_like(variable, value))
         finish()
     except BaseException:
         for variable, value in before:

@@ -59,7 +59,7 @@ def draw_batch(
     # Values of other processes cannot be looked at; the first layer's signal tells.
     if check_values and not any(map(is_global, tree.flatten(batch))):
         inputs.check_values(batch)
-    return shared_batch(batch)
+    return shared_batch(model, batch)
 
 
 def rows(data: Any, samples: int) -> Batch:

@@ -9,7 +9,9 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_inits.backends import whole
 from keras_inits.data import draw_batch, rows
+from keras_inits.distribution import shared_batch
 from keras_inits.errors import DataError
 from keras_inits.recorder import Record, activation_name, recorded
 from keras_inits.records import Histogram, LayerSignal
@@ -67,7 +69,7 @@ def measure(
     gradients: dict[int, WeightGradient] = {}
     if y is not None:
         kernels = [r.map.kernel for r in records if r.map is not None]
-        targets = _labels(y, data, batch)
+        targets = shared_batch(model, _labels(y, data, batch))
         gradients = weight_gradients(model, batch, targets, loss, kernels, training)
     signals = [_row(record, gradients) for record in records]
     signals += _uncalled(selection, records)
@@ -149,7 +151,7 @@ def _histogram(rows: Any) -> Histogram | None:
 
 def _inputs(batch: Any) -> LayerSignal:
     """The data themselves, pooled over all float inputs."""
-    arrays = [np.asarray(ops.convert_to_numpy(x)) for x in tree.flatten(batch)]
+    arrays = [ops.convert_to_numpy(whole(x)) for x in tree.flatten(batch)]
     numbers = [x for x in arrays if x.dtype.kind in "fiub"]
     flat = [x.ravel().astype("float64") for x in numbers]
     values = np.concatenate(flat) if flat else np.zeros(1)

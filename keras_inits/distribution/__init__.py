@@ -17,7 +17,12 @@
 
 from keras_inits.distribution.everywhere import everywhere
 from keras_inits.distribution.peers import Peers, current_peers
-from keras_inits.distribution.placement import is_global, placed, shared_batch
+from keras_inits.distribution.placement import (
+    is_global,
+    laid_out_like,
+    placed,
+    shared_batch,
+)
 from keras_inits.distribution.replicas import interleaved, local_statistics
 
 __all__ = [
@@ -26,6 +31,7 @@ __all__ = [
     "everywhere",
     "interleaved",
     "is_global",
+    "laid_out_like",
     "local_statistics",
     "placed",
     "shared_batch",

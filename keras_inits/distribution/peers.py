@@ -104,8 +104,8 @@ class Peers:
         except self._channel.errors as error:
             first_line = str(error).strip().split("\n")[0][:200]
             raise DistributionError(
-                f"Not all of the {self._channel.count} processes came to {what!r} "
-                f"within {self.limit:g} s ({type(error).__name__}: {first_line}). "
+                f"Not every one of the {self._channel.count} processes answered at "
+                f"{what!r} in {self.limit:g} s ({type(error).__name__}: {first_line}). "
                 "Nothing was changed. One may have died or still be busy: look at its "
                 "output, or raise KERAS_INITS_TIMEOUT, in seconds. Where one process "
                 "alone initialises, set it to 0: each process is then on its own."

@@ -5,6 +5,7 @@ A large kernel lies on several devices, a part on each, and must never lie on on
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_inits.distribution.peers import current_peers
+from keras_inits.distribution.peers import current_peers, peers_of
 
 Tensor = Any
 
@@ -23,7 +24,7 @@ def is_global(x: Any) -> bool:
     return not getattr(x, "is_fully_addressable", True)
 
 
-def shared_batch(batch: Any) -> Any:
+def shared_batch(model: keras.Model, batch: Any) -> Any:
     """One batch for all devices, in the layout that `fit` gives it.
 
     Of several processes the first one's counts. A batch that is global already (the one
@@ -34,9 +35,11 @@ def shared_batch(batch: Any) -> Any:
         return batch
     if any(map(is_global, tree.flatten(batch))):
         return batch
-    peers = current_peers()
-    if peers is not None:
-        batch = peers.first_object(tree.map_structure(ops.convert_to_numpy, batch))
+    current = current_peers()
+    with contextlib.nullcontext(current) if current else peers_of(model) as peers:
+        if peers is not None:
+            batch = tree.map_structure(ops.convert_to_numpy, batch)
+            batch = peers.first_object(batch)
     return tree.map_structure(lambda x: _laid_out(distribution, x), batch)
 
 
@@ -66,3 +69,11 @@ def placed(variable: keras.Variable, draw: Callable[[], Tensor]) -> Tensor:
     if sharding is None or sharding.is_fully_replicated:
         return draw()
     return sys.modules["jax"].jit(draw, out_shardings=sharding)()
+
+
+def laid_out_like(variable: keras.Variable, value: Tensor) -> Tensor:
+    """A new value in the layout of the old one, whoever has chosen that."""
+    sharding = getattr(variable.value, "sharding", None)
+    if sharding is None or getattr(value, "sharding", sharding) == sharding:
+        return value
+    return sys.modules["jax"].device_put(value, sharding)

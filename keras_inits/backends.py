@@ -147,6 +147,15 @@ def mean_square(x: Any) -> Any:
     return ops.mean(ops.square(x))
 
 
+def unit_means(x: Any) -> Any:
+    """Means over the first axis, one per unit, in any order of the units."""
+    if keras.backend.backend() == "torch":
+        size = x.numel() // max(1, x.shape[0])
+        if size and x.stride()[0] == size:  # rows are dense: no strided reduction
+            x = x.as_strided((x.shape[0], size), (size, 1))
+    return ops.mean(x, axis=0)
+
+
 def first_rows(x: Any, count: int) -> Any:
     """The first rows of a tensor, without keeping the tensor itself alive."""
     backend, module = keras.backend.backend(), _loaded()

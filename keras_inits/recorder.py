@@ -11,7 +11,7 @@ import keras
 from keras import ops, tree
 
 from keras_inits import compiled
-from keras_inits.backends import fetch, fused, mean_square
+from keras_inits.backends import fetch, fused, mean_square, unit_means
 from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import ACTIVATION_LAYERS, Selection
@@ -99,7 +99,7 @@ class Recorder:
     def finish(self, trial: Trial) -> None:
         """After the pass: the kernels, and what each layer does to gradients."""
         seen = [(r, p) for r in self.records if (p := r.probe()) is not None]
-        slopes = mean_square_slopes([probe for _, probe in seen])
+        slopes = mean_square_slopes([probe for _, probe in seen], trial.base)
         for (record, _), slope in zip(seen, slopes, strict=True):
             m = record.map
             for x in () if m is None else filter(None, (m, m.stage)):
@@ -216,7 +216,7 @@ def _spread(z: Tensor) -> tuple[Tensor, ...]:
     the mean and the variance.
     """
     mean, variance = moments(z)
-    units = ops.mean(widen(z), axis=0) - mean
+    units = unit_means(widen(z)) - mean
     between = ops.maximum(variance - mean_square(units), 0.0)
     return mean, variance, between, some_rows(z)
 

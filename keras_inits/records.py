@@ -57,7 +57,7 @@ def _comparable(value: Any) -> Any:
     return value
 
 
-_PLAIN_TYPES = (type(None), bool, int, float, str)
+_PLAIN_TYPES = frozenset({type(None), bool, int, float, str})
 
 
 class Record:
@@ -68,8 +68,11 @@ class Record:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if type(value) not in _PLAIN_TYPES:
-                object.__setattr__(self, name, _plain(value))
+            if type(value) in _PLAIN_TYPES:
+                continue
+            if type(value) is tuple and _PLAIN_TYPES.issuperset(map(type, value)):
+                continue
+            object.__setattr__(self, name, _plain(value))
 
     def _key(self) -> tuple[Any, ...]:
         values = (getattr(self, field.name) for field in dataclasses.fields(self))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
-from keras import ops, tree
+from keras import ops
 
 from keras_inits import compiled
 from keras_inits.backends import fetch, fused, mean_square, unit_means
 from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import ACTIVATION_LAYERS, Selection
-from keras_inits.statistics import Moments, moments, some_rows, widen
+from keras_inits.statistics import Moments, first_tensor, moments, some_rows, widen
 from keras_inits.sweep import Stop, sweep
 from keras_inits.trial import Trial
 
@@ -80,7 +80,7 @@ class Recorder:
     def opaque(self, stop: Stop) -> Tensor:
         """A layer that only its output describes."""
         output = stop.again()
-        record = self._seen(stop.layer, None, tree.flatten(output)[0])
+        record = self._seen(stop.layer, None, first_tensor(output))
         self._put_out(record, output)
         self.records.append(record)
         return output
@@ -123,7 +123,7 @@ class Recorder:
         return record
 
     def _put_out(self, record: Record, output: Any) -> None:
-        y = tree.flatten(output)[0]
+        y = first_tensor(output)
         record.shape = (None, *y.shape[1:])
         axes = record.map.channel_axes if record.map else (-1,)
         kept: tuple[int, ...] | None = None
@@ -154,11 +154,10 @@ def recorded(
         sweep(model, batch, selection, recorder, trial, training=training)
         recorder.finish(trial)
         records = recorder.records
-    figures = [[getattr(r, name) for name in _TENSORS] for r in records]
-    arrays = iter(fetch(tree.flatten(figures)))
-    return list(
-        map(_filled, records, tree.map_structure(lambda _: next(arrays), figures))
-    )
+    figures = [getattr(r, name) for r in records for name in _TENSORS]
+    arrays = iter(fetch([part for x in figures for part in _parts(x)]))
+    read = (_whole(x, [next(arrays) for _ in _parts(x)]) for x in figures)
+    return [_filled(r, [next(read) for _ in _TENSORS]) for r in records]
 
 
 # What of a record is a tensor, or Moments of tensors.
@@ -176,6 +175,14 @@ _TENSORS = (
 
 def _filled(record: Record, tensors: list[Any]) -> Record:
     return replace(record, **dict(zip(_TENSORS, tensors, strict=True)))
+
+
+def _parts(x: Any) -> Sequence[Any]:
+    return x if isinstance(x, Moments) else [x]
+
+
+def _whole(x: Any, parts: Sequence[Any]) -> Any:
+    return Moments(*parts) if isinstance(x, Moments) else parts[0]
 
 
 def _compiled(

@@ -28,6 +28,13 @@ class Moments(NamedTuple):
     variance: Tensor
 
 
+def first_tensor(output: Any) -> Tensor:
+    """Of what a layer puts out, the first tensor."""
+    if hasattr(output, "shape"):  # walking a structure takes longer than a small layer
+        return output
+    return keras.tree.flatten(output)[0]
+
+
 def widen(x: Tensor) -> Tensor:
     """`x` in float32, or as it is where it is wider."""
     if keras.backend.standardize_dtype(x.dtype) in ("float32", "float64"):

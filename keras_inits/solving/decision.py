@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
-from keras import ops, tree
+from keras import ops
 
 from keras_inits.errors import KerasInitsError
 from keras_inits.linear_maps import LinearMap
 from keras_inits.solving.equations import Found
-from keras_inits.statistics import Moments, widen
+from keras_inits.statistics import Moments, first_tensor, widen
 from keras_inits.trial import Trial
 
 Tensor = Any
@@ -117,7 +117,7 @@ def per_channel(m: LinearMap, scale: Tensor) -> Tensor:
 
 def shape_of(output: Any) -> tuple[Any, ...]:
     """Shape of the (first) output, None for the batch."""
-    return (None, *tree.flatten(output)[0].shape[1:])
+    return (None, *first_tensor(output).shape[1:])
 
 
 def tolerance(layer: keras.layers.Layer, options: Options) -> float:

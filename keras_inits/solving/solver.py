@@ -32,6 +32,7 @@ from keras_inits.solving.equations import (
 from keras_inits.statistics import (
     Moments,
     channel_moments,
+    first_tensor,
     moments,
     pooled,
     some_rows,
@@ -98,7 +99,8 @@ class Solver:
     def finish(self, trial: Trial) -> None:
         """After the pass: what each layer does to gradients, all layers at once."""
         probed = [d for d in self.decisions if d.rows is not None]
-        slopes = mean_square_slopes([Probe.of(d.map, d.rows) for d in probed if d.map])
+        probes = [Probe.of(d.map, d.rows) for d in probed if d.map]
+        slopes = mean_square_slopes(probes, trial.base)
         for decision, slope in zip(probed, slopes, strict=True):
             assert decision.map is not None
             for m in filter(None, (decision.map, decision.map.stage)):
@@ -119,7 +121,7 @@ class Solver:
         target, decision = self.options.target_std, Decision(stop.layer, None)
         for iteration in range(self.options.max_iterations + 1):
             output = stop.again()
-            seen = moments(_first_tensor(output))
+            seen = moments(first_tensor(output))
             decision.after = seen
             decision.before = decision.before or seen
             decision.iterations = max(1, iteration)
@@ -277,10 +279,6 @@ def _kernel_gain(m: LinearMap, trial: Trial) -> Tensor:
     if isinstance(factor, float) or len(factor.shape) == 0:
         return kernel_gain(m, trial.base(m.kernel)) * factor**2
     return kernel_gain(m, trial.scaled(m.kernel))
-
-
-def _first_tensor(output: Any) -> Tensor:
-    return keras.tree.flatten(output)[0]
 
 
 def _finite(stop: Stop, m: LinearMap, signal: Tensor) -> tuple[Tensor, float]:

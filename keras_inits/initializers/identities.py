@@ -130,7 +130,7 @@ class ZerO(FixedInitializer):
         tap = np.eye(inputs, outputs)
         if inputs < outputs:
             order = math.ceil(math.log2(outputs))
-            tap = _hadamard(order)[:inputs, :outputs] * 2.0 ** (-order / 2)
+            tap = _hadamard(inputs, outputs) * 2.0 ** (-order / 2)
         values[_centre(shape)] = self.gain * tap
         return values
 
@@ -138,12 +138,13 @@ class ZerO(FixedInitializer):
         return {"gain": self.gain}
 
 
-def _hadamard(order: int) -> Array:
-    """Sylvester's Hadamard matrix of size 2**order."""
-    matrix = np.ones((1, 1))
-    for _ in range(order):
-        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    return matrix
+def _hadamard(rows: int, columns: int) -> Array:
+    """The first rows and columns of Sylvester's Hadamard matrices: entry (i, j) is
+    -1 where the binary digits that i and j have in common are odd in number."""
+    common = np.bitwise_and.outer(np.arange(rows), np.arange(columns))
+    for shift in (32, 16, 8, 4, 2, 1):
+        common ^= common >> shift
+    return 1.0 - 2.0 * (common & 1)
 
 
 @register("bilinear", law="linear interpolation, for transposed convolutions")

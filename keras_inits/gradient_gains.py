@@ -9,12 +9,22 @@ and `z` is in hand during the sweep, so that no backward pass is needed. `f'` is
 along a random direction of signs `v`: the mean square of `(f(z + h v) - f(z)) / h` is
 `E[f'^2]` where `f` acts on each element, and the Jacobian's mean squared norm where it
 does not (softmax).
+
+In a looks-linear stack the gradient does have a direction: units come in pairs `j` and
+`j + half`, and what one of them gets the other gets with the opposite sign. With c the
+correlation of the partners' columns in this kernel, and r that of their rows in the
+next one, which is the correlation of their gradients, `E[f'^2]` becomes
+
+    E[f'(z_j)^2] + c r E[f'(z_j) f'(z_j+half)]
+
+For mirrored kernels c = r = -1, and it is `E[(f'(z) + f'(-z))^2] / 2`; for independent
+ones c r is about 1 / connections, nothing.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +34,7 @@ from keras import ops
 
 from keras_inits.backends import fused, mean_square
 from keras_inits.linear_maps import LinearMap
+from keras_inits.partners import Link, correlations, grouped, links_of
 from keras_inits.statistics import widen
 
 Tensor = Any
@@ -39,39 +50,81 @@ class Probe:
         rows: A tensor `(rows, ...)`.
         activate: What the layer applies to them.
         function: The activation behind it: alike probes are evaluated together.
+        map: The linear map that they come out of; None for an activation layer.
     """
 
     rows: Tensor
     activate: Callable[[Tensor], Tensor]
     function: Any = None
+    map: LinearMap | None = None
 
     @classmethod
     def of(cls, m: LinearMap, rows: Tensor) -> Probe:
         """The probe of a layer with a linear map."""
         function = m.activation or getattr(m.layer, "activation", None)
-        return cls(rows, m.activate, function)
+        return cls(rows, m.activate, function, m)
 
 
-def mean_square_slopes(probes: Sequence[Probe]) -> list[Tensor]:
-    """`E[f'(z)^2]` at each probe; alike ones are evaluated together."""
-    groups: dict[Any, list[int]] = defaultdict(list)
-    for i, probe in enumerate(probes):
-        groups[(id(probe.function), tuple(probe.rows.shape))].append(i)
-    slopes: list[Tensor] = [None] * len(probes)
-    for members in groups.values():
+def mean_square_slopes(
+    probes: Sequence[Probe], value_of: Callable[[Any], Tensor] | None = None
+) -> list[Tensor]:
+    """`E[f'(z)^2]` at each probe, partners counted together; alike probes at once.
+
+    Args:
+        probes: In the order of the calls.
+        value_of: The values of the kernels. None: all units count as independent.
+    """
+    layouts = _layouts(probes)
+
+    def slopes(members: list[int]) -> tuple[Tensor, Tensor]:
         z = ops.stack([widen(probes[i].rows) for i in members])
-        values = _mean_square_slope(probes[members[0]].activate, z)
-        for i, value in zip(members, ops.unstack(values, len(members)), strict=True):
-            slopes[i] = value
-    return slopes
+        return _slopes(probes[members[0]].activate, z, layouts[members[0]])
+
+    keys = [
+        (id(p.function), tuple(p.rows.shape), layout)
+        for p, layout in zip(probes, layouts, strict=True)
+    ]
+    if not probes:
+        return []
+    squares, products = grouped(keys, slopes)
+    maps = [probe.map for probe in probes]
+    links = links_of(maps)
+    if value_of is not None and links:
+        columns, rows = correlations(maps, links, value_of)
+        places = _places(links, len(probes))
+        squares = fused(_beside_partners)(squares, products, columns, rows, places)
+    return list(ops.unstack(squares, len(probes)))
 
 
-def _mean_square_slope(activate: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """For each entry of the first axis of `z`."""
+def _layouts(probes: Sequence[Probe]) -> list[tuple[int, int] | None]:
+    """Number of channels, and of values behind each; None where they lie apart."""
+    layouts: list[tuple[int, int] | None] = []
+    shape: tuple[int, ...] = ()
+    axes: list[int] = []
+    for probe in probes:
+        if probe.map is not None:
+            rank = len(probe.rows.shape)
+            shape = tuple(probe.rows.shape)
+            axes = sorted(axis % rank for axis in probe.map.channel_axes)
+        together = bool(axes) and axes == list(range(axes[0], axes[-1] + 1))
+        if not together or tuple(probe.rows.shape) != shape:
+            layouts.append(None)
+            continue
+        channels = math.prod(shape[axis] for axis in axes)
+        layouts.append((channels, math.prod(shape[axes[-1] + 1 :])))
+    return layouts
+
+
+def _slopes(
+    activate: Callable[[Tensor], Tensor], z: Tensor, layout: tuple[int, int] | None
+) -> tuple[Tensor, Tensor]:
+    """E[f'(z_j)^2], E[f'(z_j) f'(z_j+half)] for each entry of the first axis of `z`."""
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=tuple(z.shape[1:]))
     move = ops.convert_to_tensor(signs, z.dtype)
     ahead, behind, step = fused(_both_sides)(z, move)
-    return fused(_mean_square_change)(activate(ahead), activate(behind), step)
+    means = _means_of_products(layout)
+    found: tuple[Tensor, Tensor] = means(activate(ahead), activate(behind), step, move)
+    return found
 
 
 def _both_sides(z: Tensor, signs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -86,9 +139,53 @@ def _both_sides(z: Tensor, signs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return ops.reshape(z + move, flat), ops.reshape(z - move, flat), step
 
 
-def _mean_square_change(ahead: Tensor, behind: Tensor, step: Tensor) -> Tensor:
-    change = ops.reshape(widen(ahead) - widen(behind), (step.shape[0], -1))
-    return ops.mean(ops.square(change / (2.0 * step[:, None])), axis=1)
+@functools.cache  # what is compiled is compiled once
+def _means_of_products(layout: tuple[int, int] | None) -> Callable[..., Any]:
+    def means(
+        ahead: Tensor, behind: Tensor, step: Tensor, signs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        change = ops.reshape(widen(ahead) - widen(behind), (step.shape[0], -1))
+        change = change / (2.0 * step[:, None])
+        squares = ops.mean(ops.square(change), axis=1)
+        channels, behind_each = layout or (1, 1)
+        half = channels // 2
+        if not half:
+            return squares, ops.zeros_like(squares)
+        slopes = change * ops.reshape(signs, (1, -1))
+        slopes = ops.reshape(slopes, (step.shape[0], -1, channels, behind_each))
+        pairs = slopes[:, :, :half] * slopes[:, :, half : 2 * half]
+        return squares, ops.mean(pairs, axis=(1, 2, 3))
+
+    return fused(means)
+
+
+def _beside_partners(
+    squares: Tensor,
+    products: Tensor,
+    columns: Tensor,
+    rows: Tensor,
+    places: tuple[Tensor, ...],
+) -> Tensor:
+    """E[f'^2] + c r E[f' f'_partner] for every probe.
+
+    An activation layer between the kernels takes some of r away.
+    """
+    kernel, between, has_between, link = places
+    kept = ops.take(products, between) / ops.maximum(ops.take(squares, between), 1e-30)
+    rows = ops.where(has_between, kept * rows, rows)
+    more = columns * rows * ops.take(products, kernel)
+    none = ops.zeros((1,), more.dtype)
+    return squares + ops.take(ops.concatenate([more, none]), link)
+
+
+def _places(links: Sequence[Link], count: int) -> tuple[Any, ...]:
+    """Indices: of each link's probes; of each probe's link (the end: it has none)."""
+    kernel = np.array([link.kernel for link in links])
+    between = np.array([link.between or 0 for link in links])
+    has_between = np.array([link.between is not None for link in links])
+    link = np.full(count, len(links))
+    link[kernel] = np.arange(len(links))
+    return kernel, between, has_between, link
 
 
 def kernel_gain(m: LinearMap, kernel: Tensor) -> Tensor:

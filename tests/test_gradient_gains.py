@@ -169,6 +169,93 @@ def test_product_along_depth_predicts_the_gradient_at_the_input() -> None:
     assert product == pytest.approx(grown, rel=0.25)
 
 
+def grown(model: keras.Model, x: Array) -> float:
+    """Squared norm of a random gradient at the input, over that at the output."""
+    g = normal(len(x), *model.output_shape[1:], seed=1)
+    back = pulled_back(model, x, g)
+    return float((back**2).sum() / (g.astype("f8") ** 2).sum())
+
+
+MIRRORED: dict[str, Callable[[], list[Any]]] = {
+    "gelu": lambda: [layers.Dense(32, "gelu")],
+    "leaky_relu": lambda: [layers.Dense(32, layers.LeakyReLU(0.3))],
+    "relu": lambda: [layers.Dense(32, "relu")],
+    "silu": lambda: [layers.Dense(32, "silu")],
+    "softplus": lambda: [layers.Dense(32, "softplus")],
+    "activation layers": lambda: [layers.Dense(32), layers.Activation("gelu")],
+}
+
+
+@pytest.mark.parametrize("name", sorted(MIRRORED))
+def test_mirrored_units_count_together(name: str) -> None:
+    """A looks-linear stack keeps the gradient, and nothing is found to be wrong.
+
+    Taken one by one, units of softplus would shrink it by 1e-5 over 20 layers.
+    """
+    stack = [layer for _ in range(20) for layer in MIRRORED[name]()]
+    model = keras.Sequential([keras.Input((16,)), *stack, layers.Dense(16)])
+    keras_inits.initialize(model, "looks_linear", seed=0)
+    x = normal(64, 16)
+    report = measure(model, x)
+    assert grown(model, x) == pytest.approx(1.0, rel=1e-3)
+    assert report.gradient_gain == pytest.approx(1.0, rel=0.01)
+    assert report.findings == ()
+    if name != "activation layers":  # LSUV stops at layers with a kernel alone
+        report = keras_inits.lsuv_init(model, x)
+        assert report.gradient_gain == pytest.approx(grown(model, x), rel=0.1)
+
+
+def test_mirrored_convolutions_and_the_dense_layer_behind_them() -> None:
+    convolutions = [layers.Conv2D(8, 3, padding="same", activation="gelu")]
+    convolutions += [
+        layers.Conv2D(8, 3, padding="same", activation="gelu") for _ in range(11)
+    ]
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 4)),
+            *convolutions,
+            layers.Flatten(),
+            layers.Dense(144, "gelu"),
+            layers.Dense(144),
+        ]
+    )
+    keras_inits.initialize(model, "looks_linear", seed=0)
+    x = normal(32, 6, 6, 4)
+    report = measure(model, x)
+    # Over all but the first and last layer; those are what they are without partners.
+    middle = math.prod(row.gradient_gain for row in list(report)[1:-1])
+    assert middle == pytest.approx(1.0, rel=0.01)
+    assert report.gradient_gain == pytest.approx(grown(model, x), rel=0.05)
+
+
+def test_partners_count_as_far_as_they_are_mirrored() -> None:
+    """Half mirrored, half independent: neither of the two extremes is right."""
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            *(layers.Dense(128, "softplus") for _ in range(6)),
+            layers.Dense(64),
+        ]
+    )
+    keras_inits.initialize(model, "looks_linear", seed=0)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        kernel = ops.convert_to_numpy(layer.kernel)
+        layer.kernel.assign(kernel + rng.normal(size=kernel.shape) * kernel.std())
+    x = normal(256, 64)
+    assert measure(model, x).gradient_gain == pytest.approx(grown(model, x), rel=0.1)
+
+
+@pytest.mark.parametrize("width", [63, 64])
+def test_independent_units_have_no_partners(width: int) -> None:
+    model = keras.Sequential(
+        [keras.Input((64,)), *(layers.Dense(width, "gelu") for _ in range(12))]
+    )
+    keras_inits.initialize(model, "orthonormal", seed=0)
+    x = normal(256, 64)
+    assert measure(model, x).gradient_gain == pytest.approx(grown(model, x), rel=0.2)
+
+
 def test_lsuv_and_measure_say_the_same() -> None:
     model = keras.Sequential(
         [

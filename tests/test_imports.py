@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("looks_linear", "recorder", "solving"),
     ("compiled",),
     ("blocks", "commit", "gradient_gains", "weight_gradients"),
-    ("sweep",),
+    ("partners", "sweep"),
     ("selection", "trial"),
     ("walking",),
     ("linear_maps",),

@@ -3,9 +3,8 @@
 Fresh weights, smallest valid input, ten classes; one row per model. "worst" is the
 largest |deviation - 1| of a pre-activation, measured without keras_inits: what every
 covered layer takes in a forward pass is sent through a linear copy of it.
-Times are those of a second and third call, and of a fifth and later, when
-TensorFlow runs a compiled pass too. Quick: one model of each of five families;
-`--full`: all; `--only NAME ...`.
+Times are those of a third call and later, when TensorFlow runs a compiled pass too.
+Quick: one model of each of five families; `--full`: all; `--only NAME ...`.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ HEADER = (
     "layers covered",
     "left alone",
     "worst |std - 1|",
-    "2nd call/forward",
-    "5th call/forward",
+    "lsuv_init/forward",
     "in work",
 )
 QUICK = ("ResNet50", "VGG16", "MobileNetV2", "DenseNet121", "EfficientNetB0")
@@ -107,8 +105,7 @@ def row(name: str, rounds: int) -> list[Any]:
         "lsuv_init": lambda: keras_inits.lsuv_init(model, batch),
     }
     restore = models.restorer(model)
-    early = interleaved(functions, 2, before=restore)
-    late = interleaved(functions, rounds, before=restore)
+    times = interleaved(functions, rounds, before=restore, warm_up=2)
     report = keras_inits.lsuv_init(model, batch)
     covered = {row.path for row in report if row.std is not None}
     weighted = sum(bool(layer.weights) for layer in held(model))
@@ -118,9 +115,8 @@ def row(name: str, rounds: int) -> list[Any]:
         len(covered),
         weighted - len(covered),
         worst(model, batch, covered),
-        early["lsuv_init"].over(early["forward"]),
-        late["lsuv_init"].over(late["forward"]),
-        late["lsuv_init"].work_over(late["forward"]),
+        times["lsuv_init"].over(times["forward"]),
+        times["lsuv_init"].work_over(times["forward"]),
     ]
 
 

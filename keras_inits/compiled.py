@@ -3,7 +3,7 @@
 The same sweep and the same visitor, traced once. On JAX from the first pass on: run
 eagerly, each operation is compiled for each shape on its own, which takes ten times as
 long as the model's own compilation. On TensorFlow tracing takes longer than an eager
-pass, so that a program is made for the third pass of a kind: the search for a critical
+pass, so that a program is made for the second pass of a kind: the search for a critical
 target, and a monitor that measures in every epoch.
 """
 
@@ -26,7 +26,7 @@ Tensor = Any
 # Below this number of layers, compiling operation by operation is as fast.
 WORTHWHILE = 10
 # Passes of a kind that run eagerly before one is compiled.
-PASSES = {"jax": 0, "tensorflow": 2}
+PASSES = {"jax": 0, "tensorflow": 1}
 
 
 @dataclass
@@ -122,7 +122,10 @@ def _compiled(
 
 def kind_of(selection: Selection, batch: Any, *options: Any) -> Any:
     """All that a trace depends on: every attribute of every layer, and the shapes."""
-    layers = tuple((id(x), *map(_mark, vars(x).items())) for x in selection.every)
+    layers = tuple(
+        (id(x), *(_mark(item) for item in vars(x).items() if item[0] not in _IGNORED))
+        for x in selection.every
+    )
     kernels = tuple(id(m.kernel) for maps in selection.maps.values() for m in maps)
     shapes = tuple((tuple(x.shape), str(x.dtype)) for x in tree.flatten(batch))
     watched = tuple(map(id, selection.watched))
@@ -132,6 +135,10 @@ def kind_of(selection: Selection, batch: Any, *options: Any) -> Any:
 def as_tensors(batch: Any) -> Any:
     """The batch as a compiled function takes it."""
     return tree.map_structure(ops.convert_to_tensor, batch)
+
+
+# What Keras notes at the first call of a model.
+_IGNORED = frozenset({"_called"})
 
 
 def _mark(item: tuple[str, Any]) -> tuple[str, Any]:

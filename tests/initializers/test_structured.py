@@ -120,6 +120,15 @@ def test_zero_is_identity_or_hadamard(inputs: int, outputs: int) -> None:
     assert not conv.any()
 
 
+def test_zero_takes_no_more_memory_than_its_kernel() -> None:
+    """As for an output over a vocabulary: all of Sylvester's matrix, of size 2**17,
+    would take 128 GiB."""
+    kernel = to_numpy(inits.ZerO()((3, 100_000)))
+    np.testing.assert_allclose(kernel @ kernel.T, np.eye(3), atol=0.3)
+    expected = linalg.hadamard(2**10)[:3, :1000] * 2.0 ** (-17 / 2)
+    np.testing.assert_allclose(kernel[:, :1000], expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("stride", [2, 3, 4])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_bilinear_is_upsampling(stride: int, channels: int) -> None:

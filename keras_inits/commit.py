@@ -54,15 +54,16 @@ def commit(changes: Sequence[Change], result: R) -> R:
     )
     places = {id(v): place for place, v in enumerate(held)}
     own = {places[id(v)]: value for v, value in changes}
-    peers.meet("has new weights")
-    chosen, result = peers.first_object((sorted(own), result))
+    chosen, result = peers.first_object((sorted(own), result), "has new weights")
     if chosen and chosen[-1] >= len(held):
         raise DistributionError(
             "The model has other variables here than in process 0. Received: "
             f"{len(held)} variables. Build it in the same way in every process."
         )
     variables = [held[place] for place in chosen]
-    values = _values(peers, variables, [own.get(place) for place in chosen])
+    # All are here before the first is written: one who cannot write says so when the
+    # others listen.
+    values = list(_values(peers, variables, [own.get(place) for place in chosen]))
     _assign(variables, values, lambda: peers.meet("has written its weights"))
     return result
 
@@ -70,7 +71,7 @@ def commit(changes: Sequence[Change], result: R) -> R:
 def _values(
     peers: Peers, variables: Iterable[keras.Variable], own: Iterable[Tensor | None]
 ) -> Iterator[Tensor]:
-    """One after the other, so that only one is on its way at any time."""
+    """Those of process 0, one after the other."""
     for variable, value in zip(variables, own, strict=True):
         mine = variable.value if value is None else value
         yield mine if is_global(variable.value) else peers.first(mine)

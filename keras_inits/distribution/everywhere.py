@@ -35,8 +35,8 @@ def everywhere(verb: Verb) -> Verb:
         with peers_of(model) as peers:
             if peers is None:
                 return verb(model, *args, **kwargs)
-            peers.meet(f"{verb.__name__} of {len(model.variables)} variables begins")
-            with _same_seeds(peers):
+            words = f"{verb.__name__} of {len(model.variables)} variables begins"
+            with _same_seeds(peers, words):
                 try:
                     return verb(model, *args, **kwargs)
                 except DistributionError:
@@ -55,10 +55,10 @@ def _refuse_in_replica(verb: str) -> None:
 
 
 @contextlib.contextmanager
-def _same_seeds(peers: Peers) -> Iterator[None]:
+def _same_seeds(peers: Peers, words: str) -> Iterator[None]:
     """Python's generator, which `seed=None` draws from, as process 0 has it."""
     state = random.getstate()
-    shown = peers.first_object(state)
+    shown = peers.first_object(state, words)
     if peers.is_first:
         yield
         return

@@ -88,8 +88,12 @@ class Peers:
         with self._patience("a value of process 0"):
             return self._channel.first(value)
 
-    def first_object(self, value: Any) -> Any:
-        """What process 0 passes, of any kind."""
+    def first_object(self, value: Any, words: str) -> Any:
+        """What process 0 passes, of any kind.
+
+        All `meet` first: one may have failed instead of coming here.
+        """
+        self.meet(words)
         data = np.frombuffer(pickle.dumps(value) if self.is_first else b"", "uint8")
         length = self.first(np.asarray([len(data)], "int32"))
         if not self.is_first:

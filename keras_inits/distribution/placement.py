@@ -39,7 +39,7 @@ def shared_batch(model: keras.Model, batch: Any) -> Any:
     with contextlib.nullcontext(current) if current else peers_of(model) as peers:
         if peers is not None:
             batch = tree.map_structure(ops.convert_to_numpy, batch)
-            batch = peers.first_object(batch)
+            batch = peers.first_object(batch, "has a batch")
     return tree.map_structure(lambda x: _laid_out(distribution, x), batch)
 
 

@@ -12,7 +12,7 @@ then cast, so that float16 and bfloat16 follow the same law.
 import math
 import numbers
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -92,8 +92,8 @@ class FanInitializer(Initializer, keras.initializers.VarianceScaling):
     ) -> None:
         Initializer.__init__(self, seed)
         check_axes(input_axes, output_axes)
-        self.input_axes = None if input_axes is None else list(input_axes)
-        self.output_axes = None if output_axes is None else list(output_axes)
+        self.input_axes = _check_list("input_axes", input_axes)
+        self.output_axes = _check_list("output_axes", output_axes)
 
     def _fans(self, shape: tuple[int, ...]) -> Fans:
         return compute_fans(
@@ -126,6 +126,24 @@ def finite(**arguments: float) -> None:
             )
 
 
+def counts(**arguments: int) -> None:
+    """Refuses arguments that are not positive integers."""
+    for name, value in arguments.items():
+        if not (isinstance(value, int | np.integer) and value > 0):
+            raise ValueError(
+                f"`{name}` must be a positive integer. Received: {name}={value!r}"
+            )
+
+
+def flags(**arguments: bool) -> None:
+    """Refuses arguments that are neither true nor false: strings are always true."""
+    for name, value in arguments.items():
+        if not (isinstance(value, bool | int | np.bool_) and value in (0, 1)):
+            raise ValueError(
+                f"`{name}` must be True or False. Received: {name}={value!r}"
+            )
+
+
 def one_of(allowed: Sequence[str], **arguments: str) -> None:
     """Refuses arguments that are not among the allowed strings."""
     for name, value in arguments.items():
@@ -137,6 +155,16 @@ def one_of(allowed: Sequence[str], **arguments: str) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def _check_list(name: str, axes: Any) -> list[int] | None:
+    if axes is None:
+        return None
+    if isinstance(axes, Iterable) and all(
+        isinstance(axis, int | np.integer) for axis in axes
+    ):
+        return [int(axis) for axis in axes]
+    raise ValueError(f"`{name}` must be a list of integers. Received: {name}={axes!r}")
 
 
 def _check_seed(seed: Any) -> Seed:
@@ -153,7 +181,7 @@ def _check_seed(seed: Any) -> Seed:
 
 
 def _check_shape(shape: Any) -> tuple[int, ...]:
-    sizes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    sizes = tuple(shape) if isinstance(shape, Iterable) else (shape,)
     if not all(isinstance(s, int | np.integer) and s >= 0 for s in sizes):
         raise ValueError(
             "`shape` must hold non-negative integers, all of them known. "

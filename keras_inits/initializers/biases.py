@@ -1,6 +1,7 @@
 """Initial values of biases."""
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class LogOddsBias(FixedInitializer):
     def __init__(self, prior: float | Sequence[float] = 0.01) -> None:
         super().__init__()
         each = list(prior) if isinstance(prior, Sequence) else [prior]
-        if not each or not all(0 < p < 1 for p in each):
+        if not each or not all(isinstance(p, Real) and 0 < p < 1 for p in each):
             raise ValueError(
                 "`prior` must be a probability between 0 and 1, both excluded, or a "
                 f"list of them. Received: prior={prior!r}"

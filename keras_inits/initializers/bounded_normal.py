@@ -55,7 +55,7 @@ class BoundedNormal(Initializer):
         super().__init__(seed)
         finite(mean=mean, lower=lower, upper=upper)
         positive(stddev=stddev)
-        check_interval((lower - mean) / stddev, (upper - mean) / stddev)
+        check_interval(lower, upper, mean, stddev)
         self.mean = mean
         self.stddev = stddev
         self.lower = lower

@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_inits.initializers.base import Initializer, Seeds, Tensor, positive
+from keras_inits.initializers.base import (
+    Initializer,
+    Seeds,
+    Tensor,
+    counts,
+    positive,
+)
 from keras_inits.registry import register
 
 Array = np.ndarray[Any, Any]
@@ -70,7 +76,8 @@ class Dirac(FixedInitializer):
 
     def __init__(self, groups: int = 1, gain: float = 1.0) -> None:
         super().__init__()
-        positive(groups=groups, gain=gain)
+        counts(groups=groups)
+        positive(gain=gain)
         self.groups = groups
         self.gain = gain
 

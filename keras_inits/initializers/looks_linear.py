@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_inits.initializers.base import Seed, Seeds, Tensor, finite
+from keras_inits.initializers.base import Seed, Seeds, Tensor, finite, flags
 from keras_inits.initializers.delta_orthogonal import place_tap
 from keras_inits.initializers.orthonormal import OrthonormalInitializer, haar
 from keras_inits.initializers.sampling import wide
@@ -80,6 +80,7 @@ class LooksLinear(OrthonormalInitializer):
     ) -> None:
         super().__init__(gain, seed, input_axes, output_axes)
         finite(negative_slope=negative_slope)
+        flags(mirrored_input=mirrored_input, mirrored_output=mirrored_output)
         if negative_slope == -1:
             raise ValueError(
                 "With `negative_slope=-1` the activation is |x|, and no pair of units "

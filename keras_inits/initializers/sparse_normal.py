@@ -11,6 +11,7 @@ from keras_inits.initializers.base import (
     Seed,
     Seeds,
     Tensor,
+    finite,
     one_of,
     positive,
 )
@@ -58,6 +59,7 @@ class SparseNormal(Initializer):
         super().__init__(seed)
         positive(stddev=stddev)
         one_of(("input", "output"), per=per)
+        finite(sparsity=sparsity)
         if not 0 <= sparsity <= 1:
             raise ValueError(
                 f"`sparsity` must lie in [0, 1]. Received: sparsity={sparsity}"

@@ -8,6 +8,7 @@ from keras_inits.initializers.base import (
     Seed,
     Seeds,
     Tensor,
+    flags,
     one_of,
     positive,
 )
@@ -107,6 +108,7 @@ class ContribVarianceScaling(FanInitializer):
         super().__init__(seed, input_axes, output_axes)
         positive(factor=factor)
         one_of(("FAN_IN", "FAN_OUT", "FAN_AVG"), mode=mode)
+        flags(uniform=uniform)
         self.factor = factor
         self.mode = mode
         self.uniform = bool(uniform)

@@ -9,6 +9,8 @@ from keras_inits.initializers.base import (
     Seed,
     Seeds,
     Tensor,
+    counts,
+    flags,
     positive,
 )
 from keras_inits.initializers.sampling import normal, uniform
@@ -35,7 +37,7 @@ class DepthScaledNormal(Initializer):
         seed: as in `VarianceScaling`.
 
     Raises:
-        ValueError: if an argument is not positive.
+        ValueError: if `stddev` is not positive, or `layers` no positive integer.
 
     References:
         Radford et al. (2019), Language models are unsupervised multitask learners.
@@ -45,7 +47,8 @@ class DepthScaledNormal(Initializer):
         self, stddev: float = 0.02, layers: int = 1, seed: Seed = None
     ) -> None:
         super().__init__(seed)
-        positive(stddev=stddev, layers=layers)
+        positive(stddev=stddev)
+        counts(layers=layers)
         self.stddev = stddev
         self.layers = layers
 
@@ -76,7 +79,7 @@ class DeepNorm(VarianceScaling):
         seed, input_axes, output_axes: as in `VarianceScaling`.
 
     Raises:
-        ValueError: if `layers` is not positive.
+        ValueError: if `layers` is not a positive integer.
 
     References:
         Wang et al. (2022), DeepNet: scaling transformers to 1,000 layers,
@@ -90,7 +93,7 @@ class DeepNorm(VarianceScaling):
         input_axes: Axes = None,
         output_axes: Axes = None,
     ) -> None:
-        positive(layers=layers)
+        counts(layers=layers)
         scale = 1 / math.sqrt(8 * layers)
         super().__init__(
             scale, "fan_avg", "untruncated_normal", seed, input_axes, output_axes
@@ -146,6 +149,7 @@ class Siren(FanInitializer):
     ) -> None:
         super().__init__(seed, input_axes, output_axes)
         positive(omega=omega)
+        flags(first=first)
         self.omega = omega
         self.first = bool(first)
 

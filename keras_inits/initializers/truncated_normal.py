@@ -80,18 +80,21 @@ class TruncatedNormal(Initializer):
         }
 
 
-def check_interval(lower: float, upper: float) -> None:
-    """Refuses intervals, in parent deviations, that are empty or too unlikely."""
+def check_interval(
+    lower: float, upper: float, mean: float = 0.0, stddev: float = 1.0
+) -> None:
+    """Refuses intervals that are empty or, by the parent law, too unlikely."""
     if not lower < upper:
         raise ValueError(
             f"`lower` must be below `upper`. Received: lower={lower}, upper={upper}"
         )
-    mass = _mass(lower, upper)
+    mass = _mass((lower - mean) / stddev, (upper - mean) / stddev)
     if mass < _LEAST_MASS:
         raise ValueError(
             f"The interval must hold at least {_LEAST_MASS} of the normal law. "
-            f"Received: lower={lower}, upper={upper} (in parent deviations), which "
-            f"hold {mass:.1e} of it. Widen it, or draw from a uniform law."
+            f"Received: lower={lower}, upper={upper}, which hold {mass:.1e} of it "
+            f"(its mean is {mean}, its deviation {stddev}). Widen it, or draw from a "
+            "uniform law."
         )
 
 

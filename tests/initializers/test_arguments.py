@@ -2,12 +2,84 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 import pytest
 from laws import RECORDS, Record
 
 import keras_inits.initializers as inits
+
+NUMBERS: tuple[Any, ...] = (float("nan"), float("inf"), "a", None, [1.0], 1j)
+NOT_POSITIVE = (-1.0, 0, *NUMBERS)
+NO_COUNT = (-1, 0, 2.5, *NUMBERS)
+NO_FLAG = ("False", None, 2, -1.0, [True])
+UNKNOWN = ("fan", "", None, 3)
+AXES = ("a", 1, [0.5], ["0"])
+
+# What no class takes, by the name of the argument.
+REFUSED: dict[str, tuple[Any, ...]] = {
+    "distribution": UNKNOWN,
+    "factor": NOT_POSITIVE,
+    "first": NO_FLAG,
+    "gain": NOT_POSITIVE,
+    "groups": NO_COUNT,
+    "input_axes": AXES,
+    "layers": NO_COUNT,
+    "lower": (*NUMBERS, 2.0, 3.5),
+    "mean": NUMBERS,
+    "mirrored_input": NO_FLAG,
+    "mirrored_output": NO_FLAG,
+    "mode": (*UNKNOWN, "FAN_SUM"),
+    "negative_slope": NUMBERS,
+    "nonlinearity": (*UNKNOWN, "gelu"),
+    "omega": NOT_POSITIVE,
+    "output_axes": AXES,
+    "per": (*UNKNOWN, "inputs"),
+    "prior": (-0.1, 0.0, 1.0, 2, [], [0.5, 1.5], ["a"], *NUMBERS),
+    "scale": NOT_POSITIVE,
+    "seed": ("a", 0.5, [1], 1j),
+    "sparsity": (-0.1, 1.1, *NUMBERS),
+    "stddev": NOT_POSITIVE,
+    "uniform": NO_FLAG,
+    "upper": (*NUMBERS, -2.0, -3.5),
+    "value": NUMBERS,
+}
+
+
+@pytest.mark.parametrize("name", inits.__all__)
+def test_every_argument_refuses_what_it_cannot_be(name: str) -> None:
+    """At construction, and the message says what was received."""
+    cls = getattr(inits, name)
+    for argument in inspect.signature(cls).parameters:
+        for value in REFUSED[argument]:
+            config = {argument: value}
+            if argument.endswith("_axes"):
+                config = {"input_axes": [0], "output_axes": [1], argument: value}
+            received = rf"Received: .*{argument}={re.escape(repr(value))}"
+            with pytest.raises(ValueError, match=received):
+                cls(**config)
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        *[(name, 2) for name in ("Dirac", "ZerO", "SparseNormal")],
+        ("Bilinear", 3),
+        *[(name, 2) for name in ("ConvolutionOrthogonal", "DeltaOrthogonal")],
+        *[(name, 2) for name in ("LSUVNormal", "LooksLinear", "Orthogonal")],
+        ("ForgetGateBias", 1),
+    ],
+)
+def test_structured_laws_refuse_shapes_of_wrong_rank(name: str, least: int) -> None:
+    for rank in range(least):
+        shape = (4,) * rank
+        with pytest.raises(
+            ValueError, match=rf"Received: shape={re.escape(str(shape))}"
+        ):
+            getattr(inits, name)()(shape)
+    getattr(inits, name)()((4,) * least)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +105,7 @@ import keras_inits.initializers as inits
         ("LSUVNormal", {"gain": 0.0}, r"`gain` must be a positive"),
         ("LooksLinear", {"negative_slope": -1.0}, r"no pair of units"),
         ("BoundedNormal", {"lower": 3.0}, r"`lower` must be below"),
-        ("BoundedNormal", {"stddev": 0.1, "lower": 1.0}, r"at least 0\.0001 of the"),
+        ("BoundedNormal", {"stddev": 0.1, "lower": 1.0}, r"lower=1\.0.*deviation 0\.1"),
         ("Dirac", {"groups": 0}, r"`groups` must be a positive .*groups=0"),
         ("ZerO", {"gain": 0.0}, r"`gain` must be a positive"),
         ("SparseNormal", {"sparsity": 1.5}, r"`sparsity` must lie in .*1\.5"),
@@ -93,8 +165,10 @@ def test_dtype_must_be_floating(record: Record) -> None:
 def test_shape_must_be_known() -> None:
     with pytest.raises(ValueError, match=r"all of them known.*\(None, 3\)"):
         inits.HeNormal()((None, 3))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="non-negative"):
+    with pytest.raises(ValueError, match=r"non-negative.*shape=\(-1, 3\)"):
         inits.HeNormal()((-1, 3))
+    with pytest.raises(ValueError, match=r"non-negative.*shape=None"):
+        inits.HeNormal()(None)  # type: ignore[arg-type]
 
 
 def test_axes_must_exist() -> None:

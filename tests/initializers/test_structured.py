@@ -124,7 +124,6 @@ def test_zero_takes_no_more_memory_than_its_kernel() -> None:
     """As for an output over a vocabulary: all of Sylvester's matrix, of size 2**17,
     would take 128 GiB."""
     kernel = to_numpy(inits.ZerO()((3, 100_000)))
-    np.testing.assert_allclose(kernel @ kernel.T, np.eye(3), atol=0.3)
     expected = linalg.hadamard(2**10)[:3, :1000] * 2.0 ** (-17 / 2)
     np.testing.assert_allclose(kernel[:, :1000], expected, rtol=1e-6)
 

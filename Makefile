@@ -79,5 +79,8 @@ $(VENV)/.has-%: $(VENV)/.made setup.cfg pyproject.toml .ci/constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info docs/_build
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist *.egg-info
+	rm -rf docs/_build docs/tutorials/*.ipynb
+	rm -rf .pytest_cache .hypothesis .mypy_cache */.mypy_cache .ruff_cache */.ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	find . -name .ipynb_checkpoints -prune -exec rm -rf {} +

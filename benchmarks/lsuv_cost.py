@@ -1,8 +1,8 @@
-"""What does `lsuv_init` cost, as a multiple of one eager forward pass?
+"""What do `lsuv_init` and `measure` cost, as multiples of one eager forward pass?
 
-Same model, same batch, warm, in one run: medians of interleaved rounds, each from
-weights that are not initialised yet. "In work" is the same ratio in processor time,
-which a busy machine disturbs less. Beside it the textbook algorithm, which runs a
+Same model, same batch, warm (the third call and later), in one run: medians of
+interleaved rounds, each from weights that are not initialised yet. "In work" is the
+same ratio in processor time, which a busy machine disturbs less. Beside it the textbook algorithm, which runs a
 forward pass for each layer and step, and (backend torch, where installed) the PyPI
 package `lsuv` on the same architecture in plain PyTorch, over its own forward pass.
 """
@@ -23,6 +23,8 @@ HEADER = (
     "forward ms",
     "lsuv_init",
     "in work",
+    "measure",
+    "in work ",
     "textbook",
     "passes",
     "lsuv",
@@ -42,13 +44,17 @@ def cost(name: str, subject: models.Subject, rounds: int) -> dict[str, Any]:
     functions: dict[str, Callable[[], Any]] = {
         "forward": lambda: models.forward(model, batch),
         "lsuv_init": lambda: keras_inits.lsuv_init(model, batch),
+        "measure": lambda: keras_inits.measure(model, batch),
     }
-    times = interleaved(functions, rounds, before=models.restorer(model))
+    restore = models.restorer(model)
+    times = interleaved(functions, rounds, before=restore, warm_up=2)
     return {
         "model": name,
         "forward ms": times["forward"].median * 1e3,
         "lsuv_init": times["lsuv_init"].over(times["forward"]),
         "in work": times["lsuv_init"].work_over(times["forward"]),
+        "measure": times["measure"].over(times["forward"]),
+        "in work ": times["measure"].work_over(times["forward"]),
     }
 
 

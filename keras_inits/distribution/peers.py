@@ -62,21 +62,19 @@ class Peers:
         Raises:
             DistributionError: One has failed, says something else, or does not come.
         """
-        said = ("!" if failed else " ") + words
-        mine = np.zeros(WORDS, "uint8")
-        data = np.frombuffer(said.encode()[:WORDS], "uint8")
-        mine[: len(data)] = data
+        said = (("!" if failed else " ") + words).encode()[:WORDS].ljust(WORDS, b"\0")
+        mine = np.frombuffer(said, "uint8")
         with self._patience(words):
             heard = self._channel.gather(mine)
         if failed:
             return  # the others raise; here the error itself does
-        sayings = [bytes(x).rstrip(b"\0").decode(errors="ignore") for x in heard]
-        for rank, other in enumerate(sayings):
+        for rank, row in enumerate(heard):
+            other = bytes(row).rstrip(b"\0").decode(errors="ignore")
             if other[:1] == "!":
                 raise DistributionError(
                     f"Nothing was changed, because process {rank} failed: {other[1:]}"
                 )
-            if other != said:
+            if bytes(row) != said:
                 raise DistributionError(
                     "All processes must make the same calls of keras_inits on the same "
                     f"model. Received: {words!r} here (process {self._channel.rank}), "

@@ -2,9 +2,10 @@
 
 Same model, same batch, warm (the third call and later), in one run: medians of
 interleaved rounds, each from weights that are not initialised yet. "In work" is the
-same ratio in processor time, which a busy machine disturbs less. Beside it the textbook algorithm, which runs a
-forward pass for each layer and step, and (backend torch, where installed) the PyPI
-package `lsuv` on the same architecture in plain PyTorch, over its own forward pass.
+same ratio in processor time, which a busy machine disturbs less. Beside it the textbook
+algorithm, which runs a forward pass for each layer and step, and (backend torch, where
+installed) the PyPI package `lsuv` on the same architecture in plain PyTorch, over its
+own forward pass.
 """
 
 from __future__ import annotations

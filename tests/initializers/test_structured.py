@@ -106,14 +106,17 @@ def test_dirac_pads_with_zeros() -> None:
     np.testing.assert_array_equal(expected, kernel[1])
 
 
-@pytest.mark.parametrize(("inputs", "outputs"), [(4, 4), (6, 3), (3, 8), (3, 5)])
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [(4, 4), (6, 3), (3, 8), (3, 5), (300, 700)]
+)
 def test_zero_is_identity_or_hadamard(inputs: int, outputs: int) -> None:
     kernel = to_numpy(inits.ZerO(gain=2.0)((inputs, outputs)))
     if inputs >= outputs:
         np.testing.assert_array_equal(2 * np.eye(inputs, outputs), kernel)
     else:
-        matrix = linalg.hadamard(8)[:inputs, :outputs]
-        np.testing.assert_allclose(2 * matrix / 8**0.5, kernel, rtol=1e-6)
+        size = 2 ** math.ceil(math.log2(outputs))
+        matrix = linalg.hadamard(size)[:inputs, :outputs]
+        np.testing.assert_allclose(2 * matrix / size**0.5, kernel, rtol=1e-6)
     conv = to_numpy(inits.ZerO(gain=2.0)((3, 4, inputs, outputs)))
     np.testing.assert_array_equal(kernel, conv[1, 1])
     conv[1, 1] = 0

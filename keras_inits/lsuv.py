@@ -28,7 +28,7 @@ from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers import LSUVNormal
 from keras_inits.report import SignalReport
-from keras_inits.selection import Layers, Selection, select
+from keras_inits.selection import Layers, Selection, activation_layers, select
 from keras_inits.solving.decision import Options, Signal
 from keras_inits.solving.one_pass import OnePass, Solved
 from keras_inits.solving.reporting import report
@@ -121,6 +121,7 @@ def lsuv_init(
         max_iterations,
     )
     selection = select(model, layers)
+    selection.watched = activation_layers(selection.every)
     batch = draw_batch(model, data, samples)
     if center:
         _require_biases(selection)
@@ -141,8 +142,10 @@ def _critical(solve: Callable[[Options], Solved], options: Options) -> Solved:
     best = solve(options)
     if gain_of(best.decisions) <= GROWTH:
         return best
-    low, high = math.log(SMALLEST_TARGET), 0.0
-    best = solve(replace(options, target_std=SMALLEST_TARGET))
+    smallest = solve(replace(options, target_std=SMALLEST_TARGET))
+    if not _differ(best, smallest):
+        return best
+    low, high, best = math.log(SMALLEST_TARGET), 0.0, smallest
     while high - low > math.log(1.02):
         middle = (low + high) / 2
         solved = solve(replace(options, target_std=math.exp(middle)))
@@ -151,6 +154,18 @@ def _critical(solve: Callable[[Options], Solved], options: Options) -> Solved:
         else:
             high = middle
     return best
+
+
+def _differ(one: Solved, other: Solved) -> bool:
+    """Whether gradients see the target: those of a ReLU network do not.
+
+    The first layer does not count. Its gain always follows the target, since the data
+    stay as they are, and no weight receives that gradient.
+    """
+    gains = [gain_of(x.decisions[1:]) for x in (one, other)]
+    if not all(0 < gain < math.inf for gain in gains):
+        return True
+    return abs(math.log(gains[0] / gains[1])) > math.log(1.1)
 
 
 def _require_biases(selection: Selection) -> None:

@@ -200,9 +200,8 @@ def test_mirrored_units_count_together(name: str) -> None:
     assert grown(model, x) == pytest.approx(1.0, rel=1e-3)
     assert report.gradient_gain == pytest.approx(1.0, rel=0.01)
     assert report.findings == ()
-    if name != "activation layers":  # LSUV stops at layers with a kernel alone
-        report = keras_inits.lsuv_init(model, x)
-        assert report.gradient_gain == pytest.approx(grown(model, x), rel=0.1)
+    report = keras_inits.lsuv_init(model, x)
+    assert report.gradient_gain == pytest.approx(grown(model, x), rel=0.1)
 
 
 def test_mirrored_convolutions_and_the_dense_layer_behind_them() -> None:
@@ -272,6 +271,47 @@ def test_lsuv_and_measure_say_the_same() -> None:
     assert solved == pytest.approx(seen, rel=1e-3)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_activation_layers_count_for_lsuv_as_attributes_do(activation: str) -> None:
+    """In the gains, and so in the critical target; softmax counts in neither."""
+
+    def stack(apart: bool) -> keras.Model:
+        hidden: list[Any] = []
+        for _ in range(12):
+            hidden.append(layers.Dense(32, None if apart else activation))
+            hidden += [layers.Activation(activation)] if apart else []
+        last = [layers.Dense(10, "softmax")]
+        if apart:
+            last = [layers.Dense(10), layers.Softmax()]
+        model = keras.Sequential([keras.Input((32,)), *hidden, *last])
+        keras_inits.initialize(model, "lsuv_normal", seed=0)
+        return model
+
+    x = normal(64, 32)
+    for target in (1.0, "critical"):
+        one, other = (
+            keras_inits.lsuv_init(stack(apart), x, target_std=target)
+            for apart in (False, True)
+        )
+        gains = [[row.gradient_gain for row in r][:-1] for r in (one, other)]
+        assert gains[0] == pytest.approx(gains[1], rel=1e-2)
+        assert one.target_std == pytest.approx(other.target_std, rel=0.03)
+
+
+def test_critical_keeps_the_growth_that_the_report_says() -> None:
+    """A softmax at the end, whose slope is small, does not make up for the layers."""
+    model = keras.Sequential(
+        [
+            keras.Input((32,)),
+            *(layers.Dense(32, "tanh") for _ in range(40)),
+            layers.Dense(10, "softmax"),
+        ]
+    )
+    keras_inits.initialize(model, "lsuv_normal", seed=0)
+    report = keras_inits.lsuv_init(model, normal(64, 32), target_std="critical")
+    assert 8 < report.gradient_gain <= 10
+
+
 def test_gains_out_of_bounds_are_said_with_a_remedy() -> None:
     model = keras.Sequential(
         [keras.Input((32,)), *(layers.Dense(32, "tanh") for _ in range(80))]
@@ -280,3 +320,14 @@ def test_gains_out_of_bounds_are_said_with_a_remedy() -> None:
     [finding, *_] = measure(model, normal(64, 32)).findings
     assert "gradient grows" in finding.text
     assert 'target_std="critical"' in finding.remedy
+
+
+def test_critical_leaves_the_target_where_it_does_not_matter() -> None:
+    """Whatever the data's size does to the first layer's gain."""
+    keras.utils.set_random_seed(0)
+    hidden = [layers.Dense(16, activation="relu") for _ in range(20)]
+    model = keras.Sequential([keras.Input((16,)), *hidden])
+    x = 0.01 * normal(64, 16)
+    report = keras_inits.lsuv_init(model, x, target_std="critical")
+    assert report.gradient_gain > 10
+    assert report.target_std == 1.0

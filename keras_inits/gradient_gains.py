@@ -36,6 +36,7 @@ from keras_inits.backends import fused, host, is_traced, mean_square
 from keras_inits.linear_maps import LinearMap
 from keras_inits.partners import Link, correlations, grouped, links_of
 from keras_inits.statistics import widen
+from keras_inits.trial import Trial
 
 Tensor = Any
 
@@ -228,3 +229,11 @@ def kernel_gain(m: LinearMap, kernel: Tensor) -> Tensor:
     """`|W|_F^2 / outputs`: what the transposed map does to a squared norm."""
     size = math.prod(m.kernel.shape)
     return mean_square(widen(kernel)) * (size / (m.channels * m.stride))
+
+
+def scaled_kernel_gain(m: LinearMap, trial: Trial) -> Tensor:
+    """|s W|^2 = s^2 |W|^2, so that the kernel is read once and not copied."""
+    factor = trial.factors.get(id(m.kernel), 1.0)
+    if isinstance(factor, float) or len(factor.shape) == 0:
+        return kernel_gain(m, trial.base(m.kernel)) * factor**2
+    return kernel_gain(m, trial.scaled(m.kernel))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -183,11 +183,14 @@ def everything(model: keras.Model, layers: Layers = None) -> Selection:
     found = candidates(model)
     found.maps = {x: _main_maps(maps, named=False) for x, maps in found.maps.items()}
     found.opaque = {x: v for x, v in found.opaque.items() if is_marked_layer(x)}
-    # What a layer applies itself belongs to that layer's own row.
-    applied = {id(getattr(x, "activation", None)) for x in found.every}
-    activations = [x for x in found.every if type(x) in ACTIVATION_LAYERS]
-    found.watched = [x for x in activations if id(x) not in applied]
+    found.watched = activation_layers(found.every)
     return found
+
+
+def activation_layers(every: Sequence[Layer]) -> list[Layer]:
+    """Activations that are layers of their own, not attributes of another layer."""
+    own = {id(getattr(x, "activation", None)) for x in every}
+    return [x for x in every if type(x) in ACTIVATION_LAYERS and id(x) not in own]
 
 
 def select_all(model: keras.Model, layers: Layers = None) -> Selection:

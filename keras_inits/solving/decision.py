@@ -79,6 +79,7 @@ class Decision:
     found: Found | None = None
     moved: float = 1.0
     rows: Any = None
+    behind: tuple[Any, ...] = ()
     gradient_gain: Any = None
     variables: tuple[keras.Variable, ...] = ()
     output_shape: tuple[Any, ...] | None = None
@@ -113,6 +114,15 @@ def apply(decision: Decision, trial: Trial) -> None:
 def per_channel(m: LinearMap, scale: Tensor) -> Tensor:
     """A scale per gate as one per channel."""
     return ops.repeat(scale, m.channels // scale.shape[0])
+
+
+def is_softmax(layer: Any) -> bool:
+    """Whether the layer is, or applies, softmax."""
+    function = getattr(layer, "activation", None)
+    if isinstance(function, keras.layers.Layer):
+        return is_softmax(function)
+    name = getattr(function, "__name__", "")
+    return isinstance(layer, keras.layers.Softmax) or "softmax" in name
 
 
 def shape_of(output: Any) -> tuple[Any, ...]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_inits.backends import fused, host
-from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
+from keras_inits.gradient_gains import Probe, mean_square_slopes, scaled_kernel_gain
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import Selection
 from keras_inits.solving.decision import (
     Decision,
     Options,
     apply,
+    is_softmax,
     per_channel,
     shape_of,
     tolerance,
@@ -99,18 +101,24 @@ class Solver:
     def finish(self, trial: Trial) -> None:
         """After the pass: what each layer does to gradients, all layers at once."""
         probed = [d for d in self.decisions if d.rows is not None]
-        probes = [Probe.of(d.map, d.rows) for d in probed if d.map]
-        slopes = mean_square_slopes(probes, trial.base)
-        for decision, slope in zip(probed, slopes, strict=True):
+        own = [Probe.of(d.map, d.rows) for d in probed if d.map]
+        probes = [(one, *d.behind) for one, d in zip(own, probed, strict=True)]
+        slopes = iter(mean_square_slopes([*chain(*probes)], trial.base))
+        for decision, several in zip(probed, probes, strict=True):
             assert decision.map is not None
+            slope = math.prod(next(slopes) for _ in several)
             for m in filter(None, (decision.map, decision.map.stage)):
-                slope = slope * _kernel_gain(m, trial)
-            decision.gradient_gain, decision.rows = slope, None
+                slope = slope * scaled_kernel_gain(m, trial)
+            decision.gradient_gain, decision.rows, decision.behind = slope, None, ()
 
     def watched(
         self, layer: keras.layers.Layer, inputs: Tensor, output: Tensor
     ) -> None:
-        """Activation layers have no kernel: none is chosen."""
+        """An activation layer: part of what the layer before it does to gradients."""
+        before = self.decisions[-1] if self.decisions else None
+        if before is not None and before.rows is not None and not is_softmax(layer):
+            probe = Probe(some_rows(inputs), layer, layer)
+            before.behind = (*before.behind, probe)
 
     def repeated(self, layer: keras.layers.Layer) -> None:
         """The first call has decided; this one saw its kernel."""
@@ -271,14 +279,6 @@ class Solver:
         self.decisions.append(decision)
         if self.bar is not None:
             self.bar.update(len(self.decisions))
-
-
-def _kernel_gain(m: LinearMap, trial: Trial) -> Tensor:
-    """|s W|^2 = s^2 |W|^2, so that the kernel is read once and not copied."""
-    factor = trial.factors.get(id(m.kernel), 1.0)
-    if isinstance(factor, float) or len(factor.shape) == 0:
-        return kernel_gain(m, trial.base(m.kernel)) * factor**2
-    return kernel_gain(m, trial.scaled(m.kernel))
 
 
 def _finite(stop: Stop, m: LinearMap, signal: Tensor) -> tuple[Tensor, float]:

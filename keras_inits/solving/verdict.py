@@ -12,7 +12,14 @@ from keras import ops
 
 from keras_inits.backends import host
 from keras_inits.errors import ConvergenceError, DegenerateSignalError
-from keras_inits.solving.decision import NOISE, SAME, Decision, Options, tolerance
+from keras_inits.solving.decision import (
+    NOISE,
+    SAME,
+    Decision,
+    Options,
+    is_softmax,
+    tolerance,
+)
 from keras_inits.solving.equations import Found
 from keras_inits.statistics import Moments
 
@@ -26,8 +33,12 @@ def read(decisions: Sequence[Decision], options: Options) -> list[Decision]:
 
 
 def gain_of(decisions: Sequence[Decision]) -> float:
-    """The product of the gradient gains, 1.0 where none was seen."""
-    return math.prod(d.gradient_gain for d in decisions if d.gradient_gain is not None)
+    """The product of the gradient gains, 1.0 where none was seen.
+
+    Softmax is left out, as in a report: its gradient is the loss's affair.
+    """
+    seen = [d for d in decisions if d.gradient_gain is not None]
+    return math.prod(d.gradient_gain for d in seen if not is_softmax(d.layer))
 
 
 def _fetch(decision: Decision) -> None:

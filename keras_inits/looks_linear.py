@@ -125,6 +125,19 @@ def _activation(layer: Any) -> tuple[str | None, float]:
     return named, float(slope)
 
 
+# What trains 300 layers where looks-linear does not hold (benchmarks/depth.py).
+_SMALL_TARGET = (
+    'lsuv_init(model, x, target_std="critical"), or target_std=0.1 from 100 layers on'
+)
+_INSTEAD = {
+    "selu": (
+        "the initializers 'looks_linear_first', 'looks_linear' in the layers, and "
+        "lsuv_init(model, x, target_std=0.1) after them: together they hold nearly"
+    ),
+    "sigmoid": "lsuv_init(model, x, target_std=0.1, center=True)",
+}
+
+
 def _require(step: _Step, last: bool) -> None:
     first, name = step.maps[0], step.activation
     plain = len(step.maps) == 1 and first.gates == first.groups == 1
@@ -139,7 +152,7 @@ def _require(step: _Step, last: bool) -> None:
             f"Layer {step.layer.name!r} has activation {name!r}, for which "
             "f(x) - f(-x) is no multiple of x: a looks-linear stack is not linear "
             f"with it. It holds for {', '.join(HOLDS)}. For {name!r} use "
-            'lsuv_init(model, x, target_std="critical").'
+            f"{_INSTEAD.get(name or '', _SMALL_TARGET)}."
         )
 
 

@@ -1,19 +1,19 @@
 """Does `lsuv_init` gather a sharded kernel? Two JAX processes, half a kernel in each.
 
-Peak resident memory of each process above what it held just before the call (its shard,
-the batch), in multiples of the shard. 1.0 is the new shard, which stands beside the old
-one until all is written; a gathered kernel would be 2.0 more. `--full`: a kernel of
-2 GiB; else 256 MiB.
+In MiB of one process: its shard, the batch, what it held just before the call (both,
+and all libraries), and the peak during the call above that, also in multiples of the
+shard. 1.0 is the new shard, which stands beside the old one until all is written; a
+gathered kernel would be 2.0 more. `--full`: a kernel of 2 GiB; else 256 MiB.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import subprocess
 import sys
-import threading
-import time
+from pathlib import Path
 from typing import Any
 
 os.environ["KERAS_BACKEND"] = "jax"
@@ -28,27 +28,23 @@ ROWS = 64
 SHAPES = {"2048 MiB": (16384, 32768), "256 MiB": (8192, 8192)}
 SPLITS = {"outputs": (None, "model"), "inputs": ("model", None)}
 VERBS = ("lsuv_init", "initialize", "gathered")
-HEADER = ("kernel", "split", "call", "shard MiB", "batch MiB", "peak MiB", "peak/shard")
+HEADER = ("kernel", "split", "call", "shard", "batch", "held", "peak", "peak/shard")
 SECONDS = 600
 
 
-def peak_of(call: Any) -> float:
-    """Highest memory during a call, above that before it, in MiB; every 2 ms."""
-    before, highest, over = resident(), [0.0], threading.Event()
+def high_water() -> float:
+    """The most memory held since the mark was last put back, in MiB (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM")) / 1024
 
-    def watch() -> None:
-        while not over.is_set():
-            highest[0] = max(highest[0], resident())
-            time.sleep(0.002)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        call()
-    finally:
-        over.set()
-        watcher.join()
-    return highest[0] - before
+def peak_of(call: Any) -> tuple[float, float]:
+    """Memory held before a call, and the highest during it above that, in MiB."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # nothing freed is counted as held
+    Path("/proc/self/clear_refs").write_text("5")  # the mark is put back
+    before = resident()
+    call()
+    return before, high_water() - before
 
 
 def child(rank: str, port: str, shape: str, split: str, verb: str) -> None:
@@ -93,9 +89,10 @@ def child(rank: str, port: str, shape: str, split: str, verb: str) -> None:
     kernel = model.get_layer("big").kernel
     kernel.value.block_until_ready()
     sharding = kernel.value.sharding
-    peak = peak_of(lambda: calls[verb](model, x))
+    held, peak = peak_of(lambda: calls[verb](model, x))
     assert sharding == kernel.value.sharding
-    fresh.answer(peak=peak, shard=kernel.value.addressable_data(0).nbytes / 2**20)
+    shard = kernel.value.addressable_data(0).nbytes / 2**20
+    fresh.answer(held=held, peak=peak, shard=shard)
     sys.stdout.flush()
     os._exit(0)  # JAX waits for the other process otherwise
 
@@ -144,7 +141,8 @@ def main() -> None:
             peak = max(x["peak"] for x in found)
             shard = found[0]["shard"]
             batch = ROWS * SHAPES[shape][0] * 4 / 2**20
-            rows.append([shape, split, verb, shard, batch, peak, peak / shard])
+            held = max(x["held"] for x in found)
+            rows.append([shape, split, verb, shard, batch, held, peak, peak / shard])
     tables.print_table(HEADER, rows)
 
 

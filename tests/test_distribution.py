@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import keras
 import pytest
+from test_docs_howto import PRINTS, assert_says
 
 import keras_inits
 from keras_inits.distribution.peers import Peers, patience
@@ -42,12 +44,20 @@ def found(
     program: str, processes: int = 1, *arguments: str, survivors: int | None = None
 ) -> list[dict[str, Any]]:
     """What each process that lives to the end has found."""
+    file = str(PROGRAMS / f"{program}.py")
+    outputs = run(file, processes, arguments, devices=4 if program == "sharded" else 2)
+    return [_said(x) for x in outputs[: survivors or processes]]
+
+
+def run(
+    file: str, processes: int, arguments: tuple[str, ...] = (), devices: int = 2
+) -> list[str]:
+    """What each process has printed."""
     ports = [_free_port() for _ in range(processes)]
     running = [
         subprocess.Popen(
-            [sys.executable, f"{program}.py", str(rank), str(ports[0]), *arguments],
-            cwd=PROGRAMS,
-            env=_environment(program, rank, ports),
+            [sys.executable, file, str(rank), str(ports[0]), *arguments],
+            env=_environment(rank, ports, devices),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -61,12 +71,12 @@ def found(
             outputs.append(process.communicate(timeout=end - time.monotonic())[0])
     except subprocess.TimeoutExpired as error:
         shown = error.stdout or b""
-        pytest.fail(f"{program} hangs: {shown[-3000:].decode(errors='replace')}")
+        pytest.fail(f"{file} hangs: {shown[-3000:].decode(errors='replace')}")
     finally:
         for process in running:
             process.kill()  # JAX does not listen to a polite signal
             process.wait()
-    return [_said(x) for x in outputs[: survivors or processes]]
+    return outputs
 
 
 def _free_port() -> int:
@@ -76,16 +86,24 @@ def _free_port() -> int:
         return port
 
 
-def _environment(program: str, rank: int, ports: list[int]) -> dict[str, str]:
+def _environment(rank: int, ports: list[int], devices: int) -> dict[str, str]:
+    """What a launcher of each backend sets, and one thread for each process."""
     workers = {"worker": [f"localhost:{port}" for port in ports]}
     task = {"cluster": workers, "task": {"type": "worker", "index": rank}}
-    devices = 4 if program == "sharded" else 2
+    addresses = ",".join(workers["worker"])
     own = {
         "CUDA_VISIBLE_DEVICES": "",
         "DUMP_AFTER": str(LIMIT - 20),
         "JAX_PLATFORMS": "cpu",
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES": addresses,
+        "KERAS_DISTRIBUTION_NUM_PROCESSES": str(len(ports)),
+        "KERAS_DISTRIBUTION_PROCESS_ID": str(rank),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(ports[0]),
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(Path(keras_inits.__file__).parent.parent),
+        "RANK": str(rank),
+        "WORLD_SIZE": str(len(ports)),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
     if len(ports) > 1:
@@ -298,6 +316,25 @@ def test_a_host_that_dies_is_not_waited_for() -> None:
     (first,) = found("two_hosts", 2, "dying", survivors=1)
     assert_refused(first["dead"], "DistributionError", "2 processes")
     assert first["as before a death"]
+
+
+# --- What the page on distribution shows --------------------------------------------
+
+PAGE = Path(__file__).parent.parent / "docs" / "howto" / "distributed.md"
+PROGRAM = re.compile(r"^% processes: 2, backend: (\w+)\n```py\n(.*?)^```", re.M | re.S)
+
+
+def test_two_processes_print_what_the_page_says(backend: str, tmp_path: Path) -> None:
+    (code,) = [
+        code for name, code in PROGRAM.findall(PAGE.read_text()) if name == backend
+    ]
+    (tmp_path / "program.py").write_text(code)
+    said = PRINTS.findall(code)
+    for output in run(str(tmp_path / "program.py"), 2):
+        printed = [x for x in output.splitlines() if re.match(r"\d", x)]
+        assert len(said) <= len(printed), output[-3000:]
+        for expected, actual in zip(said, printed[-len(said) :], strict=True):
+            assert_says(expected, actual)
 
 
 # --- The rest, without other processes ----------------------------------------------

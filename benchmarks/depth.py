@@ -307,7 +307,8 @@ def print_rows(rows: list[Row]) -> None:
         starts = [x for x in STARTS if any(row.start == x for row in here)]
         count = 1 + max(row.seed for row in here)
         rate = RATES.get(depth, 1e-4)
-        print(f"{kind}, {depth} layers, {count} seeds, Adam {rate:g}")
+        seeds = "1 seed" if count == 1 else f"{count} seeds"
+        print(f"{kind}, {depth} layers, {seeds}, Adam {rate:g}")
         for cell in (_accuracy, _jacobian):
             table = [
                 [name, *(cell(_matching(here, name, start)) for start in starts)]

@@ -89,7 +89,12 @@ def child(rank: str, port: str, shape: str, split: str, verb: str) -> None:
     kernel = model.get_layer("big").kernel
     kernel.value.block_until_ready()
     sharding = kernel.value.sharding
-    held, peak = peak_of(lambda: calls[verb](model, x))
+
+    def call() -> None:
+        calls[verb](model, x)
+        kernel.value.block_until_ready()  # JAX computes while Python goes on
+
+    held, peak = peak_of(call)
     assert sharding == kernel.value.sharding
     shard = kernel.value.addressable_data(0).nbytes / 2**20
     fresh.answer(held=held, peak=peak, shard=shard)

@@ -44,21 +44,19 @@ def shared_batch(model: keras.Model, batch: Any) -> Any:
 
 
 def _laid_out(distribution: Any, x: Any) -> Any:
-    jax = sys.modules["jax"]
     x = np.asarray(ops.convert_to_numpy(x))
     if x.dtype.kind not in "biufV" or not len(x):
         return x  # text stays on the host
-    x = x.astype(jax.dtypes.canonicalize_dtype(x.dtype), copy=False)
-    sharding = distribution.get_data_layout(x.shape).backend_layout
-    parts = sharding.mesh.shape.get(distribution.batch_dim_name, 1)
+    layout = distribution.get_data_layout(x.shape)
+    mesh = layout.device_mesh
+    parts = dict(zip(mesh.axis_names, mesh.shape, strict=True)).get(layout.axes[0], 1)
     # Equal parts only; what is left of few rows goes to every device.
     rows = len(x) - len(x) % parts
     if rows:
         x = x[:rows]
     else:
-        everywhere = jax.sharding.PartitionSpec()
-        sharding = jax.sharding.NamedSharding(sharding.mesh, everywhere)
-    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+        layout = keras.distribution.TensorLayout([None] * x.ndim, mesh)
+    return keras.distribution.distribute_tensor(ops.convert_to_tensor(x), layout)
 
 
 def placed(variable: keras.Variable, draw: Callable[[], Tensor]) -> Tensor:

@@ -296,6 +296,16 @@ def test_two_hosts_take_the_rows_of_the_first() -> None:
 
 
 @on_jax
+def test_jax_processes_with_copies_agree() -> None:
+    """Without a distribution each process has a model of its own."""
+    first, second = found("jax_copies", 2)
+    for key in ("lsuv_init", "initialize", "scales"):
+        assert_one([first[key], second[key]])
+    assert first["built"] != second["built"]
+    assert 1.0 == pytest.approx(second["on first data"], abs=1e-4)
+
+
+@on_jax
 def test_a_host_that_fails_stops_all() -> None:
     first, second = found("two_hosts", 2)
     key = "NaN in process 0"

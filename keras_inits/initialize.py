@@ -75,6 +75,8 @@ def initialize(
         commit(looks_linear_kernels(model, selection, _seeder(seed)), None)
         return
     chosen = _choice(initializer)
+    if isinstance(initializer, Mapping):
+        _require_matches(model, selection, initializer)
     changes: Changes = []
     fresh = _freshener(seed)
     for layer, maps in selection.maps.items():
@@ -120,6 +122,23 @@ def _choice(initializer: Any) -> Callable[[LinearMap], Any]:
     return by_case
 
 
+def _require_matches(model: keras.Model, selection: Selection, cases: Any) -> None:
+    """A name that no layer has, or a table that matches none, is a slip of the pen.
+
+    A class or a pattern may go unused: such a table serves many models.
+    """
+    if "class_name" in cases:
+        return
+    unused = [k for k in cases if not any(_matches(x, k) for x in selection.every)]
+    names = [k for k in unused if isinstance(k, str) and not set(k) & set("*?[")]
+    if names or len(unused) == len(cases):
+        known = ", ".join(sorted({layer.name for layer in selection.maps})[:20])
+        raise UnsupportedLayerError(
+            f"No layer of {model.name!r} matches a key of `initializer`. Received: "
+            f"{(names or unused)[0]!r}. Its layers: {known}."
+        )
+
+
 def _constant(value: Any) -> Callable[[LinearMap], Any]:
     return lambda m: value
 
@@ -132,7 +151,8 @@ def _matches(layer: Layer, key: Any) -> bool:
             "The keys of `initializer` are name patterns or layer classes. "
             f"Received: {key!r}"
         )
-    return any(fnmatch.fnmatchcase(name, key) for name in (layer.name, layer.path))
+    names = [layer.name, layer.path or layer.name]
+    return any(fnmatch.fnmatchcase(name, key) for name in names)
 
 
 def _get(initializer: Any) -> Any:

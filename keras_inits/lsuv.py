@@ -75,9 +75,9 @@ def lsuv_init(
         data: What `fit` accepts: an array, a list or dict of arrays, a
             `tf.data.Dataset`, `PyDataset`, `DataLoader` or generator; of a tuple
             `(x, y[, weights])` only `x` is used. None draws standard-normal inputs.
-        layers: Names, layers, or a predicate. None: the layers marked by an `lsuv_*`
-            initializer or, where none is marked, every trainable layer that has a
-            linear map.
+        layers: Names, layers, a class or a predicate. None: the layers marked by an
+            `lsuv_*` initializer or, where none is marked, every trainable layer that
+            has a linear map.
         target_std: The deviation to meet, over the whole tensor `(batch, ...)`.
             `"critical"`: the largest in (0, 1] at which gradients grow at most 10-fold
             (squared norm) over the whole depth, found in about ten passes; 1.0 where

@@ -63,6 +63,11 @@ def measure(
         DataError: The data are missing, empty, of the wrong shape.
         UnsupportedLayerError: `layers` names a layer that does not exist.
     """
+    if loss is not None and y is None:
+        raise DataError(
+            "The gradient of a loss needs labels: pass them as `y`. "
+            f"Received: loss={loss!r}, y=None"
+        )
     selection = everything(model, layers)
     batch = draw_batch(model, data, samples, check_values=False)
     records = recorded(model, batch, selection, training)

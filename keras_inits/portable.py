@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import keras
 
 from keras_inits import initializers as ours
+from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers.truncated_normal import truncated_stddev
 from keras_inits.initializers.variance_scaling import TRUNCATED_STDDEV
 from keras_inits.registry import PACKAGE
@@ -34,6 +35,7 @@ def portable(model: keras.Model) -> keras.Model:
 
     Raises:
         ValueError: if the model is not built.
+        UnsupportedLayerError: if Keras cannot load the model again.
 
     Returns:
         A new model.
@@ -52,7 +54,14 @@ def portable(model: keras.Model) -> keras.Model:
                 if name == "config.json":
                     content = json.dumps(_replace(json.loads(content))).encode()
                 target.writestr(name, content)
-        return keras.saving.load_model(after)
+        try:
+            return keras.saving.load_model(after)
+        except TypeError as error:  # with the model's whole config in its message
+            raise UnsupportedLayerError(
+                f"Model {model.name!r} ({type(model).__name__}) cannot be loaded "
+                "again by Keras. Register its class, and those of its own layers, with "
+                "@keras.saving.register_keras_serializable(), and implement get_config."
+            ) from error
 
 
 def _replace(node: Any) -> Any:

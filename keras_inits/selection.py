@@ -141,9 +141,8 @@ def select(model: keras.Model, layers: Layers = None) -> Selection:
 
     Args:
         model: A built model.
-        layers: None (marked layers or, where none is marked, every trainable layer
-            with a linear map), a predicate, or names and layers. A container (an
-            attention layer, a nested model) stands for all that it holds.
+        layers: As in `lsuv_init`. A container (an attention layer, a nested model)
+            stands for all that it holds.
 
     Raises:
         KerasInitsError: The model is not built.
@@ -153,13 +152,15 @@ def select(model: keras.Model, layers: Layers = None) -> Selection:
     found = candidates(model)
     if layers is None:
         return _automatic(found)
+    if isinstance(layers, type) and issubclass(layers, Layer):
+        return _by_predicate(model, found, lambda layer: isinstance(layer, layers))
     if callable(layers) and not isinstance(layers, Layer):
         return _by_predicate(model, found, layers)
     names = [layers] if isinstance(layers, (str, Layer)) else list(layers)
     return _by_name(model, found, names)
 
 
-# Keras's activation layers: what they apply, by the name of the function.
+# What Keras's activation layers apply, by name.
 ACTIVATION_LAYERS = {
     keras.layers.Activation: None,
     keras.layers.ELU: "elu",

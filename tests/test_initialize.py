@@ -540,3 +540,20 @@ def test_looks_linear_is_repeatable_by_seed() -> None:
     initialize(model, keras_inits.LooksLinear(), seed=2)
     assert len(moved(first, model)) == 3
     assert math.isfinite(sum(v.sum() for v in values(model).values()))
+
+
+def test_a_name_that_no_layer_has() -> None:
+    """A class or a pattern may go unused, in a table that serves many models."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, name="head")])
+    before = numpy(model.layers[0].kernel)
+    with pytest.raises(
+        keras_inits.UnsupportedLayerError, match=r"'haed'.*layers: head"
+    ):
+        keras_inits.initialize(model, {"haed": "zeros", "head": "zeros"})
+    with pytest.raises(keras_inits.UnsupportedLayerError, match="Conv2D"):
+        keras_inits.initialize(model, {layers.Conv2D: "zeros"})
+    np.testing.assert_array_equal(numpy(model.layers[0].kernel), before)
+    keras_inits.initialize(
+        model, {layers.Conv2D: "zeros", "enc*": "zeros", "h*": "ones"}
+    )
+    assert (numpy(model.layers[0].kernel) == 1).all()

@@ -472,3 +472,9 @@ def test_what_is_said_of_healthy_architectures_is_short(build: Any) -> None:
     assert [f.text for f in report.findings if f.severity == "error"] == []
     assert len(report.findings) <= 1
     assert not report.plain
+
+
+def test_a_loss_without_labels() -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    with pytest.raises(keras_inits.DataError, match=r"needs labels.*loss='mse'"):
+        measure(model, normal(8, 4), loss="mse")

@@ -14,6 +14,7 @@ import pytest
 from laws import CLASSES, FIXED, RECORDS, Record, check_law, to_numpy
 
 import keras_inits.initializers as inits
+from keras_inits.errors import UnsupportedLayerError
 from keras_inits.portable import portable, to_builtin
 from keras_inits.registry import available
 
@@ -140,4 +141,20 @@ def test_axes_go_along() -> None:
 def test_an_unbuilt_model_is_refused() -> None:
     model = keras.Sequential([keras.layers.Dense(2)], name="empty")
     with pytest.raises(ValueError, match=r"must be built.*'empty'"):
+        portable(model)
+
+
+def test_a_class_that_keras_cannot_find() -> None:
+    class Unregistered(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = keras.layers.Dense(2)
+
+        def call(self, x: Any) -> Any:
+            return self.head(x)
+
+    model = Unregistered()
+    model(np.ones((1, 3), "float32"))
+    match = "Register its class"
+    with pytest.raises(UnsupportedLayerError, match=match):
         portable(model)

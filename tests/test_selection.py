@@ -162,3 +162,10 @@ def test_weights_of_a_model_itself_are_reported_not_forgotten() -> None:
     found = select(model)
     assert "hold them in a layer" in found.left[model]
     assert not found.maps  # where something is marked, only that is meant
+
+
+def test_a_layer_class_chooses_its_layers() -> None:
+    model = keras.Sequential(
+        [keras.Input((8, 2)), layers.Conv1D(3, 3), layers.Flatten(), layers.Dense(2)]
+    )
+    assert list(select(model, layers.Dense).maps) == [model.layers[-1]]

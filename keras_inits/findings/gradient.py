@@ -56,7 +56,10 @@ def foreseen(signals: Sequence[LayerSignal]) -> list[Finding]:
         return []
     # A first kernel that is small because the data is large (or the reverse) hurts
     # only the gradient of the data, which nobody asks for.
-    corrected = product * kernel_input_rms(rows[0]) ** 2
+    if rows[0].scale is not None:  # LSUV has made it as small as the data is large
+        corrected = gain_product(rows[1:]) or 1.0
+    else:
+        corrected = product * kernel_input_rms(rows[0]) ** 2
     if any(GAIN_BOUNDS[0] <= x <= GAIN_BOUNDS[1] for x in (product, corrected)):
         return []
     if (product > 1) != (corrected > 1):

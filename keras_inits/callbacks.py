@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import itertools
 import math
 import os
@@ -15,6 +17,7 @@ from keras_inits.errors import KerasInitsError
 from keras_inits.lsuv import lsuv_init
 from keras_inits.measure import measure
 from keras_inits.report import SignalReport
+from keras_inits.solving.decision import Options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,12 +56,20 @@ class LSUV(keras.callbacks.Callback):
             done.
 
     Raises:
-        KerasInitsError: As `lsuv_init` does, from `fit`; the weights are then as
-            before.
+        TypeError: An option that `lsuv_init` does not have.
+        KerasInitsError: A value that it refuses; from `fit`, what it raises there, the
+            weights as before.
     """
 
     def __init__(self, data: Any = None, *, verbose: int = 0, **options: Any) -> None:
         super().__init__()
+        # A slip is told here, not an hour later when `fit` has drawn its first batch.
+        inspect.signature(lsuv_init).bind(None, data, verbose=verbose, **options)
+        fields = {field.name for field in dataclasses.fields(Options)}
+        values = {k: v for k, v in options.items() if k in fields}
+        if values.get("target_std") == "critical":
+            del values["target_std"]
+        Options(**values)
         self.data = data
         self.verbose = verbose
         self.options = options

@@ -120,6 +120,7 @@ def _check_finite(array: np.ndarray[Any, Any], position: int) -> None:
         first = tuple(np.argwhere(bad)[0])
         raise DegenerateDataError(
             f"`data` holds {int(bad.sum())} values that are not finite; the first is "
-            f"{array[first]} in row {first[0]} of input {position}. Clean the data "
-            "first: np.isfinite(x).all() must hold."
+            f"{array[first]} in row {first[0]} of the {len(array)} rows that were "
+            f"drawn of input {position}. Clean the data first: "
+            "np.isfinite(x).all() must hold."
         )

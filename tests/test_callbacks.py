@@ -333,3 +333,11 @@ def test_a_model_can_be_saved_by_a_callback_while_lsuv_is_due(tmp_path: Path) ->
     )
     again = keras.saving.load_model(tmp_path / "1.keras")
     assert_equal_weights(model, again, rtol=0)
+
+
+def test_a_wrong_option_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="targetstd"):
+        LSUV(targetstd=2)
+    with pytest.raises(keras_inits.KerasInitsError, match="target_std=-2"):
+        LSUV(normal(4, 4), target_std=-2)
+    assert LSUV(target_std="critical", center=True).options["center"]

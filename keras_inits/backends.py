@@ -136,12 +136,20 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+# Values that torch.dot adds up on a CPU without losing more than 3e-7: over 16 million
+# it loses 2e-4.
+BLOCK = 2**17
+
+
 def mean_square(x: Any) -> Any:
     """`E[x^2]` of a float tensor, without a temporary where the backend can."""
     backend, module = keras.backend.backend(), _loaded()
     if backend == "torch":
         flat = _in_memory_order(x)
-        return module.dot(flat, flat) / flat.shape[0]
+        if flat.device.type != "cpu" or flat.shape[0] <= BLOCK:
+            return module.dot(flat, flat) / flat.shape[0]
+        parts = module.stack([module.dot(x, x) for x in flat.split(BLOCK)])
+        return module.sum(parts) / flat.shape[0]
     if backend == "tensorflow":
         return module.nn.l2_loss(x) * (2.0 / math.prod(x.shape))
     return ops.mean(ops.square(x))
@@ -182,17 +190,23 @@ def _in_memory_order(x: Any) -> Any:
 
 
 def mean_and_variance(x: Any) -> tuple[Any, Any]:
-    """Two passes over a float32 (or wider) tensor, as each backend does them best."""
+    """Of a float32 (or wider) tensor, as each backend does them best.
+
+    E[x^2] - E[x]^2 needs no temporary, and is as good as two passes where little
+    cancels. Whether it does is a look at a number, which costs nothing on a CPU.
+    """
     backend, module = keras.backend.backend(), _loaded()
     if backend == "tensorflow":
         mean = module.reduce_mean(x)
-        if module.executing_eagerly() and "CPU" in x.device:
-            # E[x^2] - E[x]^2 needs no temporary, and is as good where little cancels;
-            # whether it does is a look at a number, which costs nothing on a CPU.
-            square = mean_square(x)
-            variance = square - mean * mean
-            if float(variance) > 0.01 * float(square):
-                return mean, variance
+        look = module.executing_eagerly() and "CPU" in x.device
+    else:
+        mean = ops.mean(x)
+        look = backend == "torch" and x.device.type == "cpu"
+    if look:
+        square = mean_square(x)
+        variance = square - mean * mean
+        if float(variance) > 0.1 * float(square):
+            return mean, variance
+    if backend == "tensorflow":
         return mean, module.reduce_mean(module.math.squared_difference(x, mean))
-    mean = ops.mean(x)
     return mean, mean_square(x - mean)

@@ -11,6 +11,7 @@ from keras import ops
 from models import normal
 
 from keras_inits.backends import first_rows
+from keras_inits.statistics import moments
 
 
 def memory(tensor: Any) -> np.ndarray[Any, Any]:
@@ -30,3 +31,13 @@ def test_a_few_rows_do_not_keep_the_whole_tensor() -> None:
     rows = first_rows(whole, 2)
     np.testing.assert_array_equal(memory(rows), memory(whole)[:2])
     assert not np.shares_memory(memory(whole), memory(rows))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5, 100.0])
+def test_moments_of_many_values(shift: float) -> None:
+    """A plain running sum in float32 over as many is wrong in the fourth digit."""
+    x = np.random.default_rng(0).standard_normal((64, 2**17), dtype="float32") + shift
+    found = moments(ops.convert_to_tensor(x))
+    exact = x.astype("float64")
+    assert float(found.mean) == pytest.approx(exact.mean(), rel=1e-5, abs=1e-6)
+    assert float(found.variance) == pytest.approx(exact.var(), rel=1e-5)

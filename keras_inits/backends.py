@@ -199,9 +199,12 @@ def mean_and_variance(x: Any) -> tuple[Any, Any]:
     if backend == "tensorflow":
         mean = module.reduce_mean(x)
         look = module.executing_eagerly() and "CPU" in x.device
+    elif backend == "torch":
+        x = x.detach()
+        mean = module.mean(x)
+        look = x.device.type == "cpu"
     else:
-        mean = ops.mean(x)
-        look = backend == "torch" and x.device.type == "cpu"
+        mean, look = ops.mean(x), False
     if look:
         square = mean_square(x)
         variance = square - mean * mean

@@ -91,6 +91,22 @@ def die_or_notice(model: keras.Model, bits: Callable[[keras.Model], str]) -> Non
     FOUND["as before a death"] = bits(model) == before
 
 
+def be_late(
+    model: keras.Model, own: np.ndarray[Any, Any], bits: Callable[[keras.Model], str]
+) -> None:
+    """Process 1 comes after the limit; without a limit each goes on alone."""
+    before = bits(model)
+    os.environ["KERAS_INITS_TIMEOUT"] = "3"
+    if rank() == 1:
+        time.sleep(6)
+    with refused("late"):
+        keras_inits.lsuv_init(model, own)
+    FOUND["as before a late one"] = bits(model) == before
+    os.environ["KERAS_INITS_TIMEOUT"] = "0"
+    keras_inits.lsuv_init(model, own)
+    FOUND["alone"] = deviation(model, own)
+
+
 def say() -> None:
     """What was found so far, as the last line that counts."""
     print("FOUND " + json.dumps(FOUND), flush=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import time
-
 import keras
 import numpy as np
 import torch
 from common import (
     DYING,
     FOUND,
+    be_late,
     deviation,
     die_or_notice,
     digest,
@@ -79,15 +77,7 @@ def troubles(model: keras.Model, own: np.ndarray) -> None:
         keras_inits.lsuv_init(model, own * 3)
     keras.Variable.assign = original
     FOUND["as before a failure"] = bits(model) == before
-    os.environ["KERAS_INITS_TIMEOUT"] = "3"
-    if RANK == 1:
-        time.sleep(6)
-    with refused("late"):
-        keras_inits.lsuv_init(model, own)
-    FOUND["as before a late one"] = bits(model) == before
-    os.environ["KERAS_INITS_TIMEOUT"] = "0"
-    keras_inits.lsuv_init(model, own)
-    FOUND["alone"] = deviation(model, own)
+    be_late(model, own, bits)
 
 
 def broken(self: keras.Variable, value: object) -> None:

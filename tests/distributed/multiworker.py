@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import time
-
 import keras
 import numpy as np
 import tensorflow as tf
 from common import (
     DYING,
     FOUND,
+    be_late,
     deviation,
     die_or_notice,
     digest,
@@ -84,16 +82,7 @@ def main() -> None:
     train(model, rows(RANK))
     FOUND["trained"] = digest(v.numpy() for v in model.trainable_weights)
 
-    before = bits(model)
-    os.environ["KERAS_INITS_TIMEOUT"] = "3"
-    if RANK == 1:
-        time.sleep(6)
-    with refused("late"):
-        keras_inits.lsuv_init(model, own)
-    FOUND["as before a late one"] = bits(model) == before
-    os.environ["KERAS_INITS_TIMEOUT"] = "0"
-    keras_inits.lsuv_init(model, own)
-    FOUND["alone"] = deviation(model, own)
+    be_late(model, own, bits)
 
 
 main()

@@ -177,19 +177,20 @@ class Row(NamedTuple):
 
 
 Rows = list[Row]
+Setting = tuple[str, int, str]  # kind, depth, activation
 
 
 def trained(
-    setting: tuple[str, int, str], arguments: argparse.Namespace, data: Data, had: Rows
+    setting: Setting, pairs: list[tuple[int, str]], data: Data, had: Rows
 ) -> Iterator[Row]:
-    """Every start and seed of one kind, depth and activation that is not `had`."""
+    """Every pair of seed and start of one setting that is not `had`."""
     from support.scanned import Trainer, batches, stacked
 
     kind, depth, activation = setting
     model = plain(kind, activation, depth)
     trainer = Trainer(activation, RATES.get(depth, 1e-4))
     known: dict[str, tuple[float, ...]] = {}
-    for seed, start in wanted(setting, arguments):
+    for seed, start in pairs:
         earlier = [row for row in had if row.start == start]
         if any(row.seed == seed or row.accuracy < FAILED for row in earlier):
             continue
@@ -208,11 +209,21 @@ def trained(
 
 
 def wanted(
-    setting: tuple[str, int, str], arguments: argparse.Namespace
+    setting: Setting, arguments: argparse.Namespace, rows: Rows
 ) -> list[tuple[int, str]]:
     """Seeds and starts."""
-    starts = starts_for(setting[0], setting[2])
+    kind, depth, activation = setting
+    starts = starts_for(kind, activation)
     starts = [x for x in starts if x in (arguments.starts or starts)]
+    if arguments.skip_failed:
+        failed = {
+            row.start
+            for row in rows
+            if (row.kind, row.activation) == (kind, activation)
+            and row.depth < depth
+            and row.accuracy < FAILED
+        }
+        starts = [x for x in starts if x not in failed]
     return list(itertools.product(range(arguments.seeds), starts))
 
 
@@ -284,12 +295,13 @@ def run(arguments: argparse.Namespace) -> list[Row]:
     for depth, name in itertools.product(arguments.depths, arguments.activations):
         setting = arguments.kind, depth, name
         had = [row for row in rows if row[:3] == setting]
-        names = {start for _, start in wanted(setting, arguments)}
+        pairs = wanted(setting, arguments, rows)
+        names = {start for _, start in pairs}
         enough = {row.start for row in had if row.accuracy < FAILED}
         enough |= {x.start for x in had if x.seed == arguments.seeds - 1}
         if names <= enough:
             continue
-        for row in trained(setting, arguments, data, had):
+        for row in trained(setting, pairs, data, had):
             rows.append(row)
             line = "\t".join(map(str, row))
             print(line, file=sys.stderr, flush=True)
@@ -352,6 +364,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--starts", nargs="+", choices=STARTS)
     parser.add_argument("--rows", type=Path, help="file that keeps the rows")
+    parser.add_argument(
+        "--skip-failed",
+        action="store_true",
+        help="leave out a start that learns nothing at a lesser depth",
+    )
     parser.add_argument("--check", action="store_true", help="compare with fit")
     arguments = parser.parse_args()
     full = arguments.full

@@ -107,21 +107,30 @@ def fetch(tensors: Sequence[Any]) -> list[Any]:
     """
     backend, module = keras.backend.backend(), _loaded()
     if backend == "jax":
-        read = module.device_get(list(map(whole, tensors)))
-        return [None if x is None else np.asarray(x, "float64") for x in read]
-    if backend != "torch":
-        return [None if x is None else host(x) for x in tensors]
-    found = [x for x in tensors if isinstance(x, module.Tensor)]
+        read: Sequence[Any] = module.device_get(list(map(whole, tensors)))
+    elif backend == "torch":
+        read = _from_torch(tensors, module)
+    else:  # an eager tensor on the CPU shares its memory with the array
+        read = [x.numpy() if hasattr(x, "numpy") else x for x in tensors]
+    return [None if x is None else np.asarray(x, "float64") for x in read]
+
+
+def _from_torch(tensors: Sequence[Any], module: Any) -> list[Any]:
+    found = [x.detach() for x in tensors if isinstance(x, module.Tensor)]
     if not found:
-        return [None if x is None else host(x) for x in tensors]
-    wide = module.float64 in {x.dtype for x in found}
-    dtype = module.float64 if wide else module.float32
-    flat = module.cat([x.detach().reshape(-1).to(dtype) for x in found])
-    ends = np.cumsum([x.numel() for x in found])[:-1]
-    parts = np.split(flat.cpu().numpy().astype("float64"), ends)
-    arrays = (p.reshape(tuple(x.shape)) for p, x in zip(parts, found, strict=True))
-    rest = (host(x) if isinstance(x, (int, float)) else x for x in tensors)
-    return [next(arrays) if isinstance(x, module.Tensor) else x for x in rest]
+        return list(tensors)
+    half = {module.float16, module.bfloat16}
+    found = [x.float() if x.dtype in half else x for x in found]
+    if all(x.device.type == "cpu" for x in found):
+        arrays = iter([x.numpy() for x in found])
+    else:
+        wide = module.float64 in {x.dtype for x in found}
+        dtype = module.float64 if wide else module.float32
+        flat = module.cat([x.reshape(-1).to(dtype) for x in found]).cpu().numpy()
+        parts = np.split(flat, np.cumsum([x.numel() for x in found])[:-1])
+        shapes = [tuple(x.shape) for x in found]
+        arrays = iter([p.reshape(s) for p, s in zip(parts, shapes, strict=True)])
+    return [next(arrays) if isinstance(x, module.Tensor) else x for x in tensors]
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -161,7 +170,15 @@ def unit_means(x: Any) -> Any:
         size = x.numel() // max(1, x.shape[0])
         if size and x.stride()[0] == size:  # rows are dense: no strided reduction
             x = x.as_strided((x.shape[0], size), (size, 1))
+        return x.detach().mean(0)
     return ops.mean(x, axis=0)
+
+
+def zero_share(x: Any, axes: list[int]) -> Any:
+    """Of what is left when `axes` are reduced, the share that is zero throughout."""
+    if keras.backend.backend() == "torch" and x.numel():
+        return (x.detach().abs().amax(axes) == 0).float().mean()
+    return ops.mean(ops.cast(ops.max(ops.abs(x), axis=axes) == 0, "float32"))
 
 
 def first_rows(x: Any, count: int) -> Any:
@@ -174,9 +191,10 @@ def first_rows(x: Any, count: int) -> Any:
 
 def inverse_root(x: Any) -> Any:
     """`1 / sqrt(x)` of a float tensor."""
+    module = _loaded()
     if keras.backend.backend() == "tensorflow":
-        return _loaded().math.rsqrt(x)
-    return ops.rsqrt(x)
+        return module.math.rsqrt(x)
+    return module.rsqrt(x) if keras.backend.backend() == "torch" else ops.rsqrt(x)
 
 
 def _in_memory_order(x: Any) -> Any:

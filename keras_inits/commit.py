@@ -12,7 +12,7 @@ from keras_inits.distribution import Peers, current_peers, is_global, laid_out_l
 from keras_inits.errors import DistributionError
 
 Tensor = Any
-Change = tuple[keras.Variable, Tensor]
+Change = tuple[keras.Variable, Tensor | Callable[[], Tensor]]
 R = TypeVar("R")
 
 
@@ -23,9 +23,11 @@ def assign_all(changes: Sequence[Change]) -> None:
     device and in their sharding.
 
     Args:
-        changes: Pairs `(variable, value)`, in the shape and dtype of the variable.
+        changes: Pairs `(variable, value)`, in the shape and dtype of the variable. A
+            value may be a function that computes it, of no other variable: it is called
+            when the value is written, so that not all of them take memory at once.
     """
-    _assign([v for v, _ in changes], (x for _, x in changes))
+    _assign([v for v, _ in changes], (computed(x) for _, x in changes))
 
 
 def commit(changes: Sequence[Change], result: R) -> R:
@@ -68,12 +70,17 @@ def commit(changes: Sequence[Change], result: R) -> R:
     return result
 
 
+def computed(value: Tensor | Callable[[], Tensor]) -> Tensor:
+    """The value of a change."""
+    return value() if callable(value) else value
+
+
 def _values(
     peers: Peers, variables: Iterable[keras.Variable], own: Iterable[Tensor | None]
 ) -> Iterator[Tensor]:
     """Those of process 0, one after the other."""
     for variable, value in zip(variables, own, strict=True):
-        mine = variable.value if value is None else value
+        mine = variable.value if value is None else computed(value)
         yield mine if is_global(variable.value) else peers.first(mine)
 
 

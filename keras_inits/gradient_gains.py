@@ -41,6 +41,8 @@ from keras_inits.trial import Trial
 Tensor = Any
 
 STEP = 1e-3
+# Values of probes that are looked at together: temporaries that stay in the cache.
+TOGETHER = 2**17
 # Correlation of signals from which partners are taken to be mirrored, not independent:
 # of 16 independent pairs it is 0 +- 0.25, of mirrored ones -1.
 OPPOSITE = -0.8
@@ -85,12 +87,13 @@ def mean_square_slopes(
         layout = layouts[members[0]] if value_of is not None else None
         return _slopes(probes[members[0]].activate, z, layout)
 
-    keys = [
-        (id(p.function), tuple(p.rows.shape), layout)
-        for p, layout in zip(probes, layouts, strict=True)
-    ]
     if not probes:
         return []
+    several = max(1, TOGETHER // max(math.prod(p.rows.shape) for p in probes))
+    keys = [
+        (id(p.function), tuple(p.rows.shape), layout, i // several)
+        for i, (p, layout) in enumerate(zip(probes, layouts, strict=True))
+    ]
     squares, products, opposite = grouped(keys, slopes)
     maps = [probe.map for probe in probes]
     links = links_of(maps)
@@ -129,8 +132,7 @@ def _slopes(
     activate: Callable[[Tensor], Tensor], z: Tensor, layout: tuple[int, int] | None
 ) -> tuple[Tensor, ...]:
     """For each entry of the first axis of `z`: E[f'^2], E[f' f'_partner], opposite?"""
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=tuple(z.shape[1:]))
-    move = ops.convert_to_tensor(signs, z.dtype)
+    move = ops.convert_to_tensor(_signs(tuple(z.shape[1:])), z.dtype)
     ahead, behind, step = fused(_both_sides)(z, move)
     sides = activate(ahead), activate(behind)
     if layout is not None and layout[0] > 1:
@@ -139,6 +141,12 @@ def _slopes(
             return *_means_of_products(layout)(*sides, step, move), opposite
     squares = fused(_mean_square_change)(*sides, step)
     return squares, ops.zeros_like(squares), ops.zeros_like(squares)
+
+
+def _signs(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """A random direction of steps."""
+    bits = np.random.default_rng(0).integers(2, size=shape, dtype="int8")
+    return (2 * bits - 1).astype("float32")
 
 
 def _both_sides(z: Tensor, signs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -225,10 +233,18 @@ def _places(links: Sequence[Link], count: int) -> tuple[Any, ...]:
     return kernel, between, has_between, link
 
 
-def kernel_gain(m: LinearMap, kernel: Tensor) -> Tensor:
-    """`|W|_F^2 / outputs`: what the transposed map does to a squared norm."""
+def kernel_gain(m: LinearMap, kernel: Tensor, square: Tensor | None = None) -> Tensor:
+    """`|W|_F^2 / outputs`: what the transposed map does to a squared norm.
+
+    Args:
+        m: The linear map.
+        kernel: Its kernel's value.
+        square: The mean square of the kernel, where it is known.
+    """
     size = math.prod(m.kernel.shape)
-    return mean_square(widen(kernel)) * (size / (m.channels * m.stride))
+    if square is None:
+        square = mean_square(widen(kernel))
+    return square * (size / (m.channels * m.stride))
 
 
 def scaled_kernel_gain(m: LinearMap, trial: Trial) -> Tensor:

@@ -144,10 +144,13 @@ def _figures(seen: Moments | None) -> tuple[float | None, float | None]:
 
 def _histogram(rows: Any) -> Histogram | None:
     values = np.ravel(rows)
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return None
-    reach = max(float(np.abs(values).max()), 1e-38)
+    reach = max(float(values.max()), -float(values.min())) if values.size else np.nan
+    if not np.isfinite(reach):
+        values = values[np.isfinite(values)]
+        if not values.size:
+            return None
+        reach = float(np.abs(values).max())
+    reach = max(reach, 1e-38)
     edges = np.linspace(-reach, reach, BINS + 1)
     bins = ((values + reach) * (0.5 * BINS / reach)).astype("int64")
     counts = np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)

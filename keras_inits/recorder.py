@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from keras_inits import compiled
-from keras_inits.backends import fetch, fused, mean_square, unit_means
+from keras_inits.backends import fetch, fused, mean_square, unit_means, zero_share
 from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import ACTIVATION_LAYERS, Selection
@@ -100,15 +100,19 @@ class Recorder:
         """After the pass: the kernels, and what each layer does to gradients."""
         seen = [(r, p) for r in self.records if (p := r.probe()) is not None]
         slopes = mean_square_slopes([probe for _, probe in seen], trial.base)
+        squares: dict[int, Tensor] = {}
+        for record in self.records:
+            if record.map is not None:
+                kernel = record.map.kernel
+                mean, variance = fused(moments)(trial.base(kernel))
+                record.kernel_variance = variance
+                squares[id(kernel)] = variance + mean * mean
         for (record, _), slope in zip(seen, slopes, strict=True):
             m = record.map
             for x in () if m is None else filter(None, (m, m.stage)):
-                slope = slope * kernel_gain(x, trial.base(x.kernel))
+                square = squares.get(id(x.kernel))
+                slope = slope * kernel_gain(x, trial.base(x.kernel), square)
             record.gradient_gain = slope
-        for record in self.records:
-            if record.map is not None:
-                kernel = trial.base(record.map.kernel)
-                record.kernel_variance = fused(moments)(kernel).variance
 
     def _seen(
         self, layer: keras.layers.Layer, m: LinearMap | None, z: Tensor
@@ -238,8 +242,7 @@ def _dead(kept: tuple[int, ...] | None) -> Callable[[Tensor], Tensor | None]:
 
     def share(y: Tensor) -> Tensor:
         others = [axis for axis in range(len(y.shape)) if axis not in (kept or ())]
-        largest = ops.max(ops.abs(y), axis=others)
-        return ops.mean(ops.cast(largest == 0, "float32"))
+        return zero_share(y, others)
 
     return fused(share) if kept is not None else lambda y: None
 

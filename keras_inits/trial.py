@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import keras
@@ -72,10 +73,18 @@ class Trial(keras.StatelessScope):
 
     def changes(
         self, scaled: Iterable[keras.Variable]
-    ) -> list[tuple[keras.Variable, Tensor]]:
-        """New values: of what was set, and of the variables named, scaled."""
-        new = {key: (v, self._base[key]) for key, v in self._set.items()}
+    ) -> list[tuple[keras.Variable, Tensor | Callable[[], Tensor]]]:
+        """New values: of what was set, and of the variables named, scaled.
+
+        Where operations are not compiled, a scaled one is computed when it is written.
+        """
+        new: dict[int, tuple[keras.Variable, Any]] = {
+            key: (v, self._base[key]) for key, v in self._set.items()
+        }
         scaled = list(scaled)
+        if fused(_multiply) is _multiply:
+            new.update((id(v), (v, partial(self.scaled, v))) for v in scaled)
+            return list(new.values())
         bases = [self._base[id(v)] for v in scaled]
         factors = [self.factors[id(v)] for v in scaled]
         values = fused(_multiply_all)(bases, factors)

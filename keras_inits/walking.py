@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 from keras.layers import Layer
 
 from keras_inits.linear_maps import held_by
+
+Holds = Callable[[Any], list[Any]]
 
 # Layers that add, normalise, mix or loop: products along depth mean nothing there.
 _BYPASSES = tuple(
@@ -31,23 +33,32 @@ def walk(root: Any) -> Iterator[Layer]:
     Cells are left to the recurrent layer that drives them.
     """
     seen: set[int] = set()
+    holds: dict[type, Holds | None] = {}
     stack: list[Any] = [root]
     while stack:
         item = stack.pop()
-        if id(item) in seen:
+        kind = item.__class__
+        if kind not in holds:  # most objects are of a few types that hold nothing
+            holds[kind] = _contents(kind)
+        contents = holds[kind]
+        if contents is None or id(item) in seen:
             continue
         seen.add(id(item))
         if isinstance(item, Layer):
             yield item
-            if isinstance(item, keras.layers.RNN):
-                continue
-            stack.extend(reversed(held_by(item)))
-            # On torch a Layer held by an attribute lies in `_modules`.
-            stack.extend(reversed(list(getattr(item, "_modules", {}).values())))
-        elif isinstance(item, dict):
-            stack.extend(reversed(list(item.values())))
-        elif isinstance(item, (list, tuple, set)):
-            stack.extend(reversed(list(item)))
+        stack.extend(reversed(contents(item)))
+
+
+def _contents(kind: type) -> Holds | None:
+    """What lists the objects that one of this type holds; None: no layers there."""
+    if issubclass(kind, keras.layers.RNN):
+        return lambda _: []
+    if issubclass(kind, Layer):
+        # On torch a Layer held by an attribute lies in `_modules`.
+        return lambda x: [*getattr(x, "_modules", {}).values(), *held_by(x)]
+    if issubclass(kind, dict):
+        return lambda x: list(x.values())
+    return list if issubclass(kind, (list, tuple, set)) else None
 
 
 def is_plain(layers: Iterable[Layer]) -> bool:

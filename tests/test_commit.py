@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -59,6 +60,28 @@ def test_an_interrupt_during_the_rollback_leaves_nothing_half_done(
         patch.setattr(keras.Variable, "assign", assign)
         with pytest.raises(KeyboardInterrupt, match="third"):
             assign_all([(v, 3 * v) for v in held])
+    for variable, value in zip(held, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), value)
+
+
+def test_values_that_are_computed_when_they_are_written() -> None:
+    held = variables()
+    before = [numpy(v) for v in held]
+    assign_all([(v, partial(lambda v: 3 * v.value, v)) for v in held])
+    for variable, value in zip(held, before, strict=True):
+        np.testing.assert_allclose(numpy(variable), 3 * value, rtol=1e-6)
+
+
+def test_all_are_put_back_when_a_later_value_cannot_be_computed() -> None:
+    held = variables()
+    before = [numpy(v) for v in held]
+
+    def fail() -> None:
+        raise ValueError("out of numbers")
+
+    changes: list[Any] = [(v, 3 * v) for v in held[:-1]]
+    with pytest.raises(ValueError, match="out of numbers"):
+        assign_all([*changes, (held[-1], fail)])
     for variable, value in zip(held, before, strict=True):
         np.testing.assert_array_equal(numpy(variable), value)
 

@@ -176,7 +176,7 @@ def own_weight(layer: Any, name: str) -> Any:
     return None
 
 
-_PLAIN = (type(None), bool, int, float, str)
+_PLAIN = frozenset({type(None), bool, int, float, str})
 
 
 def held_by(layer: Any) -> list[Any]:

@@ -87,8 +87,8 @@ def _row(decision: Decision) -> LayerSignal:
 
 def _overall(seen: Moments, moved: float = 1.0) -> tuple[float, float]:
     """One mean and deviation: gates and channels pooled within themselves."""
-    mean = float(np.mean(seen.mean)) / moved
-    return mean, math.sqrt(float(np.mean(seen.variance))) / moved
+    mean, variance = (float(x if x.ndim == 0 else x.mean()) for x in seen)
+    return mean / moved, math.sqrt(variance) / moved
 
 
 def _compact(values: Any) -> float | tuple[float, ...]:

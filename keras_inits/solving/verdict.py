@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import host
+from keras_inits.backends import fetch, host
 from keras_inits.errors import ConvergenceError, DegenerateSignalError
 from keras_inits.solving.decision import (
     NOISE,
@@ -26,8 +26,8 @@ from keras_inits.statistics import Moments
 
 def read(decisions: Sequence[Decision], options: Options) -> list[Decision]:
     """Fetch every figure; raise for the first layer that cannot meet its target."""
+    _fetch(decisions)
     for decision in decisions:
-        _fetch(decision)
         _check(decision, options)
     return list(decisions)
 
@@ -41,21 +41,31 @@ def gain_of(decisions: Sequence[Decision]) -> float:
     return math.prod(d.gradient_gain for d in seen if not is_softmax(d.layer))
 
 
-def _fetch(decision: Decision) -> None:
-    for name in ("before", "after", "linear", "bias"):
-        value = getattr(decision, name)
-        if value is not None:
-            setattr(decision, name, Moments(*map(host, value)))
-    decision.scale = host(decision.scale)
-    if decision.after is None:
-        mean, variance = decision.before
-        scale = decision.scale
-        with np.errstate(all="ignore"):  # what is not finite is refused just below
-            decision.after = Moments(mean * scale, variance * scale**2)
-    if decision.shift is not None:
-        decision.shift = host(decision.shift)
-    if decision.gradient_gain is not None:
-        decision.gradient_gain = float(host(decision.gradient_gain))
+_MOMENTS = ("before", "after", "linear", "bias")
+_TENSORS = ("scale", "shift", "gradient_gain")
+
+
+def _fetch(decisions: Sequence[Decision]) -> None:
+    """Every tensor of every decision, in one transfer where the backend can."""
+    tensors: list[Any] = []
+    for decision in decisions:
+        for name in _MOMENTS:
+            tensors += getattr(decision, name) or ()
+        tensors += (getattr(decision, name) for name in _TENSORS)
+    arrays = iter(fetch(tensors))
+    for decision in decisions:
+        for name in _MOMENTS:
+            if getattr(decision, name) is not None:
+                setattr(decision, name, Moments(next(arrays), next(arrays)))
+        for name in _TENSORS:
+            setattr(decision, name, next(arrays))
+        if decision.after is None:
+            mean, variance = decision.before
+            scale = decision.scale
+            with np.errstate(all="ignore"):  # what is not finite is refused just below
+                decision.after = Moments(mean * scale, variance * scale**2)
+        if decision.gradient_gain is not None:
+            decision.gradient_gain = float(decision.gradient_gain)
 
 
 def _check(decision: Decision, options: Options) -> None:

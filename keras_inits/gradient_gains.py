@@ -233,23 +233,17 @@ def _places(links: Sequence[Link], count: int) -> tuple[Any, ...]:
     return kernel, between, has_between, link
 
 
-def kernel_gain(m: LinearMap, kernel: Tensor, square: Tensor | None = None) -> Tensor:
-    """`|W|_F^2 / outputs`: what the transposed map does to a squared norm.
+def kernel_gain(m: LinearMap, square: Tensor) -> Tensor:
+    """`|W|_F^2 / outputs`, from the mean square of W.
 
-    Args:
-        m: The linear map.
-        kernel: Its kernel's value.
-        square: The mean square of the kernel, where it is known.
+    What the transposed map does to a squared norm.
     """
-    size = math.prod(m.kernel.shape)
-    if square is None:
-        square = mean_square(widen(kernel))
-    return square * (size / (m.channels * m.stride))
+    return square * (math.prod(m.kernel.shape) / (m.channels * m.stride))
 
 
 def scaled_kernel_gain(m: LinearMap, trial: Trial) -> Tensor:
     """|s W|^2 = s^2 |W|^2, so that the kernel is read once and not copied."""
     factor = trial.factors.get(id(m.kernel), 1.0)
     if isinstance(factor, float) or len(factor.shape) == 0:
-        return kernel_gain(m, trial.base(m.kernel)) * factor**2
-    return kernel_gain(m, trial.scaled(m.kernel))
+        return kernel_gain(m, mean_square(widen(trial.base(m.kernel)))) * factor**2
+    return kernel_gain(m, mean_square(widen(trial.scaled(m.kernel))))

@@ -119,7 +119,7 @@ def _row(record: Record, gradients: dict[int, WeightGradient]) -> LayerSignal:
         weight_gradient_std=None if gradient is None else gradient.deviation,
         gradient_ratio=None if gradient is None else gradient.ratio,
         parameters=layer.count_params(),
-        kernel_std=_root(record.kernel_variance),
+        kernel_std=None if record.kernel is None else _root(record.kernel.variance),
         kernel_shape=None if m is None else tuple(m.kernel.shape),
         activation=activation_name(layer),
         histogram=_histogram(record.rows),

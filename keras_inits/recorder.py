@@ -47,7 +47,7 @@ class Record:
     saturated: Tensor | None = None
     rows: Tensor | None = None
     gradient_gain: Tensor | None = None
-    kernel_variance: Tensor | None = None
+    kernel: Moments | None = None
 
     def probe(self) -> Probe | None:
         """What its gradient gain is seen from."""
@@ -69,7 +69,11 @@ class Recorder:
 
     def signal(self, stop: Stop, signal: Tensor) -> Tensor:
         """The pre-activation, before anything is done to it."""
-        self.records.append(self._seen(stop.layer, stop.map, signal))
+        record = self._seen(stop.layer, stop.map, signal)
+        if stop.map is not None:  # now, while the kernel is in the cache
+            kernel = stop.trial.base(stop.map.kernel)
+            record.kernel = Moments(*fused(moments)(kernel))
+        self.records.append(record)
         return signal
 
     def output(self, stop: Stop, output: Tensor) -> None:
@@ -100,18 +104,14 @@ class Recorder:
         """After the pass: the kernels, and what each layer does to gradients."""
         seen = [(r, p) for r in self.records if (p := r.probe()) is not None]
         slopes = mean_square_slopes([probe for _, probe in seen], trial.base)
-        squares: dict[int, Tensor] = {}
-        for record in self.records:
-            if record.map is not None:
-                kernel = record.map.kernel
-                mean, variance = fused(moments)(trial.base(kernel))
-                record.kernel_variance = variance
-                squares[id(kernel)] = variance + mean * mean
         for (record, _), slope in zip(seen, slopes, strict=True):
             m = record.map
-            for x in () if m is None else filter(None, (m, m.stage)):
-                square = squares.get(id(x.kernel))
-                slope = slope * kernel_gain(x, trial.base(x.kernel), square)
+            if m is not None and record.kernel is not None:
+                mean, variance = record.kernel
+                slope = slope * kernel_gain(m, variance + mean * mean)
+                if m.stage is not None:
+                    base = widen(trial.base(m.stage.kernel))
+                    slope = slope * kernel_gain(m.stage, mean_square(base))
             record.gradient_gain = slope
 
     def _seen(
@@ -154,7 +154,8 @@ def recorded(
     """
     records = _compiled(model, batch, selection, training)
     if records is None:
-        recorder, trial = Recorder(), Trial(())
+        maps = (m for several in selection.maps.values() for m in several)
+        recorder, trial = Recorder(), Trial([m.kernel for m in maps])
         sweep(model, batch, selection, recorder, trial, training=training)
         recorder.finish(trial)
         records = recorder.records
@@ -173,7 +174,7 @@ _TENSORS = (
     "saturated",
     "rows",
     "gradient_gain",
-    "kernel_variance",
+    "kernel",
 )
 
 

@@ -91,6 +91,10 @@ class Solver:
             decision.rows = some_rows(result)
         decision.variables = (m.kernel, *m.extra_kernels)
         apply(decision, stop.trial)
+        if decision.rows is not None:  # now, while the kernel is in the cache
+            stages = filter(None, (m, m.stage))
+            gains = (scaled_kernel_gain(x, stop.trial) for x in stages)
+            decision.gradient_gain = math.prod(gains)
         self._advance(decision)
         return result
 
@@ -105,11 +109,8 @@ class Solver:
         probes = [(one, *d.behind) for one, d in zip(own, probed, strict=True)]
         slopes = iter(mean_square_slopes([*chain(*probes)], trial.base))
         for decision, several in zip(probed, probes, strict=True):
-            assert decision.map is not None
-            slope = math.prod(next(slopes) for _ in several)
-            for m in filter(None, (decision.map, decision.map.stage)):
-                slope = slope * scaled_kernel_gain(m, trial)
-            decision.gradient_gain, decision.rows, decision.behind = slope, None, ()
+            decision.gradient_gain *= math.prod(next(slopes) for _ in several)
+            decision.rows, decision.behind = None, ()
 
     def watched(
         self, layer: keras.layers.Layer, inputs: Tensor, output: Tensor

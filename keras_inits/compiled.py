@@ -9,6 +9,7 @@ target, and a monitor that measures in every epoch.
 
 from __future__ import annotations
 
+import math
 import sys
 import weakref
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops, tree
 
 from keras_inits.selection import Selection
@@ -31,9 +33,10 @@ PASSES = {"jax": 0, "tensorflow": 1}
 
 @dataclass
 class Program:
-    """A compiled pass, with what its visitor noted while it was traced."""
+    """A compiled pass, how its results lie, what its visitor noted while traced."""
 
     run: Any
+    layout: Any
     notes: Any
 
 
@@ -75,7 +78,7 @@ def run(
             tensors wanted and whatever is to be remembered beside them.
 
     Returns:
-        The tensors, and what was remembered. None where a pass of this kind is not
+        The tensors as NumPy arrays, and what was remembered. None where a pass of this kind is not
         compiled (yet), or cannot be traced (Python control flow on values, a
         `jax.jit` of its own, ...).
     """
@@ -89,7 +92,7 @@ def run(
     try:
         if isinstance(program, int):
             program = _compiled(variables, arguments, trace)
-        found = program.run(*arguments)
+        found = _unpacked(*program.run(*arguments), program.layout)
     except Exception:
         # Whatever it is, the eager pass meets it again and says it better.
         programs[key] = None
@@ -105,10 +108,11 @@ def _compiled(
 ) -> Program:
     notes: list[Any] = []
 
-    def function(values: list[Tensor], *others: Any) -> Any:
+    def function(values: list[Tensor], *others: Any) -> tuple[Tensor, list[Tensor]]:
         tensors, noted = trace(Trial(variables, values), *others)
-        notes.append(noted)
-        return tensors
+        small, large, layout = _packed(tensors)
+        notes.append((layout, noted))
+        return small, large
 
     # Compiled right away: the function itself would keep the model alive for ever.
     module = sys.modules[keras.backend.backend()]
@@ -117,7 +121,49 @@ def _compiled(
     else:
         traced = module.function(function, autograph=False, reduce_retracing=False)
         compiled = traced.get_concrete_function(*arguments)
-    return Program(compiled, notes[-1])
+    return Program(compiled, *notes[-1])
+
+
+# Results of at most this many values come back in one array: a transfer takes longer.
+SMALL = 1024
+
+
+def _packed(tensors: Any) -> tuple[Tensor, list[Tensor], Any]:
+    """Small tensors in one vector, large ones as they are, and where each is."""
+    leaves = tree.flatten(tensors)
+    dtypes = {keras.backend.standardize_dtype(x.dtype) for x in leaves if _is_tensor(x)}
+    dtype = "float64" if "float64" in dtypes else "float32"
+    small, large, shapes = [ops.zeros((0,), dtype)], [], []
+    for leaf in leaves:
+        shapes.append(tuple(leaf.shape) if _is_tensor(leaf) else leaf)
+        if _is_tensor(leaf) and math.prod(leaf.shape) > SMALL:
+            large.append(leaf)
+        elif _is_tensor(leaf):
+            small.append(ops.cast(ops.reshape(leaf, (-1,)), dtype))
+    layout = tree.map_structure(lambda _: None, tensors), shapes
+    return ops.concatenate(small), large, layout
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return leaf is not None and not isinstance(leaf, (int, float))
+
+
+def _unpacked(small: Tensor, large: Sequence[Tensor], layout: Any) -> Any:
+    """What was packed, as NumPy arrays; None and numbers as they were."""
+    structure, shapes = layout
+    flat, others, at = np.asarray(small), iter(large), 0
+    leaves = []
+    for shape in shapes:
+        if not isinstance(shape, tuple):
+            leaves.append(shape)
+            continue
+        size = math.prod(shape)
+        if size > SMALL:
+            leaves.append(ops.convert_to_numpy(next(others)))
+            continue
+        leaves.append(flat[at : at + size].reshape(shape))
+        at += size
+    return tree.pack_sequence_as(structure, leaves)
 
 
 def kind_of(selection: Selection, batch: Any, *options: Any) -> Any:

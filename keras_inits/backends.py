@@ -133,13 +133,18 @@ def _from_torch(tensors: Sequence[Any], module: Any) -> list[Any]:
     return [next(arrays) if isinstance(x, module.Tensor) else x for x in tensors]
 
 
+def fuses() -> bool:
+    """Whether `fused` compiles: each shape anew, the result without temporaries."""
+    return keras.backend.backend() == "jax"
+
+
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of tensors, compiled as one where each operation would be: JAX.
 
     There the first call with a new shape costs one compilation per operation
     otherwise, which for a model of many shapes adds up to seconds.
     """
-    if keras.backend.backend() != "jax":
+    if not fuses():
         return function
     compiled: Callable[..., Any] = functools.wraps(function)(_loaded().jit(function))
     return compiled

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import sys
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,9 +79,9 @@ def run(
             tensors wanted and whatever is to be remembered beside them.
 
     Returns:
-        The tensors as NumPy arrays, and what was remembered. None where a pass of this kind is not
-        compiled (yet), or cannot be traced (Python control flow on values, a
-        `jax.jit` of its own, ...).
+        The tensors as NumPy arrays, and what was remembered. None where a pass of this
+        kind is not compiled (yet), or cannot be traced (Python control flow on values,
+        a `jax.jit` of its own, ...).
     """
     programs = _PROGRAMS.setdefault(model, {})
     program = programs.get(key, 0)
@@ -92,7 +93,8 @@ def run(
     try:
         if isinstance(program, int):
             program = _compiled(variables, arguments, trace)
-        found = _unpacked(*program.run(*arguments), program.layout)
+        small, stacks = program.run(*arguments)
+        found = _unpacked(small, stacks, program.layout)
     except Exception:
         # Whatever it is, the eager pass meets it again and says it better.
         programs[key] = None
@@ -108,7 +110,9 @@ def _compiled(
 ) -> Program:
     notes: list[Any] = []
 
-    def function(values: list[Tensor], *others: Any) -> tuple[Tensor, list[Tensor]]:
+    def function(
+        values: list[Tensor], *others: Any
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         tensors, noted = trace(Trial(variables, values), *others)
         small, large, layout = _packed(tensors)
         notes.append((layout, noted))
@@ -128,48 +132,50 @@ def _compiled(
 SMALL = 1024
 
 
-def _packed(tensors: Any) -> tuple[Tensor, list[Tensor], Any]:
-    """Small tensors in one vector, large ones as they are, and where each is."""
+def _packed(tensors: Any) -> tuple[Tensor, dict[str, Tensor], Any]:
+    """Small tensors in one vector, large ones stacked by shape; where each is."""
     leaves = tree.flatten(tensors)
-    dtypes = {keras.backend.standardize_dtype(x.dtype) for x in leaves if _is_tensor(x)}
+    found = filter(_is_tensor, leaves)
+    dtypes = {keras.backend.standardize_dtype(x.dtype) for x in found}
     dtype = "float64" if "float64" in dtypes else "float32"
-    small, large, shapes = [ops.zeros((0,), dtype)], [], []
+    small, large, shapes = [ops.zeros((0,), dtype)], defaultdict(list), []
     for leaf in leaves:
         shapes.append(tuple(leaf.shape) if _is_tensor(leaf) else leaf)
         if _is_tensor(leaf) and math.prod(leaf.shape) > SMALL:
-            large.append(leaf)
+            large[str(shapes[-1])].append(ops.cast(leaf, dtype))
         elif _is_tensor(leaf):
             small.append(ops.cast(ops.reshape(leaf, (-1,)), dtype))
+    stacks = {shape: ops.stack(alike) for shape, alike in large.items()}
     layout = tree.map_structure(lambda _: None, tensors), shapes
-    return ops.concatenate(small), large, layout
+    return ops.concatenate(small), stacks, layout
 
 
 def _is_tensor(leaf: Any) -> bool:
     return leaf is not None and not isinstance(leaf, (int, float))
 
 
-def _unpacked(small: Tensor, large: Sequence[Tensor], layout: Any) -> Any:
+def _unpacked(small: Tensor, stacks: dict[str, Tensor], layout: Any) -> Any:
     """What was packed, as NumPy arrays; None and numbers as they were."""
     structure, shapes = layout
-    flat, others, at = np.asarray(small), iter(large), 0
+    flat, at = np.asarray(small), 0
+    large = {key: iter(np.asarray(x)) for key, x in stacks.items()}
     leaves = []
     for shape in shapes:
         if not isinstance(shape, tuple):
             leaves.append(shape)
-            continue
-        size = math.prod(shape)
-        if size > SMALL:
-            leaves.append(ops.convert_to_numpy(next(others)))
-            continue
-        leaves.append(flat[at : at + size].reshape(shape))
-        at += size
+        elif str(shape) in large:
+            leaves.append(next(large[str(shape)]))
+        else:
+            size = math.prod(shape)
+            leaves.append(flat[at : at + size].reshape(shape))
+            at += size
     return tree.pack_sequence_as(structure, leaves)
 
 
 def kind_of(selection: Selection, batch: Any, *options: Any) -> Any:
     """All that a trace depends on: every attribute of every layer, and the shapes."""
     layers = tuple(
-        (id(x), *(_mark(item) for item in vars(x).items() if item[0] not in _IGNORED))
+        (id(x), *[_mark(item) for item in vars(x).items() if item[0] not in _IGNORED])
         for x in selection.every
     )
     kernels = tuple(id(m.kernel) for maps in selection.maps.values() for m in maps)
@@ -185,12 +191,12 @@ def as_tensors(batch: Any) -> Any:
 
 # What Keras notes at the first call of a model.
 _IGNORED = frozenset({"_called"})
+_PLAIN = frozenset({type(None), bool, int, float, str})
 
 
 def _mark(item: tuple[str, Any]) -> tuple[str, Any]:
     name, value = item
-    plain = value is None or isinstance(value, (bool, int, float, str))
-    return name, value if plain else id(value)
+    return name, value if type(value) in _PLAIN else id(value)
 
 
 def _replicated(variables: Sequence[keras.Variable]) -> bool:

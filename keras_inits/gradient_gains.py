@@ -24,21 +24,24 @@ ones c r is nothing, and is asked for only where the signals of partners are opp
 from __future__ import annotations
 
 import functools
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import fused, host, is_traced, mean_square
-from keras_inits.linear_maps import LinearMap
+from keras_inits.backends import fetch, fused, fuses, is_traced, mean_square
+from keras_inits.linear_maps import LinearMap, identity
 from keras_inits.partners import Link, correlations, grouped, links_of
 from keras_inits.statistics import widen
 from keras_inits.trial import Trial
 
 Tensor = Any
+Array = np.ndarray[Any, Any]
 
 STEP = 1e-3
 # Values of probes that are looked at together: temporaries that stay in the cache.
@@ -50,63 +53,120 @@ OPPOSITE = -0.8
 
 @dataclass
 class Probe:
-    """A few rows of a pre-activation, kept until the pass is over.
+    """Some rows of a pre-activation, kept until the pass is over.
 
     Args:
-        rows: A tensor `(rows, ...)`.
-        activate: What the layer applies to them.
+        rows: A tensor `(rows, ...)`, or an array.
         function: The activation behind it: alike probes are evaluated together.
         map: The linear map that they come out of; None for an activation layer.
     """
 
     rows: Tensor
-    activate: Callable[[Tensor], Tensor]
-    function: Any = None
+    function: Callable[[Tensor], Tensor]
     map: LinearMap | None = None
 
     @classmethod
     def of(cls, m: LinearMap, rows: Tensor) -> Probe:
         """The probe of a layer with a linear map."""
-        function = m.activation or getattr(m.layer, "activation", None)
-        return cls(rows, m.activate, function, m)
+        function = m.activation or getattr(m.layer, "activation", None) or identity
+        return cls(rows, function, m)
 
 
 def mean_square_slopes(
-    probes: Sequence[Probe], value_of: Callable[[Any], Tensor] | None = None
-) -> list[Tensor]:
-    """`E[f'(z)^2]` at each probe, partners counted together; alike probes at once.
+    probes: Sequence[Probe],
+    value_of: Callable[[Any], Tensor] | None = None,
+    seen: tuple[Tensor, Tensor] | None = None,
+) -> list[float]:
+    """`E[f'(z)^2]` at each probe, partners counted together.
 
     Args:
         probes: In the order of the calls.
         value_of: The values of the kernels. None: all units count as independent.
+        seen: What `look` has seen; None: it is called here.
     """
-    layouts = _layouts(probes)
-
-    def slopes(members: list[int]) -> tuple[Tensor, ...]:
-        z = ops.stack([widen(probes[i].rows) for i in members])
-        layout = layouts[members[0]] if value_of is not None else None
-        return _slopes(probes[members[0]].activate, z, layout)
-
     if not probes:
         return []
-    several = max(1, TOGETHER // max(math.prod(p.rows.shape) for p in probes))
-    keys = [
-        (id(p.function), tuple(p.rows.shape), layout, i // several)
-        for i, (p, layout) in enumerate(zip(probes, layouts, strict=True))
-    ]
-    squares, products, opposite = grouped(keys, slopes)
+    squares, opposite = fetch(look(probes) if seen is None else seen)
     maps = [probe.map for probe in probes]
-    links = links_of(maps)
-    if value_of is not None and links and _may_hold(opposite):
-        pairs = correlations(maps, links, value_of)
-        seen = squares, products, opposite
-        squares = fused(_beside_partners)(seen, pairs, _places(links, len(probes)))
-    return list(ops.unstack(squares, len(probes)))
+    links, paired = links_of(maps), np.flatnonzero(opposite).tolist()
+    if value_of and links and paired:
+        products = np.zeros_like(squares)
+        products[paired] = fetch(_evaluated(_products, probes, paired))[0]
+        pairs = fetch(correlations(maps, links, value_of))
+        squares = _beside_partners(squares, products, pairs, links)
+    return [float(x) for x in squares]
 
 
-def _may_hold(found: Tensor) -> bool:
-    """Whether any entry is true; yes where that cannot be known yet."""
-    return is_traced(found) or bool(host(found).any())
+def look(probes: Sequence[Probe]) -> tuple[Tensor, Tensor]:
+    """For each probe: `E[f'(z)^2]`, and 1.0 where signals of partners are opposite.
+
+    Tensor operations only, so that it may be part of a compiled pass.
+    """
+    if not probes:
+        return ops.zeros((0,)), ops.zeros((0,))
+    squares, opposite = _evaluated(_squares, probes, list(range(len(probes))))
+    return squares, opposite
+
+
+def _evaluated(
+    what: Callable[..., Any], probes: Sequence[Probe], members: Sequence[int]
+) -> list[Tensor]:
+    """Vectors, an entry of each for every member; alike probes at once."""
+    layouts = _layouts(probes)
+    largest = max(math.prod(p.rows.shape) for p in probes)
+    several = len(probes) if fuses() else max(1, TOGETHER // largest)
+
+    def key(i: int) -> Hashable:
+        probe = probes[i]
+        return id(probe.function), tuple(probe.rows.shape), layouts[i], i // several
+
+    def evaluate(places: list[int]) -> tuple[Tensor, ...]:
+        alike = [members[place] for place in places]
+        z = _stacked([probes[i].rows for i in alike])
+        signs = ops.convert_to_tensor(_signs(tuple(z.shape[1:])), z.dtype)
+        first = alike[0]
+        run = _evaluator(what, probes[first].function, layouts[first], is_traced(z))
+        found: tuple[Tensor, ...] = run(z, signs)
+        return found
+
+    return grouped([key(i) for i in members], evaluate)
+
+
+def _stacked(rows: Sequence[Tensor]) -> Tensor:
+    """In float32 or wider, `(probes, rows, ...)`."""
+    if all(isinstance(x, np.ndarray) for x in rows):
+        return ops.convert_to_tensor(np.stack(rows))
+    return ops.stack([widen(x) for x in rows])
+
+
+def _evaluator(
+    what: Callable[..., Any],
+    function: Any,
+    layout: tuple[int, int] | None,
+    traced: bool,
+) -> Callable[..., Any]:
+    """`what` for one activation; where operations are compiled, as a loop.
+
+    A function of Keras is compiled once and for all; others may not be traceable.
+    """
+    run = partial(what, function, layout)
+    if not fuses():
+        return run
+    if traced:
+        return partial(_one_by_one, run)
+    if inspect.isfunction(function) and function.__module__.startswith("keras."):
+        return _lasting(what, function, layout)
+    return run
+
+
+def _one_by_one(run: Callable[..., Any], z: Tensor, signs: Tensor) -> Any:
+    """A loop over the entries of `z`: compiled in a tenth of the time."""
+    return ops.map(lambda one: tuple(x[0] for x in run(one[None], signs)), z)
+
+
+@functools.cache  # what is compiled is compiled once
+def _lasting(what: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    return fused(partial(_one_by_one, partial(what, *arguments)))
 
 
 def _layouts(probes: Sequence[Probe]) -> list[tuple[int, int] | None]:
@@ -120,68 +180,59 @@ def _layouts(probes: Sequence[Probe]) -> list[tuple[int, int] | None]:
             shape = tuple(probe.rows.shape)
             axes = sorted(axis % rank for axis in probe.map.channel_axes)
         together = bool(axes) and axes == list(range(axes[0], axes[-1] + 1))
-        if not together or tuple(probe.rows.shape) != shape:
+        channels = math.prod(shape[axis] for axis in axes)
+        if not together or tuple(probe.rows.shape) != shape or channels < 2:
             layouts.append(None)
             continue
-        channels = math.prod(shape[axis] for axis in axes)
         layouts.append((channels, math.prod(shape[axes[-1] + 1 :])))
     return layouts
 
 
-def _slopes(
-    activate: Callable[[Tensor], Tensor], z: Tensor, layout: tuple[int, int] | None
-) -> tuple[Tensor, ...]:
-    """For each entry of the first axis of `z`: E[f'^2], E[f' f'_partner], opposite?"""
-    move = ops.convert_to_tensor(_signs(tuple(z.shape[1:])), z.dtype)
-    ahead, behind, step = fused(_both_sides)(z, move)
-    sides = activate(ahead), activate(behind)
-    if layout is not None and layout[0] > 1:
-        opposite = _opposite(layout)(z)
-        if _may_hold(opposite):
-            return *_means_of_products(layout)(*sides, step, move), opposite
-    squares = fused(_mean_square_change)(*sides, step)
-    return squares, ops.zeros_like(squares), ops.zeros_like(squares)
+def _squares(
+    function: Any, layout: tuple[int, int] | None, z: Tensor, signs: Tensor
+) -> tuple[Tensor, Tensor]:
+    """For each entry of `z`: E[f'^2], and 1.0 where partners' signals are opposite.
+
+    That is looked for on some of the rows.
+    """
+    squares = ops.mean(ops.square(_change(function, z, signs)), axis=1)
+    if layout is None:
+        return squares, ops.zeros_like(squares)
+    one, other = _partners(z[:, : max(1, z.shape[1] // 8)], layout)
+    square = ops.mean(ops.square(one) + ops.square(other), axis=(1, 2, 3)) / 2.0
+    product = ops.mean(one * other, axis=(1, 2, 3))
+    return squares, ops.cast(product < OPPOSITE * square, z.dtype)
 
 
-def _signs(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """A random direction of steps."""
-    bits = np.random.default_rng(0).integers(2, size=shape, dtype="int8")
-    return (2 * bits - 1).astype("float32")
+def _products(
+    function: Any, layout: tuple[int, int], z: Tensor, signs: Tensor
+) -> tuple[Tensor]:
+    """For each entry of `z`: E[f'(z_j) f'(z_j+half)]."""
+    change = _change(function, z, signs) * ops.reshape(signs, (1, -1))
+    one, other = _partners(change, layout)
+    return (ops.mean(one * other, axis=(1, 2, 3)),)
 
 
-def _both_sides(z: Tensor, signs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`z` a step ahead and a step behind along `signs`, and the step of each entry.
+def _change(function: Any, z: Tensor, signs: Tensor) -> Tensor:
+    """`(f(z + h v) - f(z - h v)) / 2 h`, flat but for the first axis.
 
-    The step follows the size of z, and stays above its rounding.
+    The step h follows the size of z, and stays above its rounding.
     """
     size = ops.sqrt(ops.mean(ops.square(z), axis=tuple(range(1, len(z.shape)))))
     step = STEP * ops.maximum(size, 1e-30)
     move = ops.reshape(step, (-1, *[1] * len(signs.shape))) * signs
     flat = (-1, *z.shape[2:])
-    return ops.reshape(z + move, flat), ops.reshape(z - move, flat), step
-
-
-def _mean_square_change(ahead: Tensor, behind: Tensor, step: Tensor) -> Tensor:
-    return ops.mean(ops.square(_quotient(ahead, behind, step)), axis=1)
-
-
-def _quotient(ahead: Tensor, behind: Tensor, step: Tensor) -> Tensor:
+    ahead = function(ops.reshape(z + move, flat))
+    behind = function(ops.reshape(z - move, flat))
     change = ops.reshape(widen(ahead) - widen(behind), (step.shape[0], -1))
     return change / (2.0 * step[:, None])
 
 
-@functools.cache  # what is compiled is compiled once
-def _opposite(layout: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-    """1.0 where signals of partners are opposite, on some of the rows; else 0.0."""
-
-    def opposite(z: Tensor) -> Tensor:
-        some = z[:, : max(1, z.shape[1] // 8)]
-        one, other = _partners(some, layout)
-        square = ops.mean(ops.square(one) + ops.square(other), axis=(1, 2, 3)) / 2.0
-        product = ops.mean(one * other, axis=(1, 2, 3))
-        return ops.cast(product < OPPOSITE * square, z.dtype)
-
-    return fused(opposite)
+@functools.lru_cache(maxsize=16)
+def _signs(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """A random direction of steps."""
+    bits = np.random.default_rng(0).integers(2, size=shape, dtype="int8")
+    return (2 * bits - 1).astype("float32")
 
 
 def _partners(x: Tensor, layout: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -191,46 +242,19 @@ def _partners(x: Tensor, layout: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return x[:, :, :half], x[:, :, half : 2 * half]
 
 
-@functools.cache
-def _means_of_products(layout: tuple[int, int]) -> Callable[..., Any]:
-    """E[f'(z_j)^2] and E[f'(z_j) f'(z_j+half)]."""
-
-    def means(
-        ahead: Tensor, behind: Tensor, step: Tensor, signs: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        change = _quotient(ahead, behind, step)
-        one, other = _partners(change * ops.reshape(signs, (1, -1)), layout)
-        products = ops.mean(one * other, axis=(1, 2, 3))
-        return ops.mean(ops.square(change), axis=1), products
-
-    return fused(means)
-
-
 def _beside_partners(
-    seen: tuple[Tensor, ...], pairs: tuple[Tensor, ...], places: tuple[Tensor, ...]
-) -> Tensor:
+    squares: Array, products: Array, pairs: Sequence[Array], links: Sequence[Link]
+) -> Array:
     """E[f'^2] + c r E[f' f'_partner] for every probe.
 
     An activation layer between the kernels takes some of r away.
     """
-    squares, products, opposite = seen
-    columns, rows = pairs
-    kernel, between, has_between, link = places
-    kept = ops.take(products, between) / ops.maximum(ops.take(squares, between), 1e-30)
-    rows = ops.where(has_between, kept * rows, rows)
-    more = columns * rows * ops.take(products * opposite, kernel)
-    none = ops.zeros((1,), more.dtype)
-    return squares + ops.take(ops.concatenate([more, none]), link)
-
-
-def _places(links: Sequence[Link], count: int) -> tuple[Any, ...]:
-    """Indices: of each link's probes; of each probe's link (the end: it has none)."""
-    kernel = np.array([link.kernel for link in links])
-    between = np.array([link.between or 0 for link in links])
-    has_between = np.array([link.between is not None for link in links])
-    link = np.full(count, len(links))
-    link[kernel] = np.arange(len(links))
-    return kernel, between, has_between, link
+    found = squares.copy()
+    for link, column, row in zip(links, *pairs, strict=True):
+        if link.between is not None:
+            row = row * products[link.between] / max(squares[link.between], 1e-30)
+        found[link.kernel] += column * row * products[link.kernel]
+    return found
 
 
 def kernel_gain(m: LinearMap, square: Tensor) -> Tensor:

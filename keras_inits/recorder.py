@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_inits import compiled
 from keras_inits.backends import fetch, fused, mean_square, unit_means, zero_share
-from keras_inits.gradient_gains import Probe, kernel_gain, mean_square_slopes
+from keras_inits.gradient_gains import Probe, kernel_gain, look, mean_square_slopes
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import ACTIVATION_LAYERS, Selection
 from keras_inits.statistics import Moments, first_tensor, moments, some_rows, widen
@@ -52,7 +52,7 @@ class Record:
     def probe(self) -> Probe | None:
         """What its gradient gain is seen from."""
         if self.map is None and type(self.layer) in ACTIVATION_LAYERS:
-            return Probe(self.rows, self.layer, self.layer)
+            return Probe(self.rows, self.layer)
         if self.map is None or not self.map.in_hand or self.map.lookup:
             return None
         return Probe.of(self.map, self.rows)
@@ -100,12 +100,22 @@ class Recorder:
     def repeated(self, layer: keras.layers.Layer) -> None:
         """Later calls of a shared layer show nothing new of its kernel."""
 
-    def finish(self, trial: Trial) -> None:
-        """After the pass: the kernels, and what each layer does to gradients."""
-        seen = [(r, p) for r in self.records if (p := r.probe()) is not None]
-        slopes = mean_square_slopes([probe for _, probe in seen], trial.base)
-        for (record, _), slope in zip(seen, slopes, strict=True):
-            m = record.map
+    def probes(self) -> list[Probe]:
+        """What the gradient gains are seen from, in the order of the calls."""
+        return [p for r in self.records if (p := r.probe()) is not None]
+
+    def finish(self, trial: Trial, seen: Any = None) -> None:
+        """After the pass: what each layer does to gradients.
+
+        Args:
+            trial: The scope of the pass.
+            seen: `look(self.probes())`, where the pass has it.
+        """
+        slopes = iter(mean_square_slopes(self.probes(), trial.base, seen))
+        for record in self.records:
+            if record.probe() is None:
+                continue
+            m, slope = record.map, next(slopes)
             if m is not None and record.kernel is not None:
                 mean, variance = record.kernel
                 slope = slope * kernel_gain(m, variance + mean * mean)
@@ -203,17 +213,21 @@ def _compiled(
         sweep(
             model, batch, selection, recorder, trial, training=training, compiled=True
         )
-        recorder.finish(trial)
         found = [[getattr(r, name) for name in _TENSORS] for r in recorder.records]
         bare = [_filled(r, [None] * len(_TENSORS)) for r in recorder.records]
-        return found, bare
+        return (found, look(recorder.probes())), bare
 
     batch = compiled.as_tensors(batch)
     kind = compiled.kind_of(selection, batch, "measure", training)
     found = compiled.run(
         model, kind, variables, ([v.value for v in variables], batch), trace
     )
-    return None if found is None else list(map(_filled, found[1], found[0]))
+    if found is None:
+        return None
+    (tensors, seen), bare = found
+    recorder = Recorder(list(map(_filled, bare, tensors)))
+    recorder.finish(Trial(()), seen)
+    return recorder.records
 
 
 def _alone(z: Tensor) -> tuple[Tensor, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_inits.backends import fused, outside_traces
+from keras_inits.backends import fused, fuses, outside_traces
 from keras_inits.statistics import widen
 
 Tensor = Any
@@ -82,7 +82,7 @@ class Trial(keras.StatelessScope):
             key: (v, self._base[key]) for key, v in self._set.items()
         }
         scaled = list(scaled)
-        if fused(_multiply) is _multiply:
+        if not fuses():
             new.update((id(v), (v, partial(self.scaled, v))) for v in scaled)
             return list(new.values())
         bases = [self._base[id(v)] for v in scaled]

@@ -84,7 +84,7 @@ def test_alike_probes_are_told_apart() -> None:
     tanh = keras.activations.tanh
     sizes = (1.0, 1e-6, 5.0)
     data = [ops.convert_to_tensor(s * normal(40, 20)) for s in sizes]
-    together = mean_square_slopes([Probe(z, tanh, tanh) for z in data])
+    together = mean_square_slopes([Probe(z, tanh) for z in data])
     alone = [slope("tanh", s * normal(40, 20)) for s in sizes]
     found = [float(ops.convert_to_numpy(x)) for x in together]
     assert found == pytest.approx(alone, rel=1e-4)

@@ -3,6 +3,7 @@
 | module | |
 |---|---|
 | `decision` | the options, and what is decided at one stop |
+| `half_precision` | what float16 and bfloat16 can hold |
 | `equations` | which scale and shift meet a target |
 | `solver` | the visitor: measures, solves, scales on |
 | `one_pass` | runs the sweep, eagerly or compiled as one |

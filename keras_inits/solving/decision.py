@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_inits.errors import KerasInitsError
+from keras_inits.gradient_gains import Probe
 from keras_inits.linear_maps import LinearMap
 from keras_inits.solving.equations import Found
 from keras_inits.statistics import Moments, first_tensor, widen
@@ -86,6 +87,13 @@ class Decision:
     silent_channels: int = 0
 
     @property
+    def probes(self) -> list[Probe]:
+        """Of the layer, and of the activation layers behind it."""
+        if self.rows is None or self.map is None:
+            return []
+        return [Probe.of(self.map, self.rows), *self.behind]
+
+    @property
     def where(self) -> str:
         """The layer as errors name it, with the shape of what is scaled."""
         shapes = ", ".join(str(tuple(v.shape)) for v in self.variables)
@@ -128,11 +136,3 @@ def is_softmax(layer: Any) -> bool:
 def shape_of(output: Any) -> tuple[Any, ...]:
     """Shape of the (first) output, None for the batch."""
     return (None, *first_tensor(output).shape[1:])
-
-
-def tolerance(layer: keras.layers.Layer, options: Options) -> float:
-    """Never finer than the compute dtype can hold."""
-    dtype = keras.backend.standardize_dtype(layer.compute_dtype)
-    # Reachable |deviation - 1|, measured: float16 3e-4, bfloat16 3e-3.
-    reach = {"float16": 1e-3, "bfloat16": 8e-3}.get(dtype, 0.0)
-    return max(options.tolerance, reach * options.target_std)

@@ -16,6 +16,7 @@ from keras import ops
 
 from keras_inits import compiled
 from keras_inits.backends import fetch
+from keras_inits.gradient_gains import look
 from keras_inits.selection import Selection
 from keras_inits.solving import verdict
 from keras_inits.solving.decision import Decision, Options, apply
@@ -126,16 +127,16 @@ class OnePass:
         )
         if found is None:
             return None
-        tensors, (decisions, shared) = found
-        decisions = list(map(_filled, decisions, tensors))
+        (tensors, seen), (decisions, shared) = found
+        solver.decisions += map(_filled, decisions, tensors)
+        solver.shared.update(shared)
         # After the pass: the first call of a layer leaves marks on it.
-        for decision in decisions:
+        for decision in solver.decisions:
             apply(decision, trial)
         if solver.bar is not None:
             solver.bar.update(len(decisions))
-        return replace(
-            solver, verbose=0, decisions=decisions, shared=dict(shared)
-        ), trial
+        solver.finish(trial, seen)
+        return solver, trial
 
     def _traced(
         self, solver: Solver, trial: Trial, batch: Any, target: Tensor
@@ -150,21 +151,32 @@ class OnePass:
             training=self.training,
             compiled=True,
         )
-        visitor.finish(trial)
-        found = [[getattr(d, name) for name in _TENSORS] for d in visitor.decisions]
-        bare = [_filled(d, [None] * len(_TENSORS)) for d in visitor.decisions]
-        return found, (bare, visitor.shared)
+        found = [_tensors(d) for d in visitor.decisions]
+        nothing = keras.tree.map_structure(lambda _: None, found)
+        bare = list(map(_filled, visitor.decisions, nothing))
+        return (found, look(visitor.probes())), (bare, visitor.shared)
 
 
 # What of a decision is a tensor, or Moments of tensors.
-_TENSORS = ("before", "after", "linear", "bias", "scale", "shift", "gradient_gain")
+_TENSORS = (
+    *("before", "after", "linear", "bias", "scale", "shift", "rows"),
+    "gradient_gain",
+)
+
+
+def _tensors(decision: Decision) -> list[Any]:
+    """Those of `_TENSORS`, and the rows of the activation layers behind."""
+    own = [getattr(decision, name) for name in _TENSORS]
+    return [own, [probe.rows for probe in decision.behind]]
 
 
 def _filled(decision: Decision, tensors: list[Any]) -> Decision:
-    """A copy with these tensors, in the order of `_TENSORS`."""
-    new = copy.copy(decision)
-    for name, tensor in zip(_TENSORS, tensors, strict=True):
+    """A copy with these tensors, as `_tensors` lists them."""
+    new, (own, rows) = copy.copy(decision), tensors
+    for name, tensor in zip(_TENSORS, own, strict=True):
         setattr(new, name, tensor)
+    probes = zip(decision.behind, rows, strict=True)
+    new.behind = tuple(replace(probe, rows=seen) for probe, seen in probes)
     return new
 
 

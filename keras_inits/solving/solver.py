@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import keras
@@ -21,7 +20,6 @@ from keras_inits.solving.decision import (
     is_softmax,
     per_channel,
     shape_of,
-    tolerance,
     varies,
 )
 from keras_inits.solving.equations import (
@@ -31,6 +29,7 @@ from keras_inits.solving.equations import (
     scaled,
     solve_output,
 )
+from keras_inits.solving.half_precision import finite, tolerance
 from keras_inits.statistics import (
     Moments,
     channel_moments,
@@ -76,7 +75,7 @@ class Solver:
         """W <- W * target / Std(W x), and the same for the tensor in hand."""
         m = stop.map
         assert m is not None
-        signal, moved = _finite(stop, m, signal)
+        signal, moved = finite(stop, m, signal)
         bias = self._bias(m, signal)
         if self.options.signal == "output" and m.in_hand:
             decision, result = self._by_output(m, signal, bias)
@@ -102,15 +101,23 @@ class Solver:
         """Only the shape is of interest: nothing is decided here."""
         self.decisions[-1].output_shape = shape_of(output)
 
-    def finish(self, trial: Trial) -> None:
-        """After the pass: what each layer does to gradients, all layers at once."""
-        probed = [d for d in self.decisions if d.rows is not None]
-        own = [Probe.of(d.map, d.rows) for d in probed if d.map]
-        probes = [(one, *d.behind) for one, d in zip(own, probed, strict=True)]
-        slopes = iter(mean_square_slopes([*chain(*probes)], trial.base))
-        for decision, several in zip(probed, probes, strict=True):
-            decision.gradient_gain *= math.prod(next(slopes) for _ in several)
-            decision.rows, decision.behind = None, ()
+    def probes(self) -> list[Probe]:
+        """What the gradient gains are seen from, in the order of the calls."""
+        return [probe for d in self.decisions for probe in d.probes]
+
+    def finish(self, trial: Trial, seen: Any = None) -> None:
+        """After the pass: what each layer does to gradients, all layers at once.
+
+        Args:
+            trial: The scope of the pass.
+            seen: `look(self.probes())`, where the pass has it.
+        """
+        slopes = iter(mean_square_slopes(self.probes(), trial.base, seen))
+        for decision in self.decisions:
+            if probes := decision.probes:
+                slope = math.prod(next(slopes) for _ in probes)
+                decision.gradient_gain = decision.gradient_gain * slope
+                decision.rows, decision.behind = None, ()
 
     def watched(
         self, layer: keras.layers.Layer, inputs: Tensor, output: Tensor
@@ -118,7 +125,7 @@ class Solver:
         """An activation layer: part of what the layer before it does to gradients."""
         before = self.decisions[-1] if self.decisions else None
         if before is not None and before.rows is not None and not is_softmax(layer):
-            probe = Probe(some_rows(inputs), layer, layer)
+            probe = Probe(some_rows(inputs), layer)
             before.behind = (*before.behind, probe)
 
     def repeated(self, layer: keras.layers.Layer) -> None:
@@ -280,22 +287,3 @@ class Solver:
         self.decisions.append(decision)
         if self.bar is not None:
             self.bar.update(len(self.decisions))
-
-
-def _finite(stop: Stop, m: LinearMap, signal: Tensor) -> tuple[Tensor, float]:
-    """float16 ends at 65,504 and at 6e-8: bring the signal well inside, by the kernel.
-
-    Returns the signal and the power of two by which the kernel has been multiplied.
-    """
-    moved = 1.0
-    if keras.backend.standardize_dtype(signal.dtype) != "float16":
-        return signal, moved
-    for _ in range(8):
-        largest = float(host(ops.max(ops.abs(signal))))
-        if largest == 0 or 2.0**-5 < largest < float("inf"):
-            break
-        step = 2.0**4 if largest <= 2.0**-5 else 2.0**-4
-        stop.trial.scale(m.kernel, step)
-        moved *= step
-        signal = stop.again()
-    return signal, moved

@@ -18,9 +18,9 @@ from keras_inits.solving.decision import (
     Decision,
     Options,
     is_softmax,
-    tolerance,
 )
 from keras_inits.solving.equations import Found
+from keras_inits.solving.half_precision import tolerance
 from keras_inits.statistics import Moments
 
 

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -113,12 +114,13 @@ def _evaluated(
 ) -> list[Tensor]:
     """Vectors, an entry of each for every member; alike probes at once."""
     layouts = _layouts(probes)
-    largest = max(math.prod(p.rows.shape) for p in probes)
-    several = len(probes) if fuses() else max(1, TOGETHER // largest)
 
     def key(i: int) -> Hashable:
         probe = probes[i]
-        return id(probe.function), tuple(probe.rows.shape), layouts[i], i // several
+        return _kind(probe.function), tuple(probe.rows.shape), layouts[i]
+
+    def several(key: Any) -> int:
+        return len(probes) if fuses() else max(1, TOGETHER // math.prod(key[1]))
 
     def evaluate(places: list[int]) -> tuple[Tensor, ...]:
         alike = [members[place] for place in places]
@@ -129,7 +131,17 @@ def _evaluated(
         found: tuple[Tensor, ...] = run(z, signs)
         return found
 
-    return grouped([key(i) for i in members], evaluate)
+    return grouped([key(i) for i in members], evaluate, several)
+
+
+def _kind(function: Any) -> Hashable:
+    """Equal for activations that do the same."""
+    if isinstance(function, keras.layers.Activation):
+        return _kind(function.activation)
+    if isinstance(function, keras.layers.Layer) and not function.weights:
+        config = {k: v for k, v in function.get_config().items() if k != "name"}
+        return type(function), repr(config)
+    return id(function)
 
 
 def _stacked(rows: Sequence[Tensor]) -> Tensor:

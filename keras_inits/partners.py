@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
@@ -153,15 +154,27 @@ def _of_partners(blocks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def grouped(
-    keys: Sequence[Hashable], evaluate: Callable[[list[int]], tuple[Tensor, ...]]
+    keys: Sequence[Hashable],
+    evaluate: Callable[[list[int]], tuple[Tensor, ...]],
+    several: Callable[[Any], int] = lambda _: sys.maxsize,
 ) -> list[Tensor]:
-    """Vectors, an entry of each for every key; equal keys are evaluated together."""
-    groups: dict[Hashable, list[int]] = defaultdict(list)
+    """Vectors, an entry of each for every key.
+
+    Args:
+        keys: Entries of equal keys are evaluated together.
+        evaluate: From the indices of such entries to tensors, one value for each.
+        several: How many entries of a key at once at most.
+    """
+    alike: dict[Hashable, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
-        groups[key].append(i)
-    found = [evaluate(members) for members in groups.values()]
+        alike[key].append(i)
+    groups = []
+    for key, places in alike.items():
+        step = several(key)
+        groups += [places[i : i + step] for i in range(0, len(places), step)]
+    found = list(map(evaluate, groups))
     if len(found) == 1:
         return list(found[0])
-    order = np.argsort([i for members in groups.values() for i in members])
+    order = np.argsort([i for members in groups for i in members])
     columns = zip(*found, strict=True)
     return [ops.take(ops.concatenate(parts), order) for parts in columns]

@@ -128,7 +128,8 @@ class Recorder:
         self, layer: keras.layers.Layer, m: LinearMap | None, z: Tensor
     ) -> Record:
         several = len(z.shape) > 1 and z.shape[0] > 1
-        mean, variance, between, rows = fused(_spread if several else _alone)(z)
+        mean, variance, between = fused(_spread if several else _alone)(z)
+        rows = some_rows(z, m.channel_axes if m else (-1,))
         self._last = z, mean, variance
         record = Record(layer, m, Moments(mean, variance), between, rows=rows)
         limit = SATURATION.get(activation_name(layer) or "")
@@ -231,12 +232,12 @@ def _compiled(
 
 
 def _alone(z: Tensor) -> tuple[Tensor, ...]:
-    """Mean, variance, no variance between samples, some rows."""
-    return *moments(z), None, some_rows(z)
+    """Mean, variance, no variance between samples."""
+    return *moments(z), None
 
 
 def _spread(z: Tensor) -> tuple[Tensor, ...]:
-    """Mean, variance, variance between samples averaged over units, some rows.
+    """Mean, variance, variance between samples averaged over units.
 
     E_units Var_samples(z) = Var(z) - Var_units E_samples(z): one pass beside those of
     the mean and the variance.
@@ -244,7 +245,7 @@ def _spread(z: Tensor) -> tuple[Tensor, ...]:
     mean, variance = moments(z)
     units = unit_means(widen(z)) - mean
     between = ops.maximum(variance - mean_square(units), 0.0)
-    return mean, variance, between, some_rows(z)
+    return mean, variance, between
 
 
 def _share_beyond(z: Tensor, limit: float) -> Tensor:

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_inits.backends import first_rows, mean_and_variance
+from keras_inits.backends import every_nth, first_rows, mean_and_variance
 
 Tensor = Any
 
 # Enough values for 1 % of a mean square: its relative deviation is about 1 / sqrt(n),
 # and larger by as much as the values of a row depend on each other.
 SAMPLE = 16_384
+IMAGES = 4
 
 
 class Moments(NamedTuple):
@@ -66,12 +67,18 @@ def pooled(channels: Moments, parts: int = 1) -> Moments:
     return Moments(ops.reshape(centre, (-1,)), ops.mean(variance, axis=1) + between)
 
 
-def some_rows(z: Tensor) -> Tensor:
-    """Some rows of `z`, of about `SAMPLE` values, at least one row.
+def some_rows(z: Tensor, channel_axes: tuple[int, ...] = (-1,)) -> Tensor:
+    """Some rows of `z`, of about `SAMPLE` values; of wide ones, evenly spaced columns.
 
-    The first ones: the rows of a batch are evenly spaced over the data as they are.
+    The first rows: those of a batch are evenly spaced over the data as they are.
     """
-    total = z.shape[0]
+    rank, total = len(z.shape), z.shape[0]
     size = max(1, math.prod(z.shape[1:]))
-    wanted = max(1, SAMPLE // size)
-    return z if total <= wanted else first_rows(z, wanted)
+    columns = [a for a in (2, 1) if a not in {axis % rank for axis in channel_axes}]
+    if size <= SAMPLE or rank < 4 or not columns:
+        wanted = max(1, SAMPLE // size)
+        return z if total <= wanted else first_rows(z, wanted)
+    # An image has more values than are needed, and one image is too few.
+    axis, few = columns[0], min(total, IMAGES)
+    step = min(z.shape[axis], few * size // SAMPLE)
+    return every_nth(z, few, axis, step)

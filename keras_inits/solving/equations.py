@@ -20,7 +20,6 @@ from keras_inits.statistics import (
     Moments,
     channel_moments,
     moments,
-    some_rows,
     widen,
 )
 
@@ -73,17 +72,16 @@ def scaled(z: Tensor, factor: Tensor) -> Tensor:
     return ops.cast(wide * factor, keras.backend.standardize_dtype(z.dtype))
 
 
-def meet(z: Tensor, target: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def meet(z: Tensor, target: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """W <- W * target / Std(W x), and the same for `z`, the tensor in hand.
 
     Returns:
-        The scaled tensor, some of its rows, the mean and variance that `z` had, and
-        the scale.
+        The scaled tensor, the mean and variance that `z` had, and the scale.
     """
     seen = moments(z)
     scale = closed_form(seen, None, 0.0, target)
     result = scaled(z, scale)
-    return result, some_rows(result), seen.mean, seen.variance, scale
+    return result, seen.mean, seen.variance, scale
 
 
 class OutputProblem(NamedTuple):

@@ -84,10 +84,8 @@ class Solver:
         else:
             decision, result = self._scaled(m, signal, bias)
         decision.moved = moved
-        if m.lookup:  # indices have no gradient
-            decision.rows = None
-        elif m.in_hand and decision.rows is None:
-            decision.rows = some_rows(result)
+        if m.in_hand and not m.lookup:  # indices have no gradient
+            decision.rows = some_rows(result, m.channel_axes)
         decision.variables = (m.kernel, *m.extra_kernels)
         apply(decision, stop.trial)
         if decision.rows is not None:  # now, while the kernel is in the cache
@@ -165,9 +163,8 @@ class Solver:
         if bias is not None:
             return self._scaled_beside_bias(m, z, bias)
         if m.in_hand and not self.options.per_channel and m.gates == 1:
-            result, rows, mean, variance, scale = self.meet(z, target)
-            before = Moments(mean, variance)
-            return Decision(m.layer, m, before, scale=scale, rows=rows), result
+            result, mean, variance, scale = self.meet(z, target)
+            return Decision(m.layer, m, Moments(mean, variance), scale=scale), result
         seen = self._moments(m, z)
         scale = closed_form(seen, None, 0.0, target)
         if self.options.per_channel:

@@ -36,7 +36,10 @@ import keras_inits
 
 WIDTH, CHANNELS, PIXELS = 64, 8, 7
 TRAIN, TEST, BATCH, EPOCHS, IMAGES = 10_000, 2_000, 100, 2, 16
-RATES = {30: 1e-4, 100: 1e-4, 300: 3e-5, 1000: 1e-5}
+RATES = {
+    "dense": {30: 1e-4, 100: 1e-4, 300: 3e-5, 1000: 1e-5},
+    "conv": {30: 1e-4, 100: 1e-4, 300: 1e-4, 1000: 1e-5},
+}
 MIRRORED = ("relu", "leaky_relu", "gelu", "silu", "softplus")
 ACTIVATIONS = (*MIRRORED, "elu", "selu", "tanh", "sigmoid")
 
@@ -139,7 +142,7 @@ def starts_for(kind: str, activation: str) -> list[str]:
     if activation in MIRRORED:
         return [*names, "looks-linear"]
     names += ["LSUV 0.1"] + ["centred 0.1"] * (activation == "sigmoid")
-    return names + (["delta", "delta 0.1"] if kind == "conv" else ["mirrored 0.1"])
+    return [*names, "mirrored 0.1", *(["delta", "delta 0.1"] if kind == "conv" else [])]
 
 
 def plain(kind: str, activation: str, depth: int) -> keras.Model:
@@ -188,7 +191,7 @@ def trained(
 
     kind, depth, activation = setting
     model = plain(kind, activation, depth)
-    trainer = Trainer(activation, RATES.get(depth, 1e-4))
+    trainer = Trainer(activation, RATES[kind].get(depth, 1e-4))
     known: dict[str, tuple[float, ...]] = {}
     for seed, start in pairs:
         earlier = [row for row in had if row.start == start]
@@ -318,7 +321,7 @@ def print_rows(rows: list[Row]) -> None:
         names = list(dict.fromkeys(row.activation for row in here))
         starts = [x for x in STARTS if any(row.start == x for row in here)]
         count = 1 + max(row.seed for row in here)
-        rate = RATES.get(depth, 1e-4)
+        rate = RATES[kind].get(depth, 1e-4)
         seeds = "1 seed" if count == 1 else f"{count} seeds"
         print(f"{kind}, {depth} layers, {seeds}, Adam {rate:g}")
         for cell in (_accuracy, _jacobian):

@@ -18,6 +18,7 @@ from scipy.special import erf
 import keras_inits
 from keras_inits import measure
 from keras_inits.gradient_gains import Probe, mean_square_slopes
+from keras_inits.statistics import some_rows
 
 Array = np.ndarray[Any, Any]
 
@@ -90,6 +91,60 @@ def test_alike_probes_are_told_apart() -> None:
     assert found == pytest.approx(alone, rel=1e-4)
     assert found[1] == pytest.approx(1.0, rel=1e-3)
     assert found[2] < found[0] < found[1]
+
+
+def test_alike_layers_are_evaluated_together_and_others_are_not() -> None:
+    """Two ReLU6 are the same; a ReLU, a LeakyReLU and a tanh are not."""
+    functions = [
+        layers.ReLU(max_value=0.5),
+        layers.ReLU(),
+        layers.LeakyReLU(0.3),
+        layers.Activation("tanh"),
+        layers.ReLU(max_value=0.5),
+        layers.Activation("tanh"),
+        keras.activations.tanh,
+    ]
+    rows = [ops.convert_to_tensor(normal(40, 20, seed=i)) for i in range(7)]
+    probes = [Probe(z, f) for z, f in zip(rows, functions, strict=True)]
+    alone = [mean_square_slopes([probe])[0] for probe in probes]
+    assert mean_square_slopes(probes) == pytest.approx(alone, rel=1e-4)
+    assert len({round(x, 2) for x in alone[:4]}) == 4
+
+
+def test_more_values_than_are_looked_at_together() -> None:
+    """Each of 20 probes, of two shapes, keeps its place."""
+    sizes = np.linspace(0.1, 4.0, 20)
+    shapes = [(128, 128) if i % 3 else (64, 256) for i in range(20)]
+    data = [s * normal(*shape) for s, shape in zip(sizes, shapes, strict=True)]
+    tanh = keras.activations.tanh
+    found = mean_square_slopes([Probe(ops.convert_to_tensor(z), tanh) for z in data])
+    expected = [np.mean(np.cosh(z.astype("float64")) ** -4) for z in data]
+    assert found == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channel_axes", "expected"),
+    [
+        ((300, 100), (-1,), (163, 100)),
+        ((8, 20_000), (-1,), (1, 20_000)),
+        ((8, 16, 16, 32), (-1,), (2, 16, 16, 32)),
+        ((8, 64, 64, 16), (-1,), (4, 64, 4, 16)),
+        ((8, 16, 64, 64), (1,), (4, 16, 4, 64)),
+        ((8, 128, 8, 64), (-2, -1), (4, 8, 8, 64)),
+        ((2, 500, 4, 64), (-1,), (2, 500, 1, 64)),
+    ],
+)
+def test_rows_of_a_wide_signal_are_cut_off_the_channels(
+    shape: tuple[int, ...], channel_axes: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    z = normal(*shape)
+    rows = ops.convert_to_numpy(some_rows(ops.convert_to_tensor(z), channel_axes))
+    assert rows.shape == expected
+    steps = tuple(
+        slice(None, None, math.ceil(n / m) if a and n != m else None)
+        for a, (n, m) in enumerate(zip(shape, expected, strict=True))
+    )
+    np.testing.assert_array_equal(rows, z[(slice(expected[0]), *steps[1:])])
 
 
 def test_slope_of_softmax_is_the_mean_square_of_its_jacobian() -> None:

@@ -141,7 +141,7 @@ SICK = {
     "saturated tanh": (
         lambda: simulate(4, "tanh", kernel_std=2.0),
         r"\d+ % of dense_0 is saturated \(std 2\d\).* 3 more layers",
-        r"lsuv_init\(model, x\)",
+        r"lsuv_init\(model, x\).*in a trained model, a smaller learning rate",
     ),
     "tanh at std 1, gradient grows": (
         lambda: simulate(100, "tanh", lsuv=True),

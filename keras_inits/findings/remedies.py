@@ -57,6 +57,11 @@ def rescale(row: LayerSignal, *, plain: bool = True) -> str:
     )
 
 
+def unsaturate(row: LayerSignal) -> str:
+    """For flat activations: at the start, or after steps that were too large."""
+    return f"{rescale(row)}; in a trained model, a smaller learning rate"
+
+
 def revive(row: LayerSignal, pushed: bool) -> str:
     """For units that are zero for the whole batch."""
     if pushed:

@@ -210,7 +210,7 @@ def saturated(signals: Sequence[LayerSignal]) -> list[Finding]:
         text += f" (std {first.std:.2g})"
     text += _others(flat, "saturated_fraction")
     severity: Severity = "error" if share >= SATURATED else "warning"
-    return [Finding.at(first, share, text, remedies.rescale(first), severity)]
+    return [Finding.at(first, share, text, remedies.unsaturate(first), severity)]
 
 
 # What the checks share

@@ -181,7 +181,7 @@ def unit_means(x: Any) -> Any:
 
 def zero_share(x: Any, axes: list[int]) -> Any:
     """Of what is left when `axes` are reduced, the share that is zero throughout."""
-    if keras.backend.backend() == "torch" and x.numel():
+    if keras.backend.backend() == "torch" and x.numel() and axes:
         x = x.detach()  # two reductions take less than one and a temporary
         return ((x.amax(axes) == 0) & (x.amin(axes) == 0)).float().mean()
     return ops.mean(ops.cast(ops.max(ops.abs(x), axis=axes) == 0, "float32"))

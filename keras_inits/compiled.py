@@ -191,12 +191,12 @@ def as_tensors(batch: Any) -> Any:
 
 # What Keras notes at the first call of a model.
 _IGNORED = frozenset({"_called"})
-_PLAIN = frozenset({type(None), bool, int, float, str})
 
 
 def _mark(item: tuple[str, Any]) -> tuple[str, Any]:
     name, value = item
-    return name, value if type(value) in _PLAIN else id(value)
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    return name, value if plain else id(value)
 
 
 def _replicated(variables: Sequence[keras.Variable]) -> bool:

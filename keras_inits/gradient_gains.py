@@ -99,10 +99,7 @@ def mean_square_slopes(
 
 
 def look(probes: Sequence[Probe]) -> tuple[Tensor, Tensor]:
-    """For each probe: `E[f'(z)^2]`, and 1.0 where signals of partners are opposite.
-
-    Tensor operations only, so that it may be part of a compiled pass.
-    """
+    """For each probe: `E[f'(z)^2]`, and 1.0 where signals of partners are opposite."""
     if not probes:
         return ops.zeros((0,)), ops.zeros((0,))
     squares, opposite = _evaluated(_squares, probes, list(range(len(probes))))
@@ -120,7 +117,7 @@ def _evaluated(
         return _kind(probe.function), tuple(probe.rows.shape), layouts[i]
 
     def several(key: Any) -> int:
-        return len(probes) if fuses() else max(1, TOGETHER // math.prod(key[1]))
+        return len(probes) if fuses() else max(1, TOGETHER // max(1, math.prod(key[1])))
 
     def evaluate(places: list[int]) -> tuple[Tensor, ...]:
         alike = [members[place] for place in places]
@@ -136,12 +133,28 @@ def _evaluated(
 
 def _kind(function: Any) -> Hashable:
     """Equal for activations that do the same."""
-    if isinstance(function, keras.layers.Activation):
+    if type(function) is keras.layers.Activation:
         return _kind(function.activation)
-    if isinstance(function, keras.layers.Layer) and not function.weights:
+    if type(function) in _PLAIN_LAYERS:
         config = {k: v for k, v in function.get_config().items() if k != "name"}
         return type(function), repr(config)
     return id(function)
+
+
+_PLAIN_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
+
+
+def acts_anywhere(function: Any) -> bool:
+    """Whether columns may be left out: not with PReLU, not known of a user's own."""
+    if function is None or type(function) in _PLAIN_LAYERS:
+        return True
+    if type(function) is keras.layers.Activation:
+        return acts_anywhere(function.activation)
+    return _is_of_keras(function)
+
+
+def _is_of_keras(function: Any) -> bool:
+    return inspect.isfunction(function) and function.__module__.startswith("keras.")
 
 
 def _stacked(rows: Sequence[Tensor]) -> Tensor:
@@ -166,7 +179,7 @@ def _evaluator(
         return run
     if traced:
         return partial(_one_by_one, run)
-    if inspect.isfunction(function) and function.__module__.startswith("keras."):
+    if _is_of_keras(function):
         return _lasting(what, function, layout)
     return run
 

@@ -12,7 +12,13 @@ from keras import ops
 
 from keras_inits import compiled
 from keras_inits.backends import fetch, fused, mean_square, unit_means, zero_share
-from keras_inits.gradient_gains import Probe, kernel_gain, look, mean_square_slopes
+from keras_inits.gradient_gains import (
+    Probe,
+    acts_anywhere,
+    kernel_gain,
+    look,
+    mean_square_slopes,
+)
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import ACTIVATION_LAYERS, Selection
 from keras_inits.statistics import Moments, first_tensor, moments, some_rows, widen
@@ -111,7 +117,8 @@ class Recorder:
             trial: The scope of the pass.
             seen: `look(self.probes())`, where the pass has it.
         """
-        slopes = iter(mean_square_slopes(self.probes(), trial.base, seen))
+        with trial:  # an activation may have a state of its own
+            slopes = iter(mean_square_slopes(self.probes(), trial.base, seen))
         for record in self.records:
             if record.probe() is None:
                 continue
@@ -129,7 +136,9 @@ class Recorder:
     ) -> Record:
         several = len(z.shape) > 1 and z.shape[0] > 1
         mean, variance, between = fused(_spread if several else _alone)(z)
-        rows = some_rows(z, m.channel_axes if m else (-1,))
+        function = layer if m is None else m.activation or _activation_of(layer)
+        axes = (-1,) if m is None else m.channel_axes
+        rows = some_rows(z, axes, cut=acts_anywhere(function))
         self._last = z, mean, variance
         record = Record(layer, m, Moments(mean, variance), between, rows=rows)
         limit = SATURATION.get(activation_name(layer) or "")
@@ -216,7 +225,9 @@ def _compiled(
         )
         found = [[getattr(r, name) for name in _TENSORS] for r in recorder.records]
         bare = [_filled(r, [None] * len(_TENSORS)) for r in recorder.records]
-        return (found, look(recorder.probes())), bare
+        with trial:
+            seen = look(recorder.probes())
+        return (found, seen), bare
 
     batch = compiled.as_tensors(batch)
     kind = compiled.kind_of(selection, batch, "measure", training)
@@ -229,6 +240,10 @@ def _compiled(
     recorder = Recorder(list(map(_filled, bare, tensors)))
     recorder.finish(Trial(()), seen)
     return recorder.records
+
+
+def _activation_of(layer: Any) -> Any:
+    return getattr(layer, "activation", None)
 
 
 def _alone(z: Tensor) -> tuple[Tensor, ...]:

@@ -67,15 +67,22 @@ def pooled(channels: Moments, parts: int = 1) -> Moments:
     return Moments(ops.reshape(centre, (-1,)), ops.mean(variance, axis=1) + between)
 
 
-def some_rows(z: Tensor, channel_axes: tuple[int, ...] = (-1,)) -> Tensor:
+def some_rows(
+    z: Tensor, channel_axes: tuple[int, ...] = (-1,), *, cut: bool = True
+) -> Tensor:
     """Some rows of `z`, of about `SAMPLE` values; of wide ones, evenly spaced columns.
 
     The first rows: those of a batch are evenly spaced over the data as they are.
+
+    Args:
+        z: A tensor `(rows, ...)`.
+        channel_axes: Axes that stay whole.
+        cut: Whether columns may be left out.
     """
     rank, total = len(z.shape), z.shape[0]
     size = max(1, math.prod(z.shape[1:]))
     columns = [a for a in (2, 1) if a not in {axis % rank for axis in channel_axes}]
-    if size <= SAMPLE or rank < 4 or not columns:
+    if size <= SAMPLE or rank < 4 or not (cut and columns):
         wanted = max(1, SAMPLE // size)
         return z if total <= wanted else first_rows(z, wanted)
     # An image has more values than are needed, and one image is too few.

@@ -111,6 +111,82 @@ def test_alike_layers_are_evaluated_together_and_others_are_not() -> None:
     assert len({round(x, 2) for x in alone[:4]}) == 4
 
 
+class Scaled(layers.Activation):
+    """A user's activation, whose configuration does not tell its factor."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__("linear")
+        self.factor = factor
+
+    def call(self, inputs: Any) -> Any:
+        return self.factor * inputs
+
+
+class Noisy(layers.Layer):
+    """An activation with a state of its own, that says nothing of its arguments."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.function = function
+        self.seed = keras.random.SeedGenerator(0)
+
+    def call(self, inputs: Any) -> Any:
+        noise = keras.random.uniform(ops.shape(inputs), 0.5, 1.5, seed=self.seed)
+        return self.function(inputs) * noise
+
+
+def dense_layers(activation: Callable[[], Any], count: int = 12) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    hidden = [layers.Dense(16, activation=activation()) for _ in range(count)]
+    return keras.Sequential([keras.Input((16,)), *hidden])
+
+
+def test_layers_of_the_user_are_told_apart() -> None:
+    factors = iter([1.0, 3.0] * 6)
+    model = dense_layers(lambda: Scaled(next(factors)))
+    report = measure(model, normal(64, 16))
+    for row in report:
+        gain = (row.gradient_gain or 0.0) / ((row.kernel_std or 1.0) ** 2 * 16)
+        expected = 1.0 if list(report).index(row) % 2 == 0 else 9.0
+        assert gain == pytest.approx(expected, rel=0.1)
+
+
+def test_an_activation_with_a_seed_is_left_as_it_was() -> None:
+    """Compiled and not: neither the seed nor the model takes anything along."""
+    model, x = dense_layers(lambda: Noisy(ops.tanh)), normal(64, 16)
+    before = [ops.convert_to_numpy(v) for v in model.variables]
+    for _ in range(2):
+        measure(model, x)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+    assert np.isfinite(ops.convert_to_numpy(model(x))).all()
+
+
+def test_slopes_of_an_activation_with_weights_follow_them() -> None:
+    model, x = dense_layers(layers.PReLU), normal(64, 16)
+    low = measure(model, x)[0].gradient_gain
+    for layer in model.layers:
+        layer.activation.alpha.assign(np.ones(16, "float32"))
+    high = measure(model, x)[0].gradient_gain
+    assert low is not None and high is not None
+    assert high > 1.5 * low
+
+
+@pytest.mark.parametrize("as_layer", [True, False])
+def test_a_wide_signal_under_an_activation_with_weights(as_layer: bool) -> None:
+    """PReLU has a weight for each column: none may be left out."""
+    conv = [layers.Conv2D(16, 3, padding="same"), layers.PReLU()]
+    if not as_layer:
+        conv = [layers.Conv2D(16, 3, padding="same", activation=layers.PReLU())]
+    model = keras.Sequential(
+        [keras.Input((40, 40, 3)), *conv, layers.GlobalAveragePooling2D()]
+    )
+    x = normal(4, 40, 40, 3)
+    found = keras_inits.lsuv_init(model, x).gradient_gain
+    assert found is not None
+    assert measure(model, x).gradient_gain == pytest.approx(found, rel=0.05)
+
+
 def test_more_values_than_are_looked_at_together() -> None:
     """Each of 20 probes, of two shapes, keeps its place."""
     sizes = np.linspace(0.1, 4.0, 20)

@@ -154,7 +154,9 @@ class OnePass:
         found = [_tensors(d) for d in visitor.decisions]
         nothing = keras.tree.map_structure(lambda _: None, found)
         bare = list(map(_filled, visitor.decisions, nothing))
-        return (found, look(visitor.probes())), (bare, visitor.shared)
+        with trial:
+            seen = look(visitor.probes())
+        return (found, seen), (bare, visitor.shared)
 
 
 # What of a decision is a tensor, or Moments of tensors.
@@ -185,6 +187,7 @@ def _variables(selection: Selection) -> list[keras.Variable]:
     for maps in selection.maps.values():
         for m in maps:
             found += [m.kernel, *m.extra_kernels, *([] if m.bias is None else [m.bias])]
+            found += [] if m.stage is None else [m.stage.kernel]
     for variables in selection.opaque.values():
         found += variables
     return found

@@ -10,7 +10,12 @@ import keras
 from keras import ops
 
 from keras_inits.backends import fused, host
-from keras_inits.gradient_gains import Probe, mean_square_slopes, scaled_kernel_gain
+from keras_inits.gradient_gains import (
+    Probe,
+    acts_anywhere,
+    mean_square_slopes,
+    scaled_kernel_gain,
+)
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import Selection
 from keras_inits.solving.decision import (
@@ -85,7 +90,9 @@ class Solver:
             decision, result = self._scaled(m, signal, bias)
         decision.moved = moved
         if m.in_hand and not m.lookup:  # indices have no gradient
-            decision.rows = some_rows(result, m.channel_axes)
+            function = m.activation or getattr(m.layer, "activation", None)
+            cut = acts_anywhere(function)
+            decision.rows = some_rows(result, m.channel_axes, cut=cut)
         decision.variables = (m.kernel, *m.extra_kernels)
         apply(decision, stop.trial)
         if decision.rows is not None:  # now, while the kernel is in the cache
@@ -110,7 +117,8 @@ class Solver:
             trial: The scope of the pass.
             seen: `look(self.probes())`, where the pass has it.
         """
-        slopes = iter(mean_square_slopes(self.probes(), trial.base, seen))
+        with trial:  # an activation may have a state of its own
+            slopes = iter(mean_square_slopes(self.probes(), trial.base, seen))
         for decision in self.decisions:
             if probes := decision.probes:
                 slope = math.prod(next(slopes) for _ in probes)
@@ -123,7 +131,9 @@ class Solver:
         """An activation layer: part of what the layer before it does to gradients."""
         before = self.decisions[-1] if self.decisions else None
         if before is not None and before.rows is not None and not is_softmax(layer):
-            probe = Probe(some_rows(inputs), layer)
+            assert before.map is not None
+            axes, cut = before.map.channel_axes, acts_anywhere(layer)
+            probe = Probe(some_rows(inputs, axes, cut=cut), layer)
             before.behind = (*before.behind, probe)
 
     def repeated(self, layer: keras.layers.Layer) -> None:

@@ -105,14 +105,18 @@ def fetch(tensors: Sequence[Any]) -> list[Any]:
 
     Python numbers become arrays, None stays None.
     """
+    return [None if x is None else np.asarray(x, "float64") for x in read(tensors)]
+
+
+def read(tensors: Sequence[Any]) -> Sequence[Any]:
+    """Tensors as NumPy arrays; on a CPU they share memory, where the backend can."""
     backend, module = keras.backend.backend(), _loaded()
     if backend == "jax":
-        read: Sequence[Any] = module.device_get(list(map(whole, tensors)))
-    elif backend == "torch":
-        read = _from_torch(tensors, module)
-    else:  # an eager tensor on the CPU shares its memory with the array
-        read = [x.numpy() if hasattr(x, "numpy") else x for x in tensors]
-    return [None if x is None else np.asarray(x, "float64") for x in read]
+        found: Sequence[Any] = module.device_get(list(map(whole, tensors)))
+        return found
+    if backend == "torch":
+        return _from_torch(tensors, module)
+    return [x.numpy() if hasattr(x, "numpy") else x for x in tensors]
 
 
 def _from_torch(tensors: Sequence[Any], module: Any) -> list[Any]:

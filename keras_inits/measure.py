@@ -22,6 +22,7 @@ from keras_inits.walking import is_plain
 from keras_inits.weight_gradients import WeightGradient, weight_gradients
 
 BINS = 61
+EDGES = np.linspace(-1.0, 1.0, BINS + 1)
 
 
 def measure(
@@ -150,10 +151,10 @@ def _histogram(rows: Any) -> Histogram | None:
         if not values.size:
             return None
         reach = float(np.abs(values).max())
-    reach = max(reach, 1e-38)
-    edges = np.linspace(-reach, reach, BINS + 1)
-    bins = ((values + reach) * (0.5 * BINS / reach)).astype("int64")
+    reach = max(reach, 1e-37)
+    bins = ((values / reach + 1.0) * (0.5 * BINS)).astype("int64")
     counts = np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
+    edges = EDGES * reach
     return Histogram(counts=tuple(counts.tolist()), edges=tuple(edges.tolist()))
 
 

@@ -156,22 +156,22 @@ def _of_partners(blocks: Tensor) -> tuple[Tensor, Tensor]:
 def grouped(
     keys: Sequence[Hashable],
     evaluate: Callable[[list[int]], tuple[Tensor, ...]],
-    several: Callable[[Any], int] = lambda _: sys.maxsize,
+    several: int = sys.maxsize,
 ) -> list[Tensor]:
     """Vectors, an entry of each for every key.
 
     Args:
         keys: Entries of equal keys are evaluated together.
         evaluate: From the indices of such entries to tensors, one value for each.
-        several: How many entries of a key at once at most.
+        several: How many at once at most.
     """
     alike: dict[Hashable, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         alike[key].append(i)
     groups = []
-    for key, places in alike.items():
-        step = several(key)
-        groups += [places[i : i + step] for i in range(0, len(places), step)]
+    for places in alike.values():
+        starts = range(0, len(places), several)
+        groups += [places[start : start + several] for start in starts]
     found = list(map(evaluate, groups))
     if len(found) == 1:
         return list(found[0])

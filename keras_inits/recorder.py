@@ -11,16 +11,18 @@ import keras
 from keras import ops
 
 from keras_inits import compiled
-from keras_inits.backends import fetch, fused, mean_square, unit_means, zero_share
-from keras_inits.gradient_gains import (
-    Probe,
-    acts_anywhere,
-    kernel_gain,
-    look,
-    mean_square_slopes,
+from keras_inits.backends import (
+    fetch,
+    fused,
+    mean_square,
+    read,
+    unit_means,
+    zero_share,
 )
+from keras_inits.gradient_gains import kernel_gain, mean_square_slopes
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import ACTIVATION_LAYERS, Selection
+from keras_inits.slopes import Probe, acts_anywhere, look
 from keras_inits.statistics import Moments, first_tensor, moments, some_rows, widen
 from keras_inits.sweep import Stop, sweep
 from keras_inits.trial import Trial
@@ -179,27 +181,31 @@ def recorded(
         sweep(model, batch, selection, recorder, trial, training=training)
         recorder.finish(trial)
         records = recorder.records
-    figures = [getattr(r, name) for r in records for name in _TENSORS]
+    rows = read([r.rows for r in records])  # not in float64: there are many
+    records = [replace(r, rows=x) for r, x in zip(records, rows, strict=True)]
+    figures = [getattr(r, name) for r in records for name in _FIGURES]
     arrays = iter(fetch([part for x in figures for part in _parts(x)]))
-    read = (_whole(x, [next(arrays) for _ in _parts(x)]) for x in figures)
-    return [_filled(r, [next(read) for _ in _TENSORS]) for r in records]
+    found = (_whole(x, [next(arrays) for _ in _parts(x)]) for x in figures)
+    return [_filled(r, [next(found) for _ in _FIGURES], _FIGURES) for r in records]
 
 
 # What of a record is a tensor, or Moments of tensors.
-_TENSORS = (
+_FIGURES = (
     "signal",
     "batch_variance",
     "output",
     "dead",
     "saturated",
-    "rows",
     "gradient_gain",
     "kernel",
 )
+_TENSORS = (*_FIGURES, "rows")
 
 
-def _filled(record: Record, tensors: list[Any]) -> Record:
-    return replace(record, **dict(zip(_TENSORS, tensors, strict=True)))
+def _filled(
+    record: Record, tensors: list[Any], names: Sequence[str] = _TENSORS
+) -> Record:
+    return replace(record, **dict(zip(names, tensors, strict=True)))
 
 
 def _parts(x: Any) -> Sequence[Any]:

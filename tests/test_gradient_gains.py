@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from scipy.special import erf
 
 import keras_inits
 from keras_inits import measure
-from keras_inits.gradient_gains import Probe, mean_square_slopes
+from keras_inits.gradient_gains import mean_square_slopes
+from keras_inits.slopes import Probe, acts_on_each
 from keras_inits.statistics import some_rows
 
 Array = np.ndarray[Any, Any]
@@ -91,6 +93,36 @@ def test_alike_probes_are_told_apart() -> None:
     assert found == pytest.approx(alone, rel=1e-4)
     assert found[1] == pytest.approx(1.0, rel=1e-3)
     assert found[2] < found[0] < found[1]
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "softmax", "linear"])
+def test_probes_of_unlike_shapes_are_told_apart(name: str) -> None:
+    """What is added to a shorter one to evaluate it beside a longer one is not seen."""
+    function = keras.activations.get(name)
+    data = [4.0 * normal(*s, seed=i) for i, s in enumerate([(40, 20), (3, 7), (5, 50)])]
+    probes = [Probe(ops.convert_to_tensor(z), function) for z in data]
+    alone = [slope(name, z) for z in data]
+    assert mean_square_slopes(probes) == pytest.approx(alone, rel=1e-4)
+
+
+def test_what_is_known_to_map_each_element_does() -> None:
+    known = vars(keras.activations).values()
+    functions = {f for f in known if inspect.isfunction(f)}
+    functions -= {keras.activations.get, keras.activations.serialize}
+    functions -= {keras.activations.deserialize, keras.activations.threshold}
+    z = 2.0 * normal(6, 8)
+    across = set()
+    for function in functions:
+        whole = ops.convert_to_numpy(function(ops.convert_to_tensor(z)))
+        columns = [ops.convert_to_tensor(z[:, i : i + 2]) for i in range(0, 8, 2)]
+        parts = np.concatenate(
+            [ops.convert_to_numpy(function(x)) for x in columns], axis=1
+        )
+        same = parts.shape == whole.shape and np.allclose(parts, whole, atol=1e-6)
+        if not same:
+            across.add(function)
+        assert acts_on_each(function) == same, function
+    assert keras.activations.softmax in across
 
 
 def test_alike_layers_are_evaluated_together_and_others_are_not() -> None:

@@ -10,8 +10,8 @@ import keras
 from keras import ops
 
 from keras_inits.errors import KerasInitsError
-from keras_inits.gradient_gains import Probe
 from keras_inits.linear_maps import LinearMap
+from keras_inits.slopes import Probe
 from keras_inits.solving.equations import Found
 from keras_inits.statistics import Moments, first_tensor, widen
 from keras_inits.trial import Trial

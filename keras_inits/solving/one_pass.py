@@ -16,8 +16,8 @@ from keras import ops
 
 from keras_inits import compiled
 from keras_inits.backends import fetch
-from keras_inits.gradient_gains import look
 from keras_inits.selection import Selection
+from keras_inits.slopes import look
 from keras_inits.solving import verdict
 from keras_inits.solving.decision import Decision, Options, apply
 from keras_inits.solving.solver import Solver

@@ -10,14 +10,10 @@ import keras
 from keras import ops
 
 from keras_inits.backends import fused, host
-from keras_inits.gradient_gains import (
-    Probe,
-    acts_anywhere,
-    mean_square_slopes,
-    scaled_kernel_gain,
-)
+from keras_inits.gradient_gains import mean_square_slopes, scaled_kernel_gain
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import Selection
+from keras_inits.slopes import Probe, acts_anywhere
 from keras_inits.solving.decision import (
     Decision,
     Options,

@@ -1,0 +1,271 @@
+"""How steep an activation is where a layer uses it, from the values in hand.
+
+`f'` is taken along a random direction of signs `v`: the mean square of
+`(f(z + h v) - f(z - h v)) / 2 h` is `E[f'^2]` where `f` acts on each element, and the
+Jacobian's mean squared norm where it does not (softmax).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_inits.backends import fused, fuses, is_traced, read
+from keras_inits.linear_maps import LinearMap, identity
+from keras_inits.partners import grouped
+from keras_inits.statistics import widen
+
+Tensor = Any
+Array = np.ndarray[Any, Any]
+
+STEP = 1e-3
+# Values of probes that are looked at together: temporaries that stay in the cache.
+TOGETHER = 2**17
+# Correlation of signals from which partners are taken to be mirrored, not independent:
+# of 16 independent pairs it is 0 +- 0.25, of mirrored ones -1.
+OPPOSITE = -0.8
+
+
+@dataclass
+class Probe:
+    """Some rows of a pre-activation, kept until the pass is over.
+
+    Args:
+        rows: A tensor `(rows, ...)`, or an array.
+        function: The activation behind it: alike probes are evaluated together.
+        map: The linear map that they come out of; None for an activation layer.
+    """
+
+    rows: Tensor
+    function: Callable[[Tensor], Tensor]
+    map: LinearMap | None = None
+
+    @classmethod
+    def of(cls, m: LinearMap, rows: Tensor) -> Probe:
+        """The probe of a layer with a linear map."""
+        function = m.activation or getattr(m.layer, "activation", None) or identity
+        return cls(rows, function, m)
+
+
+def look(probes: Sequence[Probe]) -> Tensor:
+    """`E[f'(z)^2]` for each probe: a vector."""
+    if not probes:
+        return ops.zeros((0,))
+    each = [acts_on_each(probe.function) for probe in probes]
+
+    def key(i: int) -> Hashable:
+        kind, shape = _kind(probes[i].function), tuple(probes[i].rows.shape)
+        if not each[i]:
+            return kind, shape
+        return kind, None if fuses() else math.prod(shape)
+
+    def evaluate(places: list[int]) -> tuple[Tensor]:
+        function, rows = probes[places[0]].function, [probes[i].rows for i in places]
+        if function is identity or function is keras.activations.linear:
+            return (ops.ones((len(places),)),)
+        if not each[places[0]]:
+            return (_run(_squares, (function,), _stacked(rows)),)
+        counts = np.array([math.prod(x.shape) for x in rows], "float32")
+        return (_run(_squares_of_each, (function,), _flat(rows), counts),)
+
+    return grouped(list(map(key, range(len(probes)))), evaluate, _several(probes))[0]
+
+
+def products_of_partners(probes: Sequence[Probe], members: Sequence[int]) -> Tensor:
+    """E[f'(z_j) f'(z_j+half)] for some of the probes: a vector."""
+    layouts = _layouts(probes)
+
+    def key(i: int) -> Hashable:
+        probe = probes[i]
+        return _kind(probe.function), tuple(probe.rows.shape), layouts[i]
+
+    def evaluate(places: list[int]) -> tuple[Tensor]:
+        first, rows = members[places[0]], [probes[members[i]].rows for i in places]
+        about = (probes[first].function, layouts[first])
+        return (_run(_products_of, about, _stacked(rows)),)
+
+    return grouped([key(i) for i in members], evaluate, _several(probes))[0]
+
+
+def _kind(function: Any) -> Hashable:
+    """Equal for activations that do the same."""
+    if type(function) is keras.layers.Activation:
+        return _kind(function.activation)
+    if type(function) in _PLAIN_LAYERS:
+        config = {k: v for k, v in function.get_config().items() if k != "name"}
+        return type(function), repr(config)
+    return id(function)
+
+
+_PLAIN_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
+
+
+def acts_anywhere(function: Any) -> bool:
+    """Whether columns may be left out: not with PReLU, not known of a user's own."""
+    if function is None or type(function) in _PLAIN_LAYERS:
+        return True
+    if type(function) is keras.layers.Activation:
+        return acts_anywhere(function.activation)
+    return _is_of_keras(function)
+
+
+def _is_of_keras(function: Any) -> bool:
+    return inspect.isfunction(function) and function.__module__.startswith("keras.")
+
+
+def acts_on_each(function: Any) -> bool:
+    """Whether it is known to map each element on its own."""
+    if type(function) is keras.layers.Activation:
+        return acts_on_each(function.activation)
+    if type(function) in _PLAIN_LAYERS or function is identity:
+        return True
+    return _is_of_keras(function) and function.__name__ not in _ACROSS
+
+
+# Activations of Keras that do not.
+_ACROSS = frozenset({"glu", "log_softmax", "softmax", "sparsemax"})
+
+
+def _several(probes: Sequence[Probe]) -> int:
+    """How many probes at once: their temporaries stay in the cache."""
+    if fuses():
+        return len(probes)
+    most = max(math.prod(probe.rows.shape) for probe in probes)
+    return max(1, TOGETHER // max(1, most))
+
+
+def _stacked(rows: Sequence[Tensor]) -> Tensor:
+    """In float32 or wider, `(probes, rows, ...)`."""
+    if all(isinstance(x, np.ndarray) for x in rows):
+        return ops.convert_to_tensor(np.stack(rows))
+    return ops.stack([widen(x) for x in rows])
+
+
+def _flat(rows: Sequence[Tensor]) -> Tensor:
+    """In float32 or wider, `(probes, values)`; zeros behind those that are shorter."""
+    flat = [ops.reshape(widen(x), (-1,)) for x in rows]
+    longest = max(x.shape[0] for x in flat)
+    missing = [longest - x.shape[0] for x in flat]
+    return ops.stack(
+        [ops.pad(x, (0, n)) if n else x for x, n in zip(flat, missing, strict=True)]
+    )
+
+
+def _run(what: Callable[..., Any], arguments: tuple[Any, ...], *stacks: Any) -> Any:
+    """`what(*arguments, *stacks)`; where operations are compiled, as a loop.
+
+    A function of Keras is compiled once and for all; others may not be traceable.
+    """
+    if not fuses():
+        return what(*arguments, *stacks)
+    if is_traced(stacks[0]):
+        return _one_by_one(partial(what, *arguments), *stacks)
+    if _is_of_keras(arguments[0]):
+        return _lasting(what, *arguments)(*stacks)
+    return what(*arguments, *stacks)
+
+
+def _one_by_one(run: Callable[..., Any], *stacks: Tensor) -> Any:
+    """A loop over the entries: compiled in a tenth of the time."""
+    return ops.map(lambda entry: run(*(x[None] for x in entry))[0], stacks)
+
+
+@functools.cache  # what is compiled is compiled once
+def _lasting(what: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    return fused(partial(_one_by_one, partial(what, *arguments)))
+
+
+def _layouts(probes: Sequence[Probe]) -> list[tuple[int, int] | None]:
+    """Number of channels, and of values behind each; None where they lie apart."""
+    layouts: list[tuple[int, int] | None] = []
+    shape: tuple[int, ...] = ()
+    axes: list[int] = []
+    for probe in probes:
+        if probe.map is not None:
+            rank = len(probe.rows.shape)
+            shape = tuple(probe.rows.shape)
+            axes = sorted(axis % rank for axis in probe.map.channel_axes)
+        together = bool(axes) and axes == list(range(axes[0], axes[-1] + 1))
+        channels = math.prod(shape[axis] for axis in axes)
+        if not together or tuple(probe.rows.shape) != shape or channels < 2:
+            layouts.append(None)
+            continue
+        layouts.append((channels, math.prod(shape[axes[-1] + 1 :])))
+    return layouts
+
+
+def mirrored(probes: Sequence[Probe]) -> list[int]:
+    """The probes where the signals of partners are opposite, by some of the rows."""
+    layouts = _layouts(probes)
+    arrays = read([probe.rows for probe in probes])
+    with np.errstate(invalid="ignore", over="ignore"):
+        return [
+            i
+            for i, layout in enumerate(layouts)
+            if layout is not None and _are_opposite(arrays[i], layout)
+        ]
+
+
+def _are_opposite(rows: Array, layout: tuple[int, int]) -> bool:
+    half = layout[0] // 2
+    some = rows[: max(1, len(rows) // 8)].reshape(-1, *layout)
+    some = some.astype("float32", copy=False)
+    one, other = some[:, :half].ravel(), some[:, half : 2 * half].ravel()
+    return bool(2.0 * one.dot(other) < OPPOSITE * (one.dot(one) + other.dot(other)))
+
+
+def _squares(function: Any, z: Tensor) -> Tensor:
+    """For each entry of `z`: E[f'^2], of any function."""
+    return ops.mean(ops.square(_change(function, z)), axis=1)
+
+
+def _squares_of_each(function: Any, z: Tensor, counts: Tensor) -> Tensor:
+    """The same of one that maps each element; the first values of each entry count."""
+    counts = ops.cast(counts, z.dtype)
+    size = ops.sqrt(ops.sum(ops.square(z), axis=1) / counts)
+    step = STEP * ops.maximum(size, 1e-30)[:, None]
+    change = (widen(function(z + step)) - widen(function(z - step))) / (2.0 * step)
+    inside = ops.arange(z.shape[1], dtype=z.dtype) < counts[:, None]
+    return ops.sum(ops.where(inside, ops.square(change), 0.0), axis=1) / counts
+
+
+def _products_of(function: Any, layout: tuple[int, int], z: Tensor) -> Tensor:
+    """For each entry of `z`: E[f'(z_j) f'(z_j+half)]."""
+    signs = ops.convert_to_tensor(_signs(tuple(z.shape[1:])), z.dtype)
+    change = _change(function, z) * ops.reshape(signs, (1, -1))
+    half = layout[0] // 2
+    change = ops.reshape(change, (change.shape[0], -1, *layout))
+    one, other = change[:, :, :half], change[:, :, half : 2 * half]
+    return ops.mean(one * other, axis=(1, 2, 3))
+
+
+def _change(function: Any, z: Tensor) -> Tensor:
+    """`(f(z + h v) - f(z - h v)) / 2 h`, flat but for the first axis.
+
+    The step h follows the size of z, and stays above its rounding.
+    """
+    signs = ops.convert_to_tensor(_signs(tuple(z.shape[1:])), z.dtype)
+    size = ops.sqrt(ops.mean(ops.square(z), axis=tuple(range(1, len(z.shape)))))
+    step = STEP * ops.maximum(size, 1e-30)
+    move = ops.reshape(step, (-1, *[1] * len(signs.shape))) * signs
+    flat = (-1, *z.shape[2:])
+    ahead = function(ops.reshape(z + move, flat))
+    behind = function(ops.reshape(z - move, flat))
+    change = ops.reshape(widen(ahead) - widen(behind), (step.shape[0], -1))
+    return change / (2.0 * step[:, None])
+
+
+@functools.lru_cache(maxsize=16)
+def _signs(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """A random direction of steps."""
+    bits = np.random.default_rng(0).integers(2, size=shape, dtype="int8")
+    return (2 * bits - 1).astype("float32")

@@ -1,10 +1,12 @@
 """Initialisation for Keras: strings, LSUV from data, and a look at the signal.
 
-Importing this registers the strings, for `kernel_initializer="lsuv_normal"`.
+Importing this registers the strings, for `kernel_initializer="lsuv_normal"`. All else
+is loaded when it is first asked for.
 """
 
-from keras_inits import porting
-from keras_inits.callbacks import LSUV, SignalMonitor
+import importlib
+import typing
+
 from keras_inits.errors import (
     ConvergenceError,
     DataError,
@@ -16,7 +18,6 @@ from keras_inits.errors import (
 )
 from keras_inits.fans import Fans, compute_fans
 from keras_inits.gains import gain
-from keras_inits.initialize import initialize
 from keras_inits.initializers import (
     Bilinear,
     BoundedNormal,
@@ -50,12 +51,17 @@ from keras_inits.initializers import (
     XavierUniform,
     ZerO,
 )
-from keras_inits.linear_maps import LinearMap, register_linear_map
-from keras_inits.lsuv import lsuv_init
-from keras_inits.measure import measure
-from keras_inits.portable import portable
 from keras_inits.registry import available, custom_objects
-from keras_inits.report import LayerSignal, SignalReport
+
+if typing.TYPE_CHECKING:
+    from keras_inits import porting
+    from keras_inits.callbacks import LSUV, SignalMonitor
+    from keras_inits.linear_maps import LinearMap, register_linear_map
+    from keras_inits.report import LayerSignal, SignalReport
+    from keras_inits.verbs.initialize import initialize
+    from keras_inits.verbs.lsuv import lsuv_init
+    from keras_inits.verbs.measure import measure
+    from keras_inits.verbs.portable import portable
 
 __version__ = "0.1.0"
 
@@ -115,3 +121,32 @@ __all__ = [
     "porting",
     "register_linear_map",
 ]
+
+# What the strings do not need, and where it is.
+_LATER = {
+    "LSUV": "callbacks",
+    "LayerSignal": "report",
+    "LinearMap": "linear_maps",
+    "SignalMonitor": "callbacks",
+    "SignalReport": "report",
+    "initialize": "verbs.initialize",
+    "lsuv_init": "verbs.lsuv",
+    "measure": "verbs.measure",
+    "portable": "verbs.portable",
+    "register_linear_map": "linear_maps",
+}
+
+
+def __getattr__(name: str) -> typing.Any:
+    """A public name that is asked for the first time (PEP 562)."""
+    if name in ("callbacks", "porting"):
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_LATER[name]}")
+    globals()[name] = value = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

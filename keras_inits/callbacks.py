@@ -14,10 +14,10 @@ import keras
 from keras_inits.backends import host
 from keras_inits.data import draw_batch, inputs_of, rows
 from keras_inits.errors import KerasInitsError
-from keras_inits.lsuv import lsuv_init
-from keras_inits.measure import measure
 from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Options
+from keras_inits.verbs.lsuv import lsuv_init
+from keras_inits.verbs.measure import measure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

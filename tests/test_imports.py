@@ -23,7 +23,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("demo",),
     ("__init__",),
     ("callbacks",),
-    ("initialize", "lsuv", "measure", "portable", "porting"),
+    (
+        *("verbs.initialize", "verbs.lsuv", "verbs.measure", "verbs.portable"),
+        *("verbs", "porting"),
+    ),
     # what the verbs share
     ("looks_linear", "recorder", "solving"),
     ("compiled",),
@@ -63,8 +66,9 @@ def modules() -> dict[str, Path]:
 
 
 def room_of(module: str) -> str:
-    """The floor plan's name for a module: its first part."""
-    return module.split(".")[0]
+    """The floor plan's name for a module: its first part; each verb is a room."""
+    first, *rest = module.removesuffix(".__init__").split(".")
+    return f"{first}.{rest[0]}" if first == "verbs" and rest else first
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -105,7 +109,8 @@ def rooms_imported(module: str, source: str) -> set[str]:
     for name in imported_names(module, source):
         first, *rest = name.split(".")
         if first == "keras_inits":
-            rooms.add(rest[0] if rest and rest[0] in HEIGHT else "__init__")
+            known = bool(rest) and rest[0] in HEIGHT
+            rooms.add(room_of(".".join(rest)) if known else "__init__")
     return rooms - {room_of(module)}
 
 
@@ -128,17 +133,21 @@ def test_imports_point_down_only(module: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source", "expected"),
     [
-        ("fans", "from keras_inits.lsuv import lsuv_init", ["lsuv"]),
-        ("fans", "from .lsuv import lsuv_init", ["lsuv"]),
-        ("fans", "from keras_inits import lsuv", ["lsuv"]),
+        ("fans", "from keras_inits.verbs.lsuv import lsuv_init", ["verbs.lsuv"]),
+        ("fans", "from .verbs.lsuv import lsuv_init", ["verbs.lsuv"]),
+        ("fans", "from keras_inits import verbs", ["verbs"]),
         ("fans", "import keras_inits", ["__init__"]),
         ("fans", "from keras_inits import lsuv_init", ["__init__"]),
         ("fans", "def f():\n    import keras_inits.sweep", ["sweep"]),
         ("fans", "from keras_inits.gains import gain", ["gains"]),
-        ("lsuv", "from keras_inits.measure import measure", ["measure"]),
+        (
+            "verbs.lsuv",
+            "from keras_inits.verbs.measure import measure",
+            ["verbs.measure"],
+        ),
         ("linear_maps.dense", "from ..sweep import sweep", ["sweep"]),
         ("linear_maps.dense", "from .base import LinearMap", []),
-        ("lsuv", "from keras_inits import sweep, errors", []),
+        ("verbs.lsuv", "from keras_inits import sweep, errors", []),
         ("fans", "if TYPE_CHECKING:\n    from .lsuv import lsuv_init", []),
     ],
 )

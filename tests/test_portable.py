@@ -15,8 +15,8 @@ from laws import CLASSES, FIXED, RECORDS, Record, check_law, to_numpy
 
 import keras_inits.initializers as inits
 from keras_inits.errors import UnsupportedLayerError
-from keras_inits.portable import portable, to_builtin
 from keras_inits.registry import available
+from keras_inits.verbs.portable import portable, to_builtin
 
 X = np.linspace(-1, 1, 12, dtype="float32").reshape(2, 6)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from types import ModuleType
 
 import pytest
@@ -88,3 +90,22 @@ def test_nothing_else_is_public() -> None:
 @pytest.mark.parametrize("name", keras_inits.__all__)
 def test_every_public_name_is_documented(name: str) -> None:
     assert inspect.getdoc(getattr(keras_inits, name))
+
+
+LATER = """
+import sys
+import keras_inits
+heavy = ("keras_inits.callbacks", "keras_inits.solving", "keras_inits.verbs")
+assert not [m for m in sys.modules if m.startswith(heavy)]
+assert set(keras_inits.__all__) <= set(dir(keras_inits))
+import keras_inits.verbs.measure, keras_inits.verbs.portable
+from keras_inits import *
+assert all(callable(f) for f in (initialize, lsuv_init, measure, portable, LSUV))
+assert keras_inits.callbacks.LSUV is LSUV
+assert not hasattr(keras_inits, "nothing")
+"""
+
+
+def test_what_the_strings_do_not_need_is_loaded_when_it_is_asked_for() -> None:
+    """An import costs little, and no module hides the function of its name."""
+    subprocess.run([sys.executable, "-c", LATER], check=True)

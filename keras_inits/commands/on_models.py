@@ -15,9 +15,9 @@ import keras
 from keras_inits.commands import files
 from keras_inits.commands.refusal import Refusal, one_line
 from keras_inits.errors import KerasInitsError
-from keras_inits.lsuv import lsuv_init
-from keras_inits.measure import measure
 from keras_inits.report import SignalReport
+from keras_inits.verbs.lsuv import lsuv_init
+from keras_inits.verbs.measure import measure
 
 
 def report(chosen: argparse.Namespace) -> bool:

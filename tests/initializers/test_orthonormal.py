@@ -28,7 +28,11 @@ def error(matrix: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 1), (2, 2), (7, 7), (1, 9), (9, 1), (64, 5), (300, 300), (90, 700)]
+    "shape",
+    [
+        *[(1, 1), (2, 2), (7, 7), (1, 9), (9, 1), (64, 5), (300, 300), (90, 700)],
+        *[(64, 32), (600, 300), (40, 2000)],
+    ],
 )
 def test_orthonormal_to_working_precision(shape: tuple[int, int]) -> None:
     """2e-6 sqrt(n): a few units in the last place per column."""
@@ -62,6 +66,28 @@ def test_is_the_product_of_householder_reflections() -> None:
     expected = (product * signs)[:, :columns]
     drawn = to_numpy(haar(rows, columns, "float32", Seeds(3)))
     np.testing.assert_allclose(expected, drawn, atol=1e-6)
+
+
+def test_tall_ones_are_the_qr_factor_with_a_positive_diagonal() -> None:
+    """By LAPACK in float64, of the same noise."""
+    noise = to_numpy(keras.random.normal((3, 70, 33), seed=3)).astype("float64")
+    factor, triangle = np.linalg.qr(noise)
+    diagonal = np.diagonal(triangle, axis1=-2, axis2=-1)
+    expected = factor * np.sign(diagonal)[:, None, :]
+    drawn = to_numpy(haar(70, 33, "float32", Seeds(3), (3,)))
+    np.testing.assert_allclose(expected, drawn, atol=2e-6)
+    wide = to_numpy(haar(33, 70, "float32", Seeds(3), (3,)))
+    np.testing.assert_allclose(drawn, wide.transpose(0, 2, 1), atol=1e-7)
+
+
+def test_haar_of_tall_ones_against_scipy() -> None:
+    """Entries and their sum, beside the first columns of scipy's matrices."""
+    ours = draws(70, 33, 800, seed=1)
+    theirs = stats.ortho_group(70, seed=2).rvs(800)[:, :, :33]
+    for i, j in ((0, 0), (0, 32), (69, 0), (69, 32), (35, 16)):
+        assert stats.ks_2samp(ours[:, i, j], theirs[:, i, j]).pvalue > 1e-5
+    sums = ours.sum(axis=(1, 2)), theirs.sum(axis=(1, 2))
+    assert stats.ks_2samp(*sums).pvalue > 1e-5
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 2), (3, 3), (5, 5), (5, 2)])

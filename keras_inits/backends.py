@@ -183,12 +183,14 @@ def unit_means(x: Any) -> Any:
     return ops.mean(x, axis=0)
 
 
-def zero_share(x: Any, axes: list[int]) -> Any:
+def zero_share(x: Any, axes: list[int], *, nonnegative: bool = False) -> Any:
     """Of what is left when `axes` are reduced, the share that is zero throughout."""
     if keras.backend.backend() == "torch" and x.numel() and axes:
-        x = x.detach()  # two reductions take less than one and a temporary
-        return ((x.amax(axes) == 0) & (x.amin(axes) == 0)).float().mean()
-    return ops.mean(ops.cast(ops.max(ops.abs(x), axis=axes) == 0, "float32"))
+        x = x.detach()  # one or two reductions take less than one and a temporary
+        zero = x.amax(axes) == 0
+        return (zero if nonnegative else zero & (x.amin(axes) == 0)).float().mean()
+    size = x if nonnegative else ops.abs(x)
+    return ops.mean(ops.cast(ops.max(size, axis=axes) == 0, "float32"))
 
 
 def first_rows(x: Any, count: int) -> Any:
@@ -223,22 +225,30 @@ def _in_memory_order(x: Any) -> Any:
     return x.as_strided((x.numel(),), (1,)) if dense else x.reshape(-1)
 
 
-def mean_and_variance(x: Any) -> tuple[Any, Any]:
+def _mean(x: Any) -> Any:
+    backend, module = keras.backend.backend(), _loaded()
+    if backend == "jax":
+        return ops.mean(x)
+    return module.mean(x) if backend == "torch" else module.reduce_mean(x)
+
+
+def mean_and_variance(x: Any, mean: Any = None) -> tuple[Any, Any]:
     """Of a float32 (or wider) tensor, as each backend does them best.
 
     E[x^2] - E[x]^2 needs no temporary, and is as good as two passes where little
     cancels. Whether it does is a look at a number, which costs nothing on a CPU.
+
+    Args:
+        x: A tensor.
+        mean: Its mean, where that is known.
     """
     backend, module = keras.backend.backend(), _loaded()
+    x = x.detach() if backend == "torch" else x
+    if mean is None:
+        mean = _mean(x)
+    look = backend == "torch" and x.device.type == "cpu"
     if backend == "tensorflow":
-        mean = module.reduce_mean(x)
         look = module.executing_eagerly() and "CPU" in x.device
-    elif backend == "torch":
-        x = x.detach()
-        mean = module.mean(x)
-        look = x.device.type == "cpu"
-    else:
-        mean, look = ops.mean(x), False
     if look:
         square = mean_square(x)
         variance = square - mean * mean

@@ -39,6 +39,9 @@ SATURATION = {
     "softsign": 9.0,
     "tanh": 2.993,
 }
+# Activations whose output is never negative: a unit is dead where its maximum is zero.
+_NAMES = ("relu", "relu6", "sigmoid", "softmax", "softplus")
+NONNEGATIVE = tuple(map(keras.activations.get, _NAMES))
 
 
 @dataclass
@@ -155,7 +158,7 @@ class Recorder:
         kept: tuple[int, ...] | None = None
         if len(y.shape) > 1 and max(axes) < len(y.shape):
             kept = tuple(sorted(axis % len(y.shape) for axis in axes))
-        record.dead = _dead(kept)(y)
+        record.dead = _dead(kept, _activation_of(record.layer) in NONNEGATIVE)(y)
         z, mean, variance = self._last
         self._last = None, None, None
         if y is not z:  # a linear layer puts out its pre-activation
@@ -260,13 +263,12 @@ def _alone(z: Tensor) -> tuple[Tensor, ...]:
 def _spread(z: Tensor) -> tuple[Tensor, ...]:
     """Mean, variance, variance between samples averaged over units.
 
-    E_units Var_samples(z) = Var(z) - Var_units E_samples(z): one pass beside those of
-    the mean and the variance.
+    E_units Var_samples(z) = Var(z) - Var_units E_samples(z), and the mean is that of
+    the units' means: no pass more than for mean and variance.
     """
-    mean, variance = moments(z)
-    units = unit_means(widen(z)) - mean
-    between = ops.maximum(variance - mean_square(units), 0.0)
-    return mean, variance, between
+    units = unit_means(widen(z))
+    mean, variance = moments(z, ops.mean(units))
+    return mean, variance, ops.maximum(variance - mean_square(units - mean), 0.0)
 
 
 def _share_beyond(z: Tensor, limit: float) -> Tensor:
@@ -274,12 +276,14 @@ def _share_beyond(z: Tensor, limit: float) -> Tensor:
 
 
 @functools.cache  # what is compiled is compiled once
-def _dead(kept: tuple[int, ...] | None) -> Callable[[Tensor], Tensor | None]:
+def _dead(
+    kept: tuple[int, ...] | None, nonnegative: bool
+) -> Callable[[Tensor], Tensor | None]:
     """The share of units (along `kept`) that are all zero."""
 
     def share(y: Tensor) -> Tensor:
         others = [axis for axis in range(len(y.shape)) if axis not in (kept or ())]
-        return zero_share(y, others)
+        return zero_share(y, others, nonnegative=nonnegative)
 
     return fused(share) if kept is not None else lambda y: None
 

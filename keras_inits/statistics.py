@@ -43,9 +43,9 @@ def widen(x: Tensor) -> Tensor:
     return ops.cast(x, "float32")
 
 
-def moments(x: Tensor) -> Moments:
-    """Over the whole tensor: scalars."""
-    return Moments(*mean_and_variance(widen(x)))
+def moments(x: Tensor, mean: Tensor | None = None) -> Moments:
+    """Over the whole tensor: scalars. The mean may be known."""
+    return Moments(*mean_and_variance(widen(x), mean))
 
 
 def channel_moments(x: Tensor, channel_axes: tuple[int, ...]) -> Moments:

@@ -92,6 +92,17 @@ def test_a_dead_unit_is_a_channel_that_is_zero_everywhere() -> None:
     assert row.dead_fraction == 0.75
 
 
+@pytest.mark.parametrize(("activation", "dead"), [("relu", 1.0), ("tanh", 0.0)])
+def test_a_unit_that_is_never_positive_is_not_dead(
+    activation: str, dead: float
+) -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4, activation)])
+    model.set_weights([np.eye(4), np.zeros(4)])
+    data = -np.abs(normal(16, 4))
+    data[0] = 0.0  # its maximum is zero
+    assert measure(model, data)[0].dead_fraction == dead
+
+
 def test_activation_layers_show_what_they_are_given_and_put_out() -> None:
     model = sequential(layers.Dense(16), layers.ReLU(), layers.Activation("tanh"))
     x = 9 * normal(64, 16)

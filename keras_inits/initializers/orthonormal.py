@@ -20,6 +20,8 @@ from keras_inits.initializers.variance_scaling import Axes
 # Columns per panel. One panel costs 5 n^3 operations for a square kernel, many
 # cost 4/3 n^3 but more, smaller steps; 512 was the fastest at 2048 on two cores.
 _PANEL = 512
+# Up to this many columns LAPACK is done before products have begun to pay.
+_SMALL = 256
 # From twice as many rows as columns on, and this many columns, the singular values of
 # Gaussian noise lie within a factor of 6 or 7 (Marchenko and Pastur; a factor of 100
 # has a chance below 1e-20): its Gram matrix is factorised without a loss that shows.
@@ -90,20 +92,21 @@ def haar(
 ) -> Tensor:
     """Draws `(*groups, rows, columns)`, orthonormal along the shorter side.
 
-    Stewart (1980): with x_i independent Gaussian vectors of lengths n, n-1, ..., and
-    H_i the Householder reflection that takes x_i to an axis, the product
-    Q = H_1 H_2 ... D, D holding the signs, follows Haar's law: the law of the QR
-    factor of a Gaussian matrix, without the factorisation. The product is
-    accumulated in compact form, Q = (I - V T V') D, with the UT transform
+    The QR factor of Gaussian noise follows Haar's law where the triangle has a positive
+    diagonal (Mezzadri 2007). Three ways to it: LAPACK's for small kernels; for tall
+    ones, whose noise is well-conditioned, Cholesky QR,
+
+        Q = X L^-T,    L L' = X'X;
+
+    and for all others Stewart's (1980), which needs no factorisation: with x_i
+    independent Gaussian vectors of lengths n, n-1, ..., and H_i the Householder
+    reflection that takes x_i to an axis, Q = H_1 H_2 ... D, D holding the signs, has
+    that law. The product is accumulated in compact form, Q = (I - V T V') D, with the
+    UT transform
 
         T^-1 = striu(V'V) + I/2,    columns of V of length 1,
 
-    so that all work is matrix products and one triangular solve per panel. Noise with
-    twice as many rows as columns is well-conditioned, and two products do:
-
-        Q = X L^-T,    L L' = X'X    (Cholesky QR),
-
-    the same law, since the triangle has a positive diagonal.
+    so that all work is matrix products and one triangular solve per panel.
 
     References:
         Stewart, G. W. (1980), The efficient generation of random orthogonal
@@ -120,11 +123,20 @@ def haar(
     noise = keras.random.normal(
         (*groups, rows, columns), dtype=width, seed=seeds.next()
     )
-    tall = rows >= 2 * columns and columns >= _MANY
-    return ops.cast(fused(_tall_factor if tall else _factor)(noise), dtype)
+    if rows >= 2 * columns and columns >= _MANY:
+        factor = _cholesky_factor
+    else:
+        factor = _lapack_factor if columns <= _SMALL else _reflected_factor
+    return ops.cast(fused(factor)(noise), dtype)
 
 
-def _tall_factor(noise: Tensor) -> Tensor:
+def _lapack_factor(noise: Tensor) -> Tensor:
+    factor, triangle = ops.qr(noise)
+    diagonal = ops.diagonal(triangle, axis1=-2, axis2=-1)
+    return factor * _row(1 - 2 * ops.cast(diagonal < 0, factor.dtype))
+
+
+def _cholesky_factor(noise: Tensor) -> Tensor:
     gram = ops.matmul(ops.swapaxes(noise, -1, -2), noise)
     lower = ops.cholesky(gram)
     unit = ops.eye(noise.shape[-1], dtype=noise.dtype)
@@ -133,7 +145,7 @@ def _tall_factor(noise: Tensor) -> Tensor:
     return ops.matmul(noise, ops.swapaxes(inverse, -1, -2))
 
 
-def _factor(noise: Tensor) -> Tensor:
+def _reflected_factor(noise: Tensor) -> Tensor:
     dtype = keras.backend.standardize_dtype(noise.dtype)
     reflectors, signs = _reflectors(noise, dtype)
     return _accumulate(reflectors, dtype) * signs

@@ -16,6 +16,19 @@ from keras_inits.initializers.base import Seeds
 from keras_inits.initializers.orthonormal import haar
 
 
+@pytest.fixture
+def reflected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small kernels by the products of reflections that large ones are made of."""
+    monkeypatch.setattr(orthonormal, "_SMALL", 0)
+
+
+@pytest.fixture(params=["lapack", "reflected"])
+def each_way(request: pytest.FixtureRequest) -> None:
+    """Small kernels in both ways."""
+    if request.param == "reflected":
+        request.getfixturevalue("reflected")
+
+
 def draws(rows: int, columns: int, count: int, seed: int = 0) -> np.ndarray:
     """`count` independent matrices, as groups of one call."""
     return to_numpy(haar(rows, columns, "float32", Seeds(seed), (count,)))
@@ -27,6 +40,7 @@ def error(matrix: np.ndarray) -> float:
     return float(np.linalg.norm(tall.T @ tall - np.eye(tall.shape[1])))
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize(
     "shape",
     [
@@ -41,6 +55,7 @@ def test_orthonormal_to_working_precision(shape: tuple[int, int]) -> None:
         assert error(matrix) <= 2e-6 * math.sqrt(min(shape))
 
 
+@pytest.mark.usefixtures("reflected")
 def test_panels_give_the_product_of_all_reflections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -51,6 +66,7 @@ def test_panels_give_the_product_of_all_reflections(
             np.testing.assert_allclose(one_panel, draws(rows, columns, 2), atol=3e-6)
 
 
+@pytest.mark.usefixtures("reflected")
 def test_is_the_product_of_householder_reflections() -> None:
     """Stewart's algorithm, written plainly."""
     rows, columns = 6, 4
@@ -68,15 +84,16 @@ def test_is_the_product_of_householder_reflections() -> None:
     np.testing.assert_allclose(expected, drawn, atol=1e-6)
 
 
-def test_tall_ones_are_the_qr_factor_with_a_positive_diagonal() -> None:
-    """By LAPACK in float64, of the same noise."""
-    noise = to_numpy(keras.random.normal((3, 70, 33), seed=3)).astype("float64")
-    factor, triangle = np.linalg.qr(noise)
+@pytest.mark.parametrize(("rows", "columns"), [(70, 33), (9, 5), (12, 2)])
+def test_the_qr_factor_with_a_positive_diagonal(rows: int, columns: int) -> None:
+    """By LAPACK in float64, of the same noise: tall ones, and small ones."""
+    noise = to_numpy(keras.random.normal((3, rows, columns), seed=3))
+    factor, triangle = np.linalg.qr(noise.astype("float64"))
     diagonal = np.diagonal(triangle, axis1=-2, axis2=-1)
     expected = factor * np.sign(diagonal)[:, None, :]
-    drawn = to_numpy(haar(70, 33, "float32", Seeds(3), (3,)))
-    np.testing.assert_allclose(expected, drawn, atol=2e-6)
-    wide = to_numpy(haar(33, 70, "float32", Seeds(3), (3,)))
+    drawn = to_numpy(haar(rows, columns, "float32", Seeds(3), (3,)))
+    np.testing.assert_allclose(expected, drawn, atol=4e-6)
+    wide = to_numpy(haar(columns, rows, "float32", Seeds(3), (3,)))
     np.testing.assert_allclose(drawn, wide.transpose(0, 2, 1), atol=1e-7)
 
 
@@ -90,6 +107,7 @@ def test_haar_of_tall_ones_against_scipy() -> None:
     assert stats.ks_2samp(*sums).pvalue > 1e-5
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 2), (3, 3), (5, 5), (5, 2)])
 def test_haar_by_its_entries(rows: int, columns: int) -> None:
     """Each squared entry follows Beta(1/2, (n - 1)/2); its sign is a fair coin."""
@@ -103,6 +121,7 @@ def test_haar_by_its_entries(rows: int, columns: int) -> None:
                 assert stats.kstest(values[:, i, j] ** 2, law.cdf).pvalue > 1e-5
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("size", [2, 3, 6])
 def test_haar_against_scipy(size: int) -> None:
     """Trace, its square's trace, eigenvalue angles, minors: two-sample tests."""
@@ -129,6 +148,7 @@ def test_haar_against_scipy(size: int) -> None:
     assert abs(reflections - 0.5) < 4.5 * 0.5 / math.sqrt(5000)
 
 
+@pytest.mark.usefixtures("each_way")
 def test_moments_of_the_trace() -> None:
     """E[tr Q^2k] = (2k - 1)!! for n >= 2k (Diaconis & Shahshahani 1994)."""
     traces = np.trace(draws(8, 8, 20_000, seed=4), axis1=1, axis2=2)
@@ -137,6 +157,7 @@ def test_moments_of_the_trace() -> None:
         assert abs((traces**power).mean() - moment) < allowed
 
 
+@pytest.mark.usefixtures("each_way")
 def test_invariant_under_rotation() -> None:
     """Haar's law is the one that a fixed rotation, on either side, leaves alone."""
     values = draws(4, 3, 6000, seed=5)

@@ -78,14 +78,20 @@ def _quantiles(
 
 
 def _clip_and_cast(values: Tensor, low: float, high: float, dtype: str) -> Tensor:
-    """Casts without leaving `[low, high]`, which may fall between two numbers."""
+    """Casts without leaving `[low, high]`, which may fall between two numbers.
+
+    `values` have just been drawn: PyTorch clips them where they are, for new memory
+    takes as long as the draw.
+    """
     inside = -round_down(-low, dtype), round_down(high, dtype)
     if inside[0] > inside[1]:
         raise ValueError(
             f"No {dtype} number lies between the bounds of the law. "
             f"Received: bounds=({low}, {high}). Use a wider dtype."
         )
-    return ops.cast(ops.clip(values, *inside), dtype)
+    in_place = keras.backend.backend() == "torch"
+    clipped = values.clamp_(*inside) if in_place else ops.clip(values, *inside)
+    return ops.cast(clipped, dtype)
 
 
 def fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -44,16 +44,21 @@ def names() -> list[str]:
 
 
 def smallest(name: str) -> models.Subject:
-    """The model at the smallest input that it takes, and a batch."""
+    """The model at the smallest input that it takes, and a batch.
+
+    Raises:
+        ValueError: Keras does not build it (NASNetMobile on PyTorch).
+    """
     make = getattr(keras.applications, name)
     for pixels in PIXELS:
         shape = (pixels, pixels, 3)
         try:
             model = make(weights=None, input_shape=shape, classes=10)
-        except ValueError:
+        except ValueError as error:
+            reason = error
             continue
         return model, models.noise(BATCH, *shape)
-    raise SystemExit(f"{name} takes none of the sizes {PIXELS}.")
+    raise reason
 
 
 def linear_copy(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -96,10 +101,9 @@ def worst(model: keras.Model, batch: Any, covered: set[str]) -> float:
     return float(max(abs(d - 1) for d in deviations))
 
 
-def row(name: str, rounds: int) -> list[Any]:
+def row(name: str, subject: models.Subject, rounds: int) -> list[Any]:
     """One model."""
-    keras.utils.set_random_seed(0)
-    model, batch = smallest(name)
+    model, batch = subject
     functions: dict[str, Callable[[], Any]] = {
         "forward": lambda: models.forward(model, batch),
         "lsuv_init": lambda: keras_inits.lsuv_init(model, batch),
@@ -134,7 +138,13 @@ def main() -> None:
         raise SystemExit(f"Unknown: {unknown}. There are {', '.join(known)}.")
     rows = []
     for name in chosen:
-        rows.append(row(name, arguments.rounds))
+        keras.utils.set_random_seed(0)
+        try:
+            subject = smallest(name)
+        except ValueError as error:
+            print(f"{name}: {error}")
+            continue
+        rows.append(row(name, subject, arguments.rounds))
         print(*rows[-1], file=sys.stderr, flush=True)
         keras.utils.clear_session()
         gc.collect()

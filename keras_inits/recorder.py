@@ -158,7 +158,7 @@ class Recorder:
         kept: tuple[int, ...] | None = None
         if len(y.shape) > 1 and max(axes) < len(y.shape):
             kept = tuple(sorted(axis % len(y.shape) for axis in axes))
-        record.dead = _dead(kept, _activation_of(record.layer) in NONNEGATIVE)(y)
+        record.dead = _dead(kept, _is_never_negative(record))(y)
         z, mean, variance = self._last
         self._last = None, None, None
         if y is not z:  # a linear layer puts out its pre-activation
@@ -194,13 +194,8 @@ def recorded(
 
 # What of a record is a tensor, or Moments of tensors.
 _FIGURES = (
-    "signal",
-    "batch_variance",
-    "output",
-    "dead",
-    "saturated",
-    "gradient_gain",
-    "kernel",
+    *("signal", "batch_variance", "output", "dead", "saturated"),
+    *("gradient_gain", "kernel"),
 )
 _TENSORS = (*_FIGURES, "rows")
 
@@ -255,9 +250,15 @@ def _activation_of(layer: Any) -> Any:
     return getattr(layer, "activation", None)
 
 
+def _is_never_negative(record: Record) -> bool:
+    """Whether the output is what such an activation puts out."""
+    m, layer = record.map, record.layer
+    last = type(layer) in ACTIVATION_LAYERS if m is None else m.in_hand
+    return last and ((m and m.activation) or _activation_of(layer)) in NONNEGATIVE
+
+
 def _alone(z: Tensor) -> tuple[Tensor, ...]:
-    """Mean, variance, no variance between samples."""
-    return *moments(z), None
+    return *moments(z), None  # no variance between samples
 
 
 def _spread(z: Tensor) -> tuple[Tensor, ...]:

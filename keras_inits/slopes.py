@@ -22,7 +22,7 @@ from keras import ops
 from keras_inits.backends import fused, fuses, is_traced, read
 from keras_inits.linear_maps import LinearMap, identity
 from keras_inits.partners import grouped
-from keras_inits.statistics import widen
+from keras_inits.statistics import SAMPLE, widen
 
 Tensor = Any
 Array = np.ndarray[Any, Any]
@@ -66,7 +66,9 @@ def look(probes: Sequence[Probe]) -> Tensor:
         kind, shape = _kind(probes[i].function), tuple(probes[i].rows.shape)
         if not each[i]:
             return kind, shape
-        return kind, None if fuses() else math.prod(shape)
+        size = math.prod(shape)
+        # One loop for all, but none as long as the few that are wider.
+        return kind, max(SAMPLE, 1 << (size - 1).bit_length()) if fuses() else size
 
     def evaluate(places: list[int]) -> tuple[Tensor]:
         function, rows = probes[places[0]].function, [probes[i].rows for i in places]
@@ -128,11 +130,16 @@ def acts_on_each(function: Any) -> bool:
         return acts_on_each(function.activation)
     if type(function) in _PLAIN_LAYERS or function is identity:
         return True
-    return _is_of_keras(function) and function.__name__ not in _ACROSS
+    return inspect.isfunction(function) and function in _EACH
 
 
-# Activations of Keras that do not.
+# Keras's activations but those that mix elements.
 _ACROSS = frozenset({"glu", "log_softmax", "softmax", "sparsemax"})
+_EACH = frozenset(
+    function
+    for name, function in vars(keras.activations).items()
+    if inspect.isfunction(function) and name not in _ACROSS
+)
 
 
 def _several(probes: Sequence[Probe]) -> int:

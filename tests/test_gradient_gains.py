@@ -17,7 +17,7 @@ from scipy.integrate import quad
 from scipy.special import erf
 
 import keras_inits
-from keras_inits import measure
+from keras_inits import measure, slopes
 from keras_inits.gradient_gains import mean_square_slopes
 from keras_inits.slopes import Probe, acts_on_each
 from keras_inits.statistics import some_rows
@@ -95,6 +95,27 @@ def test_alike_probes_are_told_apart() -> None:
     assert found[2] < found[0] < found[1]
 
 
+def test_one_wide_probe_does_not_make_the_others_wide(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On JAX shorter probes are filled up, but not to the length of a few long ones."""
+    seen = []
+    flat = slopes._flat
+
+    def spied(rows: Any) -> Any:
+        stack = flat(rows)
+        seen.append(math.prod(stack.shape))
+        return stack
+
+    monkeypatch.setattr(slopes, "_flat", spied)
+    shapes = [(1, 400, 500), *[(16, 1024)] * 20]
+    relu = keras.activations.relu
+    probes = [Probe(ops.convert_to_tensor(normal(*s)), relu) for s in shapes]
+    found = mean_square_slopes(probes)
+    assert found == pytest.approx([0.5] * 21, abs=0.02)
+    assert sum(seen) < 2 * sum(math.prod(s) for s in shapes)
+
+
 @pytest.mark.parametrize("name", ["sigmoid", "softmax", "linear"])
 def test_probes_of_unlike_shapes_are_told_apart(name: str) -> None:
     """What is added to a shorter one to evaluate it beside a longer one is not seen."""
@@ -123,6 +144,7 @@ def test_what_is_known_to_map_each_element_does() -> None:
             across.add(function)
         assert acts_on_each(function) == same, function
     assert keras.activations.softmax in across
+    assert not acts_on_each(ops.normalize)
 
 
 def test_alike_layers_are_evaluated_together_and_others_are_not() -> None:

@@ -92,6 +92,37 @@ def test_a_dead_unit_is_a_channel_that_is_zero_everywhere() -> None:
     assert row.dead_fraction == 0.75
 
 
+class Negated(layers.Layer):
+    """Its activation does not come last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.activation = keras.activations.relu
+
+    def build(self, input_shape: Any) -> None:
+        self.kernel = self.add_weight((4, 4), initializer="identity")
+
+    def call(self, inputs: Any) -> Any:
+        return -self.activation(inputs @ self.kernel)
+
+
+def test_what_an_own_layer_puts_out_is_looked_at_itself() -> None:
+    model = keras.Sequential([keras.Input((4,)), Negated()])
+    data = np.abs(normal(16, 4))
+    data[0] = 0.0  # the maximum of its output is zero
+    [row] = measure(model, data, layers=lambda _: True)
+    assert row.dead_fraction == 0.0
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_a_signal_of_zeros_in_half_precision(dtype: str) -> None:
+    hidden = layers.Dense(8, "relu", kernel_initializer="zeros", dtype=dtype)
+    model = keras.Sequential([keras.Input((4,)), hidden, layers.Dense(2, dtype=dtype)])
+    report = measure(model, normal(64, 4))
+    assert [row.std for row in report] == [0.0, 0.0]
+    assert sum(report[0].histogram.counts) == 64 * 8
+
+
 @pytest.mark.parametrize(("activation", "dead"), [("relu", 1.0), ("tanh", 0.0)])
 def test_a_unit_that_is_never_positive_is_not_dead(
     activation: str, dead: float

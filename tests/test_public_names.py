@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -108,4 +110,6 @@ assert not hasattr(keras_inits, "nothing")
 
 def test_what_the_strings_do_not_need_is_loaded_when_it_is_asked_for() -> None:
     """An import costs little, and no module hides the function of its name."""
-    subprocess.run([sys.executable, "-c", LATER], check=True)
+    root = Path(keras_inits.__file__).parents[1]
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", LATER], check=True, env=env)

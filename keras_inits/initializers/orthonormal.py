@@ -17,6 +17,8 @@ from keras_inits.initializers.base import (
 from keras_inits.initializers.sampling import fused, wide
 from keras_inits.initializers.variance_scaling import Axes
 
+# Not `ops.matmul` and `ops.maximum` below: on PyTorch they narrow float64.
+
 # Columns per panel. One panel costs 5 n^3 operations for a square kernel, many
 # cost 4/3 n^3 but more, smaller steps; 512 was the fastest at 2048 on two cores.
 _PANEL = 512
@@ -137,12 +139,12 @@ def _lapack_factor(noise: Tensor) -> Tensor:
 
 
 def _cholesky_factor(noise: Tensor) -> Tensor:
-    gram = ops.matmul(ops.swapaxes(noise, -1, -2), noise)
+    gram = ops.swapaxes(noise, -1, -2) @ noise
     lower = ops.cholesky(gram)
     unit = ops.eye(noise.shape[-1], dtype=noise.dtype)
     unit = ops.broadcast_to(unit, lower.shape)
     inverse = ops.solve_triangular(lower, unit, lower=True)
-    return ops.matmul(noise, ops.swapaxes(inverse, -1, -2))
+    return noise @ ops.swapaxes(inverse, -1, -2)
 
 
 def _reflected_factor(noise: Tensor) -> Tensor:
@@ -157,7 +159,8 @@ def _reflectors(noise: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
     below = ops.tril(noise, -1)
     lead = ops.diagonal(noise, axis1=-2, axis2=-1)
     sign = 1 - 2 * ops.cast(lead < 0, dtype)
-    lead = ops.maximum(ops.abs(lead), _TINY)
+    lead = ops.abs(lead)
+    lead = ops.where(lead < _TINY, ops.convert_to_tensor(_TINY, dtype), lead)
     norm = ops.sqrt(ops.sum(ops.square(below), axis=-2) + ops.square(lead))
     # v = x + sign(x_1) |x| e_1, whose length is sqrt(2 |x| (|x| + |x_1|)).
     length = ops.sqrt(2 * norm * (norm + lead))
@@ -172,20 +175,20 @@ def _accumulate(reflectors: Tensor, dtype: str) -> Tensor:
     for start in reversed(range(0, columns, _PANEL)):
         size = min(_PANEL, columns - start)
         panel = reflectors[..., start:, start : start + size]
-        gram = ops.matmul(ops.swapaxes(panel, -1, -2), panel)
+        gram = ops.swapaxes(panel, -1, -2) @ panel
         inverse = ops.triu(gram, 1) + ops.eye(size, dtype=dtype) / 2
         right = ops.swapaxes(panel[..., :size, :], -1, -2)
         start_from = ops.eye(rows - start, columns - start, dtype=dtype)
         if product is not None:
             rest = ops.swapaxes(panel[..., size:, :], -1, -2)
-            right = ops.concatenate([right, ops.matmul(rest, product)], axis=-1)
+            right = ops.concatenate([right, rest @ product], axis=-1)
             corner = [(0, 0)] * (reflectors.ndim - 2) + [(size, 0), (size, 0)]
             first = ops.eye(rows - start, size, dtype=dtype)
             start_from = ops.pad(product, corner) + ops.pad(
                 first, [(0, 0), (0, columns - start - size)]
             )
         solved = ops.solve_triangular(inverse, right, lower=False)
-        product = start_from - ops.matmul(panel, solved)
+        product = start_from - panel @ solved
     return product
 
 

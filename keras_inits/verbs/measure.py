@@ -145,6 +145,8 @@ def _figures(seen: Moments | None) -> tuple[float | None, float | None]:
 
 def _histogram(rows: Any) -> Histogram | None:
     values = np.ravel(rows)
+    if values.dtype not in (np.float32, np.float64):
+        values = values.astype("float32")
     reach = max(float(values.max()), -float(values.min())) if values.size else np.nan
     if not np.isfinite(reach):
         values = values[np.isfinite(values)]

@@ -55,10 +55,20 @@ def test_orthonormal_to_working_precision(shape: tuple[int, int]) -> None:
         assert error(matrix) <= 2e-6 * math.sqrt(min(shape))
 
 
+@pytest.mark.parametrize("shape", [(7, 5), (70, 33), (300, 290)])
+def test_float64_is_not_narrowed(shape: tuple[int, int]) -> None:
+    drawn = haar(*shape, "float64", Seeds(0))
+    if keras.backend.standardize_dtype(drawn.dtype) != "float64":
+        pytest.skip("JAX without x64")
+    assert error(to_numpy(drawn)) < 1e-12
+
+
 @pytest.mark.usefixtures("reflected")
 def test_panels_give_the_product_of_all_reflections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # JAX would find the compiled one again, whatever the panel.
+    monkeypatch.setattr(orthonormal, "fused", lambda function: function)
     for rows, columns in ((12, 12), (19, 13)):
         one_panel = draws(rows, columns, 2)
         with monkeypatch.context() as patch:

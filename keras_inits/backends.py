@@ -9,6 +9,7 @@ import contextlib
 import functools
 import math
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -79,6 +80,36 @@ def snapshot(variable: keras.Variable) -> Any:
         # A read stays as it is: an assignment gives the variable a new buffer.
         return _loaded().identity(variable.value)
     return variable.value  # JAX: immutable
+
+
+def can_multiply_in_place(tensor: Any) -> bool:
+    """Whether `multiply_in_place` takes it, and cannot fail then: torch."""
+    if keras.backend.backend() != "torch":
+        return False
+    module = _loaded()
+    plain = type(tensor) in (module.Tensor, module.nn.Parameter)
+    wide = tensor.dtype in (module.float32, module.float64)
+    return plain and wide and tensor.is_contiguous() and not tensor.is_inference()
+
+
+def multiply_in_place(tensors: Sequence[Any], factors: Sequence[Any]) -> None:
+    """`tensor *= factor` for every pair: once begun, all of them.
+
+    An interrupt waits until the last is done.
+    """
+    if not tensors:
+        return
+    module = _loaded()
+    versions = [x._version for x in tensors]
+    with module.no_grad():
+        try:
+            # No line of Python between them, where no mode of torch adds one.
+            deque(map(module.Tensor.mul_, tensors, factors), maxlen=0)
+        except BaseException:
+            for x, factor, version in zip(tensors, factors, versions, strict=True):
+                if x._version == version:
+                    x.mul_(factor)
+            raise
 
 
 def host(tensor: Any) -> np.ndarray[Any, Any]:

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import keras
 
-from keras_inits.backends import snapshot
+from keras_inits.backends import can_multiply_in_place, multiply_in_place, snapshot
 from keras_inits.distribution import Peers, current_peers, is_global, laid_out_like
 from keras_inits.errors import DistributionError
+from keras_inits.trial import Product
 
 Tensor = Any
 Change = tuple[keras.Variable, Tensor | Callable[[], Tensor]]
@@ -25,9 +26,19 @@ def assign_all(changes: Sequence[Change]) -> None:
     Args:
         changes: Pairs `(variable, value)`, in the shape and dtype of the variable. A
             value may be a function that computes it, of no other variable: it is called
-            when the value is written, so that not all of them take memory at once.
+            when the value is written, so that not all of them take memory at once. A
+            product of the variable's own value is formed in place, without a copy of
+            either, where that cannot fail: once begun, all of these are written.
     """
-    _assign([v for v, _ in changes], (computed(x) for _, x in changes))
+    products: list[Product] = []
+    others: list[Change] = []
+    for variable, value in changes:
+        if isinstance(value, Product) and _in_place(variable, value):
+            products.append(value)
+        else:
+            others.append((variable, value))
+    _assign([v for v, _ in others], (computed(x) for _, x in others))
+    multiply_in_place([x.base for x in products], [x.factor for x in products])
 
 
 def commit(changes: Sequence[Change], result: R) -> R:
@@ -73,6 +84,12 @@ def commit(changes: Sequence[Change], result: R) -> R:
 def computed(value: Tensor | Callable[[], Tensor]) -> Tensor:
     """The value of a change."""
     return value() if callable(value) else value
+
+
+def _in_place(variable: keras.Variable, product: Product) -> bool:
+    own = product.base is variable.value
+    plain = type(variable).assign is keras.Variable.assign
+    return own and plain and can_multiply_in_place(product.base)
 
 
 def _values(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -13,6 +13,17 @@ from keras_inits.backends import fused, fuses, outside_traces
 from keras_inits.statistics import widen
 
 Tensor = Any
+
+
+@dataclass(frozen=True)
+class Product:
+    """A value that is computed when it is written: `base * factor`."""
+
+    base: Tensor
+    factor: Tensor
+
+    def __call__(self) -> Tensor:
+        return _multiply(self.base, self.factor)
 
 
 class Trial(keras.StatelessScope):
@@ -73,21 +84,21 @@ class Trial(keras.StatelessScope):
 
     def changes(
         self, scaled: Iterable[keras.Variable]
-    ) -> list[tuple[keras.Variable, Tensor | Callable[[], Tensor]]]:
+    ) -> list[tuple[keras.Variable, Tensor | Product]]:
         """New values: of what was set, and of the variables named, scaled.
 
-        Where operations are not compiled, a scaled one is computed when it is written.
+        Where operations are not compiled, a scaled one is a product to be computed.
         """
         new: dict[int, tuple[keras.Variable, Any]] = {
             key: (v, self._base[key]) for key, v in self._set.items()
         }
         scaled = list(scaled)
-        if not fuses():
-            new.update((id(v), (v, partial(self.scaled, v))) for v in scaled)
-            return list(new.values())
         bases = [self._base[id(v)] for v in scaled]
         factors = [self.factors[id(v)] for v in scaled]
-        values = fused(_multiply_all)(bases, factors)
+        if fuses():
+            values = fused(_multiply_all)(bases, factors)
+        else:
+            values = list(map(Product, bases, factors))
         new.update((id(v), (v, x)) for v, x in zip(scaled, values, strict=True))
         return list(new.values())
 

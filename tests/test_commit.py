@@ -12,6 +12,7 @@ from models import normal
 from textbook import numpy
 
 from keras_inits.commit import assign_all
+from keras_inits.trial import Product
 
 
 def variables(dtype: str = "float32") -> list[keras.Variable]:
@@ -84,6 +85,72 @@ def test_all_are_put_back_when_a_later_value_cannot_be_computed() -> None:
         assign_all([*changes, (held[-1], fail)])
     for variable, value in zip(held, before, strict=True):
         np.testing.assert_array_equal(numpy(variable), value)
+
+
+def products(held: list[keras.Variable]) -> list[tuple[keras.Variable, Any]]:
+    factors = [keras.ops.convert_to_tensor(2.0 + n, "float32") for n in range(4)]
+    return [(v, Product(v.value, x)) for v, x in zip(held, factors, strict=True)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_products(dtype: str) -> None:
+    held = variables(dtype)
+    before, tensors = [numpy(v) for v in held], [v.value for v in held]
+    assign_all(products(held))
+    for n, (variable, value) in enumerate(zip(held, before, strict=True)):
+        np.testing.assert_allclose(numpy(variable), (2.0 + n) * value, rtol=1e-2)
+    if keras.backend.backend() == "torch":  # one tensor for the life of a variable
+        assert all(v.value is x for v, x in zip(held, tensors, strict=True))
+
+
+def test_a_product_of_another_value_is_no_product_of_the_variable() -> None:
+    variable, other = variables()[:2]
+    factor = keras.ops.convert_to_tensor(2.0)
+    assign_all([(variable, Product(other.value, factor))])
+    np.testing.assert_array_equal(numpy(variable), 2.0 * numpy(other))
+
+
+def test_no_product_where_another_value_cannot_be_written() -> None:
+    held = variables()
+    before = [numpy(v) for v in held]
+    changes = products(held)
+    changes[2] = (held[2], np.ones((5, 5), "float32"))
+    with pytest.raises(ValueError, match="shape"):
+        assign_all(changes)
+    for variable, value in zip(held, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), value)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="in place on torch only")
+@pytest.mark.parametrize("late", [False, True])
+def test_products_in_place_are_all_formed_before_an_interrupt_goes_on(
+    late: bool,
+) -> None:
+    from torch.overrides import TorchFunctionMode
+
+    count = [0]
+
+    class Interrupting(TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            count[0] += getattr(function, "__name__", "") == "mul_"
+            if count[0] == 2 and not late:
+                count[0] += 1
+                raise KeyboardInterrupt("during the second")
+            result = function(*args, **(kwargs or {}))
+            if count[0] == 2:
+                count[0] += 1
+                raise KeyboardInterrupt("after the second")
+            return result
+
+    held = variables()
+    before = [numpy(v) for v in held]
+    changes = products(held)
+    with Interrupting(), pytest.raises(KeyboardInterrupt, match="the second"):
+        assign_all(changes)
+    for n, (variable, value) in enumerate(zip(held, before, strict=True)):
+        np.testing.assert_allclose(numpy(variable), (2.0 + n) * value, rtol=1e-6)
 
 
 def test_nothing_to_write() -> None:

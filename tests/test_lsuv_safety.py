@@ -161,7 +161,7 @@ def test_a_kernel_of_zeros() -> None:
 def test_an_interrupt_in_the_middle_of_the_commit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before and after each of the kernels was written."""
+    """Before and after each bias (not on torch: kernel) was written."""
     model, x = trained()
     untouched = Untouched(model)
     original, written = keras.Variable.assign, []
@@ -186,7 +186,7 @@ def test_an_interrupt_in_the_middle_of_the_commit(
         with monkeypatch.context() as patch:
             patch.setattr(keras.Variable, "assign", assign)
             with pytest.raises(KeyboardInterrupt, match="here"):
-                lsuv_init(model, x)
+                lsuv_init(model, x, center=True)
         assert len(written) > position
         untouched.check()
     untouched.still_trains(x)

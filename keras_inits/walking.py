@@ -10,7 +10,7 @@ from keras.layers import Layer
 
 from keras_inits.linear_maps import held_by
 
-Holds = Callable[[Any], list[Any]]
+Holds = Callable[[Any], Iterable[Any]]
 
 # Layers that add, normalise, mix or loop: products along depth mean nothing there.
 _BYPASSES = tuple(
@@ -33,32 +33,46 @@ def walk(root: Any) -> Iterator[Layer]:
     Cells are left to the recurrent layer that drives them.
     """
     seen: set[int] = set()
-    holds: dict[type, Holds | None] = {}
+    # Most objects are of a few types that hold nothing, or are empty containers.
+    nothing: set[type] = set()
+    containers: dict[type, Holds] = {}
     stack: list[Any] = [root]
     while stack:
         item = stack.pop()
-        kind = item.__class__
-        if kind not in holds:  # most objects are of a few types that hold nothing
-            holds[kind] = _contents(kind)
-        contents = holds[kind]
-        if contents is None or id(item) in seen:
+        kind = type(item)
+        if kind in nothing or id(item) in seen:
             continue
-        seen.add(id(item))
         if isinstance(item, Layer):
             yield item
-        stack.extend(reversed(contents(item)))
+            held = _attributes(item)
+        elif kind in containers or _learnt(kind, containers):
+            held = containers[kind](item)
+        else:
+            nothing.add(kind)
+            continue
+        seen.add(id(item))
+        below = [
+            x
+            for x in held
+            if (k := type(x)) not in nothing and (k not in containers or x)
+        ]
+        stack.extend(reversed(below))
 
 
-def _contents(kind: type) -> Holds | None:
-    """What lists the objects that one of this type holds; None: no layers there."""
-    if issubclass(kind, keras.layers.RNN):
-        return lambda _: []
-    if issubclass(kind, Layer):
-        # On torch a Layer held by an attribute lies in `_modules`.
-        return lambda x: [*getattr(x, "_modules", {}).values(), *held_by(x)]
+def _learnt(kind: type, containers: dict[type, Holds]) -> bool:
+    """Whether objects of this type are containers; how they are read is noted."""
     if issubclass(kind, dict):
-        return lambda x: list(x.values())
-    return list if issubclass(kind, (list, tuple, set)) else None
+        containers[kind] = dict.values
+    elif issubclass(kind, (list, tuple, set)):
+        containers[kind] = iter
+    return kind in containers
+
+
+def _attributes(layer: Layer) -> Iterable[Any]:
+    if isinstance(layer, keras.layers.RNN):
+        return ()
+    # On torch a Layer held by an attribute lies in `_modules`.
+    return (*getattr(layer, "_modules", {}).values(), *vars(layer).values())
 
 
 def is_plain(layers: Iterable[Layer]) -> bool:

@@ -11,19 +11,20 @@ import keras
 from keras import ops
 
 from keras_inits import compiled
-from keras_inits.backends import (
-    fetch,
-    fused,
-    mean_square,
-    read,
-    unit_means,
-    zero_share,
-)
+from keras_inits.backends import fetch, fused, read
 from keras_inits.gradient_gains import kernel_gain, mean_square_slopes
 from keras_inits.linear_maps import LinearMap
+from keras_inits.reductions import mean_square, number, zero_share
 from keras_inits.selection import ACTIVATION_LAYERS, Selection
 from keras_inits.slopes import Probe, acts_anywhere, look
-from keras_inits.statistics import Moments, first_tensor, moments, some_rows, widen
+from keras_inits.statistics import (
+    Moments,
+    figures,
+    first_tensor,
+    some_rows,
+    spread,
+    widen,
+)
 from keras_inits.sweep import Stop, sweep
 from keras_inits.trial import Trial
 
@@ -83,7 +84,7 @@ class Recorder:
         record = self._seen(stop.layer, stop.map, signal)
         if stop.map is not None:  # now, while the kernel is in the cache
             kernel = stop.trial.base(stop.map.kernel)
-            record.kernel = Moments(*fused(moments)(kernel))
+            record.kernel = Moments(*fused(figures)(kernel))
         self.records.append(record)
         return signal
 
@@ -140,12 +141,13 @@ class Recorder:
         self, layer: keras.layers.Layer, m: LinearMap | None, z: Tensor
     ) -> Record:
         several = len(z.shape) > 1 and z.shape[0] > 1
-        mean, variance, between = fused(_spread if several else _alone)(z)
+        mean, variance, *between = fused(spread if several else figures)(z)
         function = layer if m is None else m.activation or _activation_of(layer)
         axes = (-1,) if m is None else m.channel_axes
         rows = some_rows(z, axes, cut=acts_anywhere(function))
         self._last = z, mean, variance
-        record = Record(layer, m, Moments(mean, variance), between, rows=rows)
+        record = Record(layer, m, Moments(mean, variance), rows=rows)
+        record.batch_variance = between[0] if between else None
         limit = SATURATION.get(activation_name(layer) or "")
         if limit is not None:
             record.saturated = fused(_share_beyond)(z, limit)
@@ -162,7 +164,7 @@ class Recorder:
         z, mean, variance = self._last
         self._last = None, None, None
         if y is not z:  # a linear layer puts out its pre-activation
-            mean, variance = fused(moments)(y)
+            mean, variance = fused(figures)(y)
         record.output = Moments(mean, variance)
 
 
@@ -184,12 +186,11 @@ def recorded(
         sweep(model, batch, selection, recorder, trial, training=training)
         recorder.finish(trial)
         records = recorder.records
-    rows = read([r.rows for r in records])  # not in float64: there are many
-    records = [replace(r, rows=x) for r, x in zip(records, rows, strict=True)]
+    rows = iter(read([r.rows for r in records]))  # not in float64: there are many
     figures = [getattr(r, name) for r in records for name in _FIGURES]
     arrays = iter(fetch([part for x in figures for part in _parts(x)]))
     found = (_whole(x, [next(arrays) for _ in _parts(x)]) for x in figures)
-    return [_filled(r, [next(found) for _ in _FIGURES], _FIGURES) for r in records]
+    return [_filled(r, [*(next(found) for _ in _FIGURES), next(rows)]) for r in records]
 
 
 # What of a record is a tensor, or Moments of tensors.
@@ -200,10 +201,8 @@ _FIGURES = (
 _TENSORS = (*_FIGURES, "rows")
 
 
-def _filled(
-    record: Record, tensors: list[Any], names: Sequence[str] = _TENSORS
-) -> Record:
-    return replace(record, **dict(zip(names, tensors, strict=True)))
+def _filled(record: Record, tensors: list[Any]) -> Record:
+    return replace(record, **dict(zip(_TENSORS, tensors, strict=True)))
 
 
 def _parts(x: Any) -> Sequence[Any]:
@@ -257,23 +256,8 @@ def _is_never_negative(record: Record) -> bool:
     return last and ((m and m.activation) or _activation_of(layer)) in NONNEGATIVE
 
 
-def _alone(z: Tensor) -> tuple[Tensor, ...]:
-    return *moments(z), None  # no variance between samples
-
-
-def _spread(z: Tensor) -> tuple[Tensor, ...]:
-    """Mean, variance, variance between samples averaged over units.
-
-    E_units Var_samples(z) = Var(z) - Var_units E_samples(z), and the mean is that of
-    the units' means: no pass more than for mean and variance.
-    """
-    units = unit_means(widen(z))
-    mean, variance = moments(z, ops.mean(units))
-    return mean, variance, ops.maximum(variance - mean_square(units - mean), 0.0)
-
-
 def _share_beyond(z: Tensor, limit: float) -> Tensor:
-    return ops.mean(ops.cast(ops.abs(z) > limit, "float32"))
+    return number(ops.mean(ops.cast(ops.abs(z) > limit, "float32")))
 
 
 @functools.cache  # what is compiled is compiled once

@@ -77,6 +77,8 @@ def look(probes: Sequence[Probe]) -> Tensor:
         if not each[places[0]]:
             return (_run(_squares, (function,), _stacked(rows)),)
         counts = np.array([math.prod(x.shape) for x in rows], "float32")
+        if function is keras.activations.relu:  # in most models: its slope is known
+            return (fused(_shares_above_zero)(_flat(rows), counts),)
         return (_run(_squares_of_each, (function,), _flat(rows), counts),)
 
     return grouped(list(map(key, range(len(probes)))), evaluate, _several(probes))[0]
@@ -230,6 +232,12 @@ def _are_opposite(rows: Array, layout: tuple[int, int]) -> bool:
     return bool(2.0 * one.dot(other) < OPPOSITE * (one.dot(one) + other.dot(other)))
 
 
+def _shares_above_zero(z: Tensor, counts: Tensor) -> Tensor:
+    """E[relu'^2] for each entry of `z`, NaN where one of its values is."""
+    above = ops.sum(ops.cast(z > 0, z.dtype), axis=1) + 0.0 * ops.sum(z, axis=1)
+    return above / ops.cast(counts, z.dtype)
+
+
 def _squares(function: Any, z: Tensor) -> Tensor:
     """For each entry of `z`: E[f'^2], of any function."""
     return ops.mean(ops.square(_change(function, z)), axis=1)
@@ -241,8 +249,11 @@ def _squares_of_each(function: Any, z: Tensor, counts: Tensor) -> Tensor:
     size = ops.sqrt(ops.sum(ops.square(z), axis=1) / counts)
     step = STEP * ops.maximum(size, 1e-30)[:, None]
     change = (widen(function(z + step)) - widen(function(z - step))) / (2.0 * step)
-    inside = ops.arange(z.shape[1], dtype=z.dtype) < counts[:, None]
-    return ops.sum(ops.where(inside, ops.square(change), 0.0), axis=1) / counts
+    squares = ops.square(change)
+    if fuses():  # elsewhere probes of one size are together: no zeros behind them
+        inside = ops.arange(z.shape[1], dtype=z.dtype) < counts[:, None]
+        squares = ops.where(inside, squares, 0.0)
+    return ops.sum(squares, axis=1) / counts
 
 
 def _products_of(function: Any, layout: tuple[int, int], z: Tensor) -> Tensor:

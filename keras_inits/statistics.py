@@ -6,13 +6,19 @@ the mean is far from zero; two passes over float32 do neither.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from keras_inits.backends import every_nth, first_rows, mean_and_variance
+from keras_inits.reductions import (
+    every_nth,
+    first_rows,
+    mean_and_variance,
+    unit_means,
+)
 
 Tensor = Any
 
@@ -38,14 +44,37 @@ def first_tensor(output: Any) -> Tensor:
 
 def widen(x: Tensor) -> Tensor:
     """`x` in float32, or as it is where it is wider."""
-    if keras.backend.standardize_dtype(x.dtype) in ("float32", "float64"):
-        return x
-    return ops.cast(x, "float32")
+    return x if _is_wide(x.dtype) else ops.cast(x, "float32")
 
 
-def moments(x: Tensor, mean: Tensor | None = None) -> Moments:
-    """Over the whole tensor: scalars. The mean may be known."""
-    return Moments(*mean_and_variance(widen(x), mean))
+@functools.cache  # many tensors, few dtypes
+def _is_wide(dtype: Any) -> bool:
+    return keras.backend.standardize_dtype(dtype) in ("float32", "float64")
+
+
+def figures(x: Tensor) -> tuple[Any, Any]:
+    """Mean and variance over the whole tensor: numbers where those cost nothing."""
+    return mean_and_variance(widen(x))
+
+
+def moments(x: Tensor) -> Moments:
+    """Mean and variance over the whole tensor: tensors, scalars."""
+    wide = widen(x)
+    dtype = keras.backend.standardize_dtype(wide.dtype)
+    found = mean_and_variance(wide)
+    return Moments(*(ops.convert_to_tensor(value, dtype) for value in found))
+
+
+def spread(x: Tensor) -> tuple[Any, Any, Any]:
+    """Mean, variance, variance between samples averaged over units.
+
+    E_units Var_samples(x) = Var(x) - Var_units E_samples(x), and the mean is that of
+    the units' means: no pass more than for mean and variance.
+    """
+    wide = widen(x)
+    mean, of_means = mean_and_variance(unit_means(wide))
+    mean, variance = mean_and_variance(wide, mean)
+    return mean, variance, abs(variance - of_means)  # below 0 by rounding only
 
 
 def channel_moments(x: Tensor, channel_axes: tuple[int, ...]) -> Moments:

@@ -10,7 +10,7 @@ import pytest
 from keras import ops
 from models import normal
 
-from keras_inits.backends import first_rows
+from keras_inits.reductions import first_rows
 from keras_inits.statistics import moments
 
 

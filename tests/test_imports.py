@@ -47,6 +47,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("initializers",),
     ("fans", "gains", "registry"),
     ("distribution", "statistics"),
+    ("reductions",),
     ("backends",),
     ("errors",),
 )

@@ -154,8 +154,11 @@ def _histogram(rows: Any) -> Histogram | None:
             return None
         reach = float(np.abs(values).max())
     reach = max(reach, 1e-37)
-    bins = ((values / reach + 1.0) * (0.5 * BINS)).astype("int64")
-    counts = np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
+    places = values * (0.5 * BINS / reach)
+    places += 0.5 * BINS
+    counts = np.bincount(places.astype("int64"), minlength=BINS + 1)
+    counts[BINS - 1] += counts[BINS]  # the largest value belongs to the last bin
+    counts = counts[:BINS]
     edges = EDGES * reach
     return Histogram(counts=tuple(counts.tolist()), edges=tuple(edges.tolist()))
 

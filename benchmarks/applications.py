@@ -106,7 +106,7 @@ def row(name: str, subject: models.Subject, rounds: int) -> list[Any]:
     model, batch = subject
     functions: dict[str, Callable[[], Any]] = {
         "forward": lambda: models.forward(model, batch),
-        "lsuv_init": lambda: keras_inits.lsuv_init(model, batch),
+        "lsuv_init": lambda: models.lsuv(model, batch),
     }
     restore = models.restorer(model)
     times = interleaved(functions, rounds, before=restore, warm_up=2)

@@ -26,13 +26,11 @@ VERBS = ("predict", "forward", "lsuv_init")
 
 def child(name: str, verb: str) -> None:
     """One first call."""
-    from keras_inits import lsuv_init
-
     model, batch = MAKERS[name]()
     calls = {
         "predict": lambda: model.predict(batch, batch_size=len(batch), verbose=0),
         "forward": lambda: models.forward(model, batch),
-        "lsuv_init": lambda: lsuv_init(model, batch),
+        "lsuv_init": lambda: models.lsuv(model, batch),
     }
     gc.collect()
     gc.freeze()

@@ -44,7 +44,7 @@ def cost(name: str, subject: models.Subject, rounds: int) -> dict[str, Any]:
     model, batch = subject
     functions: dict[str, Callable[[], Any]] = {
         "forward": lambda: models.forward(model, batch),
-        "lsuv_init": lambda: keras_inits.lsuv_init(model, batch),
+        "lsuv_init": lambda: models.lsuv(model, batch),
         "measure": lambda: keras_inits.measure(model, batch),
     }
     restore = models.restorer(model)

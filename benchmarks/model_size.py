@@ -15,8 +15,6 @@ import keras
 from support import models, tables
 from support.timing import interleaved, no_gradients
 
-import keras_inits
-
 DEPTH = 4
 HEADER = (
     "parameters",
@@ -28,11 +26,12 @@ HEADER = (
 )
 
 
-def rewrite(model: keras.Model) -> None:
-    """Read and write every kernel once."""
+def rewrite(model: keras.Model) -> Any:
+    """Read and write every kernel once; the kernels, to wait for."""
     with no_gradients():
         for layer in model.layers:
             layer.kernel.assign(layer.kernel * 1.001)
+    return [layer.kernel.value for layer in model.layers]
 
 
 def cost(parameters: float, rounds: int) -> list[Any]:
@@ -41,7 +40,7 @@ def cost(parameters: float, rounds: int) -> list[Any]:
     model, batch = models.dense_stack(DEPTH, width)
     functions: dict[str, Callable[[], Any]] = {
         "forward": lambda: models.forward(model, batch),
-        "lsuv_init": lambda: keras_inits.lsuv_init(model, batch),
+        "lsuv_init": lambda: models.lsuv(model, batch),
         "rewrite": lambda: rewrite(model),
     }
     # Keeping a copy of 1e9 weights would not fit beside them: spoil the scale instead.

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
-
 from support.timing import no_gradients
+
+from keras_inits import lsuv_init
 
 Batch = Any
 Subject = tuple[keras.Model, Batch]
@@ -78,11 +79,22 @@ def forward(model: keras.Model, batch: Batch) -> Any:
         return model(batch, training=False)
 
 
-def restorer(model: keras.Model) -> Callable[[], None]:
+def lsuv(model: keras.Model, batch: Batch) -> Any:
+    """`lsuv_init`, and the kernels to wait for: JAX writes them in the background."""
+    report = lsuv_init(model, batch)
+    return report, [v.value for v in model.variables]
+
+
+def restorer(model: keras.Model) -> Callable[[], Any]:
     """A function that puts all weights back where they are now.
 
     A second `lsuv_init` finds scales of 1 and writes nothing: each timed call has to
     start from weights that are not initialised yet.
     """
     weights = model.get_weights()
-    return lambda: model.set_weights(weights)
+
+    def restore() -> Any:
+        model.set_weights(weights)
+        return [v.value for v in model.variables]
+
+    return restore

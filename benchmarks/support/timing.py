@@ -83,7 +83,7 @@ def interleaved(
     for index in range(warm_up + rounds):
         for name, function in functions.items():
             if before is not None:
-                before()
+                wait(before())
             gc.collect()
             took = seconds(function)
             if index >= warm_up:

@@ -33,15 +33,13 @@ def resident() -> float:
 
 def child(name: str, verb: str) -> None:
     """One call, and the peak above what was held before."""
-    import keras_inits
-
     model, batch = MAKERS[name]()
     # The backend's threads and libraries are loaded by a first, tiny call.
     models.forward(model, batch[:1])
     calls = {
         "forward": lambda: models.forward(model, batch),
         "predict": lambda: model.predict(batch, batch_size=len(batch), verbose=0),
-        "lsuv_init": lambda: keras_inits.lsuv_init(model, batch),
+        "lsuv_init": lambda: models.lsuv(model, batch),
     }
     before = resident()
     earlier_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
-from support.timing import no_gradients
 
 from keras_inits import lsuv_init
+from support.timing import no_gradients
 
 Batch = Any
 Subject = tuple[keras.Model, Batch]

@@ -26,9 +26,9 @@ def mean_square(x: Any) -> Any:
     if backend == "torch":
         flat = _in_memory_order(x.detach())
         parts = [flat] if flat.shape[0] <= BLOCK else flat.split(BLOCK)
-        return sum(number(module.dot(x, x)) for x in parts) / flat.shape[0]
+        return sum(number(module.dot(x, x)) for x in parts) / max(1, flat.shape[0])
     if backend == "tensorflow":
-        return number(module.nn.l2_loss(x)) * (2.0 / math.prod(x.shape))
+        return number(module.nn.l2_loss(x)) * (2.0 / max(1, math.prod(x.shape)))
     return ops.mean(ops.square(x))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from keras_inits.backends import host
+from keras_inits.compiled import one_period
 from keras_inits.data import draw_batch, inputs_of, rows
 from keras_inits.errors import KerasInitsError
 from keras_inits.report import SignalReport
@@ -187,12 +188,15 @@ class SignalMonitor(keras.callbacks.Callback):
             )
         self.every = every
         self.logdir = logdir
-        self.options = {"loss": loss, "layers": layers, "training": training}
+        self.options = dict(
+            loss=loss, layers=layers, training=training, samples=samples
+        )
         self.samples = samples
         self.reports: list[SignalReport] = []
         self.epochs: list[int] = []
         self._source, self._labels = data, y
         self._batch: Any = None
+        self._fit: object | None = None
 
     @property
     def report(self) -> SignalReport | None:
@@ -220,6 +224,10 @@ class SignalMonitor(keras.callbacks.Callback):
 
         return plotting.plot_history(self.reports, self.epochs, path, **options)
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        """A new `fit`: the model's code may have changed since the last."""
+        self._fit = object()
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Before the first epoch: the signal at the start."""
         if self.epochs and epoch < self.epochs[-1]:  # a new fit, from the start
@@ -242,13 +250,9 @@ class SignalMonitor(keras.callbacks.Callback):
             self._batch = self._draw()
         if not self.model.built:  # a subclassed model, on TensorFlow
             self.model(self._batch)
-        report = measure(
-            self.model,
-            self._batch,
-            self._labels,
-            samples=self.samples,
-            **self.options,
-        )
+        with one_period(self._fit):  # what `fit` has compiled stays too
+            batch, labels = self._batch, self._labels
+            report = measure(self.model, batch, labels, **self.options)
         self.reports.append(report)
         self.epochs.append(epoch)
         if self.logdir is not None:

@@ -5,15 +5,20 @@ eagerly, each operation is compiled for each shape on its own, which takes ten t
 long as the model's own compilation. On TensorFlow tracing takes longer than an eager
 pass, so that a program is made for the second pass of a kind: the search for a critical
 target, and a monitor that measures in every epoch.
+
+A program serves as long as its kind of pass does; where a model has code of a user's
+own, for one period: a call of a verb, or a `fit`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
 import sys
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +26,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_inits.kinds import Kind
 from keras_inits.selection import Selection
 from keras_inits.trial import Trial
 
@@ -41,11 +47,17 @@ class Program:
     notes: Any
 
 
-# What is known of living models: a program, the number of passes without one, or None
-# where the model cannot be traced.
-_PROGRAMS: weakref.WeakKeyDictionary[Any, dict[Any, Program | int | None]] = (
-    weakref.WeakKeyDictionary()
-)
+@dataclass
+class State:
+    """What is known of passes of a kind: in one period where the code is a user's."""
+
+    period: object | None
+    eager_passes: int = 0
+    program: Program | None = None
+    untraceable: bool = False
+
+
+_STATES: weakref.WeakKeyDictionary[Any, dict[Any, State]] = weakref.WeakKeyDictionary()
 
 
 def possible(selection: Selection, variables: Sequence[keras.Variable]) -> bool:
@@ -61,9 +73,26 @@ def possible(selection: Selection, variables: Sequence[keras.Variable]) -> bool:
     return "float16" not in dtypes
 
 
+_PERIOD: contextvars.ContextVar[object | None] = contextvars.ContextVar("period")
+
+
+@contextlib.contextmanager
+def one_period(mark: object | None = None) -> Iterator[None]:
+    """While this lasts the code of a model's own is taken to do the same.
+
+    Args:
+        mark: Periods with the same mark are one; within another period it lasts on.
+    """
+    token = _PERIOD.set(_PERIOD.get(None) or mark or object())
+    try:
+        yield
+    finally:
+        _PERIOD.reset(token)
+
+
 def run(
     model: keras.Model,
-    key: Any,
+    kind: Kind,
     variables: Sequence[keras.Variable],
     arguments: tuple[Any, ...],
     trace: Callable[..., tuple[Any, Any]],
@@ -72,7 +101,7 @@ def run(
 
     Args:
         model: Whose pass it is.
-        key: Equal for passes of a kind, see `kind_of`.
+        kind: See `kind_of`.
         variables: All that the model reads.
         arguments: First the values of the variables, then what else `trace` takes.
         trace: From a `Trial` with traced values, and the other arguments, to the
@@ -83,24 +112,25 @@ def run(
         kind is not compiled (yet), or cannot be traced (Python control flow on values,
         a `jax.jit` of its own, ...).
     """
-    programs = _PROGRAMS.setdefault(model, {})
-    program = programs.get(key, 0)
-    if isinstance(program, int) and program < PASSES[keras.backend.backend()]:
-        programs[key] = program + 1
+    states = _STATES.setdefault(model, {})
+    period = (_PERIOD.get(None) or object()) if kind.own_code else None
+    state = states.get(kind.key) or State(period)
+    if state.period is not period and not state.untraceable:
+        state = State(period)
+    states[kind.key] = state
+    if state.untraceable:
         return None
-    if program is None:
+    if state.program is None and state.eager_passes < PASSES[keras.backend.backend()]:
+        state.eager_passes += 1
         return None
     try:
-        if isinstance(program, int):
-            program = _compiled(variables, arguments, trace)
-        small, stacks = program.run(*arguments)
-        found = _unpacked(small, stacks, program.layout)
+        state.program = state.program or _compiled(variables, arguments, trace)
+        small, stacks = state.program.run(*arguments)
+        return _unpacked(small, stacks, state.program.layout), state.program.notes
     except Exception:
         # Whatever it is, the eager pass meets it again and says it better.
-        programs[key] = None
+        state.untraceable = True
         return None
-    programs[key] = program
-    return found, program.notes
 
 
 def _compiled(
@@ -172,31 +202,9 @@ def _unpacked(small: Tensor, stacks: dict[str, Tensor], layout: Any) -> Any:
     return tree.pack_sequence_as(structure, leaves)
 
 
-def kind_of(selection: Selection, batch: Any, *options: Any) -> Any:
-    """All that a trace depends on: every attribute of every layer, and the shapes."""
-    layers = tuple(
-        (id(x), *[_mark(item) for item in vars(x).items() if item[0] not in _IGNORED])
-        for x in selection.every
-    )
-    kernels = tuple(id(m.kernel) for maps in selection.maps.values() for m in maps)
-    shapes = tuple((tuple(x.shape), str(x.dtype)) for x in tree.flatten(batch))
-    watched = tuple(map(id, selection.watched))
-    return layers, kernels, watched, shapes, options
-
-
 def as_tensors(batch: Any) -> Any:
     """The batch as a compiled function takes it."""
     return tree.map_structure(ops.convert_to_tensor, batch)
-
-
-# What Keras notes at the first call of a model.
-_IGNORED = frozenset({"_called"})
-
-
-def _mark(item: tuple[str, Any]) -> tuple[str, Any]:
-    name, value = item
-    plain = value is None or isinstance(value, (bool, int, float, str))
-    return name, value if plain else id(value)
 
 
 def _replicated(variables: Sequence[keras.Variable]) -> bool:

@@ -13,6 +13,7 @@ from keras import ops
 from keras_inits import compiled
 from keras_inits.backends import fetch, fused, read
 from keras_inits.gradient_gains import kernel_gain, mean_square_slopes
+from keras_inits.kinds import kind_of
 from keras_inits.linear_maps import LinearMap
 from keras_inits.reductions import mean_square, number, zero_share
 from keras_inits.selection import ACTIVATION_LAYERS, Selection
@@ -233,7 +234,7 @@ def _compiled(
         return (found, seen), bare
 
     batch = compiled.as_tensors(batch)
-    kind = compiled.kind_of(selection, batch, "measure", training)
+    kind = kind_of(selection, batch, "measure", training)
     found = compiled.run(
         model, kind, variables, ([v.value for v in variables], batch), trace
     )

@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # what the verbs share
     ("looks_linear", "recorder", "solving"),
     ("compiled",),
+    ("kinds",),
     ("blocks", "commit", "gradient_gains", "weight_gradients"),
     ("slopes", "sweep"),
     ("partners",),

@@ -16,6 +16,7 @@ from keras import ops
 
 from keras_inits import compiled
 from keras_inits.backends import fetch
+from keras_inits.kinds import kind_of
 from keras_inits.selection import Selection
 from keras_inits.slopes import look
 from keras_inits.solving import verdict
@@ -111,7 +112,7 @@ class OnePass:
         trial, solver = self._trial(), self._solver(options)
         batch = compiled.as_tensors(self.batch)
         target = ops.convert_to_tensor(options.target_std, "float32")
-        kind = compiled.kind_of(
+        kind = kind_of(
             self.selection,
             batch,
             replace(options, target_std=1.0),

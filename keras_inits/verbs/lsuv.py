@@ -23,6 +23,7 @@ import keras
 
 from keras_inits.blocks import redraw
 from keras_inits.commit import commit
+from keras_inits.compiled import one_period
 from keras_inits.data import draw_batch
 from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import UnsupportedLayerError
@@ -127,7 +128,8 @@ def lsuv_init(
         _require_biases(selection)
     redrawn = _orthonormal_kernels(selection) if orthonormal else []
     solve = OnePass(model, batch, selection, redrawn, training, verbose)
-    solved = _critical(solve, options) if critical else solve(options)
+    with one_period():
+        solved = _critical(solve, options) if critical else solve(options)
     changes = solved.trial.changes(to_scale(solved.decisions))
     shown = report(model, selection, solved.decisions, solved.shared, solved.options)
     return commit(changes, shown)

@@ -1,0 +1,113 @@
+"""What a traced pass over a model depends on.
+
+What Python does around the tensors is traced once. Of Keras's own layers all that it
+depends on can be seen: their attributes. Code of a user's own may depend on anything: a
+global, a closure, an attribute of an attribute.
+"""
+
+from __future__ import annotations
+
+import types
+import weakref
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_inits.selection import Selection
+
+
+class Kind(NamedTuple):
+    """All that can be seen of what a trace depends on, and whether there is more."""
+
+    key: Any
+    own_code: bool
+
+
+def kind_of(selection: Selection, batch: Any, *options: Any) -> Kind:
+    """Every attribute of every layer, the kernels, and the shapes."""
+    layers = tuple((id(x), x.compute_dtype, *_marks(x)) for x in selection.every)
+    kernels = tuple(id(m.kernel) for maps in selection.maps.values() for m in maps)
+    shapes = tuple((tuple(x.shape), str(x.dtype)) for x in tree.flatten(batch))
+    watched = tuple(map(id, selection.watched))
+    own_code = any(map(_has_own_code, selection.every))
+    return Kind((layers, kernels, watched, shapes, options), own_code)
+
+
+def _marks(layer: Any) -> list[tuple[str, Any]]:
+    """Its attributes by value or identity; of Keras's own models none has a part."""
+    if isinstance(layer, keras.Model) and _of_library(type(layer)):
+        return []
+    return [_mark(item) for item in vars(layer).items() if item[0] not in _IGNORED]
+
+
+# What Keras notes at the first call of a model, and in `fit`.
+_IGNORED = frozenset({"_called", "_jax_state", "history"})
+
+
+def _mark(item: tuple[str, Any]) -> tuple[str, Any]:
+    name, value = item
+    if value is None or type(value) in _PLAIN:
+        return item
+    if name[0] != "_" and isinstance(value, (dict, list, np.ndarray, tuple)):
+        return name, _readable(value)  # a scale for each channel, say
+    return name, id(value)
+
+
+def _readable(value: Any) -> Any:
+    """The contents of a container of numbers; elsewhere its identity."""
+    if isinstance(value, np.ndarray):
+        return value.tobytes() if value.nbytes <= MOST_BYTES else id(value)
+    items = tuple(value.items() if isinstance(value, dict) else enumerate(value))
+    plain = all(x is None or type(x) in _PLAIN for _, x in items)
+    return items if plain else id(value)
+
+
+_PLAIN = frozenset({bool, int, float, str})
+# Of an array that is compared by its contents.
+MOST_BYTES = 2**16
+
+
+def _has_own_code(layer: Any) -> bool:
+    """Whether its output depends on code that is neither Keras's nor a library's."""
+    if not _of_library(type(layer)):
+        return True
+    if isinstance(layer, keras.Model):  # losses and metrics are not in the pass
+        return False
+    return any(map(_is_own_code, vars(layer).values()))
+
+
+def _is_own_code(value: Any) -> bool:
+    if isinstance(value, types.FunctionType):
+        return not _of_library(value)
+    return isinstance(value, types.MethodType) or not _harmless(type(value))
+
+
+def _harmless(kind: type) -> bool:
+    """Whether an attribute of this type has no part in a pass, or no code."""
+    if kind not in _KNOWN:  # many attributes, few types
+        _KNOWN[kind] = issubclass(kind, _NOT_IN_A_PASS) or _of_library(kind)
+    return _KNOWN[kind]
+
+
+_KNOWN: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+
+
+_NOT_IN_A_PASS = (
+    keras.constraints.Constraint,
+    keras.initializers.Initializer,
+    keras.regularizers.Regularizer,
+)
+
+
+def _of_library(x: Any) -> bool:
+    return (x.__module__ or "").partition(".")[0] in _LIBRARIES
+
+
+_LIBRARIES = frozenset(
+    {
+        *("builtins", "collections", "enum", "inspect", "threading", "weakref"),
+        *("jax", "jaxlib", "keras", "keras_inits", "numpy", "tensorflow"),
+    }
+)

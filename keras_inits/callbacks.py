@@ -13,7 +13,7 @@ import keras
 
 from keras_inits.backends import host
 from keras_inits.compiled import one_period
-from keras_inits.data import draw_batch, inputs_of, rows
+from keras_inits.data import draw_batch, inputs_of, labels_of
 from keras_inits.errors import KerasInitsError
 from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Options
@@ -165,8 +165,7 @@ class SignalMonitor(keras.callbacks.Callback):
         epochs: For each report, how many epochs had been trained.
 
     Raises:
-        KerasInitsError: If `every` is not a positive whole number; from `fit`, what
-            `measure` raises.
+        KerasInitsError: If `every` is no positive integer; from `fit`, `measure`'s.
     """
 
     def __init__(
@@ -261,7 +260,7 @@ class SignalMonitor(keras.callbacks.Callback):
     def _draw(self) -> Any:
         batch = draw_batch(self.model, self._source, self.samples, check_values=False)
         if self._labels is not None:
-            self._labels = rows(self._labels, self.samples)
+            self._labels = labels_of(self._labels, self._source, batch)
         self._source = None
         # A tuple would be read as (x, y).
         return list(batch) if isinstance(batch, tuple) else batch

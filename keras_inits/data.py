@@ -66,14 +66,12 @@ def rows(data: Any, samples: int) -> Batch:
     """At most `samples` rows from any source that `fit` accepts."""
     if isinstance(data, tuple):
         data = inputs_of(data)
-    if _is_array(data):
-        return _spaced([data], samples)[0]
-    if isinstance(data, Mapping):
-        return dict(zip(data, _spaced(list(data.values()), samples), strict=True))
-    if isinstance(data, list) and data and all(map(_is_array, data)):
-        return _spaced(data, samples)
-    if isinstance(data, list):
-        return _spaced([_as_array(data)], samples)[0]
+    held = _held(data)
+    if held is not None:
+        drawn = _spaced(held, samples)
+        if isinstance(data, Mapping):
+            return dict(zip(data, drawn, strict=True))
+        return drawn if _is_several(data) else drawn[0]
     if isinstance(data, (str, bytes)) or not isinstance(data, (Iterable, _PyDataset)):
         raise DataError(
             "`data` is what fit() accepts: an array, a list or dict of arrays, a "
@@ -83,7 +81,66 @@ def rows(data: Any, samples: int) -> Batch:
     return _gathered(_batches(data), samples)
 
 
+def labels_of(y: Any, data: Any, batch: Batch) -> Batch:
+    """The labels of the rows that `rows` has drawn from `data`.
+
+    Args:
+        y: One row for each row of `data`; for a stream, from its first row on.
+        data: What was drawn from.
+        batch: What was drawn.
+
+    Raises:
+        DataError: Rows and labels do not go together.
+    """
+    count = len(tree.flatten(batch)[0])
+    labels = _held(y)
+    held = _held(inputs_of(data) if isinstance(data, tuple) else data)
+    have = None if labels is None else {_length(x) for x in labels}
+    if held is None:  # its first rows
+        found = rows(y, count) if labels is None else _first(y, count)
+        have = {len(x) for x in tree.flatten(found)}
+        need, fits = f"{count} rows", have == {count}
+    else:
+        total = _length(held[0])
+        found = rows(y, count)
+        need, fits = f"{total} rows", have == {total} or (have, count) == (None, total)
+    if not fits:
+        raise DataError(
+            "`y` needs one row for each row of `data`, in its order. Received: labels "
+            f"of shapes {[tuple(x.shape) for x in tree.flatten(found)]} as drawn, for "
+            f"data of {need}."
+        )
+    return found
+
+
 _PyDataset = keras.utils.PyDataset
+
+
+def _held(data: Any) -> list[Any] | None:
+    """The arrays that are in memory; None for a stream of batches."""
+    if _is_array(data):
+        return [data]
+    if isinstance(data, Mapping):
+        return list(data.values())
+    if isinstance(data, list):
+        return data if _is_several(data) else [_as_array(data)]
+    return None
+
+
+def _is_several(data: Any) -> bool:
+    """Whether a list holds an array for each input; otherwise it is one array."""
+    return isinstance(data, list) and bool(data) and all(map(_is_array, data))
+
+
+def _length(x: Any) -> int:
+    array = x if hasattr(x, "shape") else _as_array(x)
+    return int(array.shape[0]) if len(array.shape) else 0
+
+
+def _first(y: Any, count: int) -> Batch:
+    if isinstance(y, list) and not _is_several(y):
+        return _as_array(y)[:count]
+    return tree.map_structure(lambda x: _as_array(x)[:count], y)
 
 
 def _is_array(x: Any) -> bool:

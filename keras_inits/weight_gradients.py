@@ -64,7 +64,8 @@ def weight_gradients(
             predicted = model(inputs, **mode)
             if loss is None:
                 return model.compute_loss(x=inputs, y=targets, y_pred=predicted)
-            return ops.mean(keras.losses.get(loss)(targets, predicted))
+            function = keras.losses.get(loss)
+            return ops.mean(function(_as_shaped(targets, predicted), predicted))
 
     unique = {id(k): k for k in kernels}
     kernels = list(unique.values())
@@ -77,6 +78,18 @@ def weight_gradients(
         weight = _deviation(kernel.value)
         found[id(kernel)] = WeightGradient(size, size / weight if weight else None)
     return found
+
+
+def _as_shaped(targets: Any, predicted: Any) -> Any:
+    """Labels `(n,)` for outputs `(n, 1)`, as `fit` takes them: `(n, 1)`.
+
+    A `keras.losses.Loss` sees to that itself, most of the functions do not.
+    """
+    if not hasattr(targets, "shape") or not hasattr(predicted, "shape"):
+        return targets
+    shape = tuple(predicted.shape)
+    flat = tuple(targets.shape) == shape[:-1] and shape[-1:] == (1,)
+    return ops.expand_dims(targets, -1) if flat else targets
 
 
 def _deviation(x: Tensor) -> float:

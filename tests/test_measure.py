@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -520,3 +520,89 @@ def test_a_loss_without_labels() -> None:
     model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
     with pytest.raises(keras_inits.DataError, match=r"needs labels.*loss='mse'"):
         measure(model, normal(8, 4), loss="mse")
+
+
+# Labels go with the rows that were drawn
+
+
+def batches_of(x: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    yield from (x[i : i + 50] for i in range(0, len(x), 50))
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x: np.ndarray[Any, Any]) -> None:
+        super().__init__()
+        self.x = x
+
+    def __len__(self) -> int:
+        return len(self.x) // 50
+
+    def __getitem__(self, index: int) -> Any:
+        return self.x[50 * index : 50 * (index + 1)]
+
+
+SOURCES: dict[str, Callable[[Any], Any]] = {
+    "array": lambda x: x,
+    "dataset": Batches,
+    "dict": lambda x: {"x": x},
+    "generator": batches_of,
+    "list": lambda x: [x],
+}
+
+
+def labelled(source: str) -> tuple[keras.Model, Any, Any]:
+    keras.utils.set_random_seed(0)
+    x = np.sort(normal(1000, 6), axis=0)  # sorted: rows that do not go together show
+    y = (x @ np.arange(1.0, 7.0, dtype="float32"))[:, None]
+    inputs = keras.Input((6,), name="x")
+    structure: Any = {"dict": {"x": inputs}, "list": [inputs]}.get(source, inputs)
+    return keras.Model(structure, layers.Dense(1)(inputs)), x, y
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_labels_of_the_rows_that_were_drawn(source: str) -> None:
+    model, x, y = labelled(source)
+    streamed = source in ("dataset", "generator")
+    chosen = np.arange(256) if streamed else np.arange(256) * 1000 // 256
+    w, b = map(ops.convert_to_numpy, model.layers[1].weights)
+    error = x[chosen] @ w + b - y[chosen]
+    expected = np.std(2 * x[chosen].T @ error / 256)
+    data = SOURCES[source](x)
+    [row] = measure(model, data, y, loss="mse")
+    assert row.weight_gradient_std == pytest.approx(expected, rel=1e-4)
+    monitor = keras_inits.SignalMonitor(SOURCES[source](x), y, loss="mse")
+    model.compile("sgd", "mse")
+    monitor.set_model(model)
+    monitor.on_epoch_begin(0)
+    assert monitor.report is not None
+    assert monitor.report[0].weight_gradient_std == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_too_few_labels(source: str) -> None:
+    model, x, y = labelled(source)
+    with pytest.raises(keras_inits.DataError, match="one row for each row"):
+        measure(model, SOURCES[source](x), y[:200], loss="mse")
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        ("binary_crossentropy", keras.losses.BinaryCrossentropy()),
+        ("hinge", keras.losses.Hinge()),
+        ("mae", keras.losses.MeanAbsoluteError()),
+        ("poisson", keras.losses.Poisson()),
+    ],
+)
+def test_flat_labels_are_those_of_a_column(name: str, loss: Any) -> None:
+    """As `fit` takes them; a bare function of Keras would compare all with all."""
+    keras.utils.set_random_seed(0)
+    x = normal(64, 4)
+    y = (x[:, 0] > 0).astype("float32")
+    model = sequential(layers.Dense(1, activation="sigmoid"), inputs=4)
+    found = [
+        measure(model, x, labels, loss=by)[0].weight_gradient_std
+        for labels in (y, y[:, None])
+        for by in (name, loss)
+    ]
+    assert found[0] and found == pytest.approx([found[-1]] * 4, rel=1e-5)

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_inits.backends import whole
-from keras_inits.data import draw_batch, rows
+from keras_inits.data import draw_batch, labels_of
 from keras_inits.distribution import shared_batch
 from keras_inits.errors import DataError
 from keras_inits.recorder import Record, activation_name, recorded
@@ -48,7 +48,8 @@ def measure(
     Args:
         model: A built model.
         data: What `fit` accepts, see `lsuv_init`.
-        y: Labels for the rows of `data`, `(samples, ...)`. With them the report also
+        y: Labels for the rows of `data`, `(samples, ...)`; of a dataset, loader or
+            generator, for its rows from the first one on. With them the report also
             has the gradient of the loss for every kernel.
         loss: A loss, its name, or None for the loss that the model was compiled with.
         layers: Names, layers or a predicate. None: every layer with a linear map,
@@ -61,7 +62,7 @@ def measure(
         describes the data.
 
     Raises:
-        DataError: The data are missing, empty, of the wrong shape.
+        DataError: The data are missing, empty, of the wrong shape; labels do not fit.
         UnsupportedLayerError: `layers` names a layer that does not exist.
     """
     if loss is not None and y is None:
@@ -75,7 +76,7 @@ def measure(
     gradients: dict[int, WeightGradient] = {}
     if y is not None:
         kernels = [r.map.kernel for r in records if r.map is not None]
-        targets = shared_batch(model, _labels(y, data, batch))
+        targets = shared_batch(model, labels_of(y, data, batch))
         gradients = weight_gradients(model, batch, targets, loss, kernels, training)
     signals = [_row(record, gradients) for record in records]
     signals += _uncalled(selection, records)
@@ -85,20 +86,6 @@ def measure(
         plain=is_plain(selection.every),
         inputs=_inputs(batch),
     )
-
-
-def _labels(y: Any, data: Any, batch: Any) -> Any:
-    """The labels of the rows that were drawn."""
-    have = len(tree.flatten(batch)[0])
-    targets = rows(y, have)
-    lengths = {len(x) for x in (data, y) if hasattr(x, "shape")}
-    if len(tree.flatten(targets)[0]) != have or len(lengths) > 1:
-        raise DataError(
-            "`y` needs one row for each row of `data`. Received: labels of shapes "
-            f"{[tuple(x.shape) for x in tree.flatten(y) if hasattr(x, 'shape')]} for "
-            f"data of which {have} rows were drawn."
-        )
-    return targets
 
 
 def _row(record: Record, gradients: dict[int, WeightGradient]) -> LayerSignal:

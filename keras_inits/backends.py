@@ -65,7 +65,10 @@ def is_traced(tensor: Any) -> bool:
     """Whether a tensor is symbolic: somebody is tracing."""
     backend, module = keras.backend.backend(), loaded()
     if backend == "jax":
-        return isinstance(tensor, module.core.Tracer)
+        # A branch of a conditional may close over concrete tensors: what is made there
+        # is symbolic all the same.
+        here = (tensor, module.numpy.zeros(()))
+        return any(isinstance(x, module.core.Tracer) for x in here)
     if backend == "tensorflow":
         return not module.executing_eagerly()
     return False

@@ -26,7 +26,7 @@ from keras_inits.statistics import (
     spread,
     widen,
 )
-from keras_inits.sweep import Stop, sweep
+from keras_inits.sweep import TRACED, Stop, sweep
 from keras_inits.trial import Trial
 
 Tensor = Any
@@ -182,16 +182,27 @@ def recorded(
     """
     records = _compiled(model, batch, selection, training)
     if records is None:
-        maps = (m for several in selection.maps.values() for m in several)
-        recorder, trial = Recorder(), Trial([m.kernel for m in maps])
-        sweep(model, batch, selection, recorder, trial, training=training)
-        recorder.finish(trial)
-        records = recorder.records
+        records = _eager(model, batch, selection, training)
     rows = iter(read([r.rows for r in records]))  # not in float64: there are many
     figures = [getattr(r, name) for r in records for name in _FIGURES]
     arrays = iter(fetch([part for x in figures for part in _parts(x)]))
     found = (_whole(x, [next(arrays) for _ in _parts(x)]) for x in figures)
     return [_filled(r, [*(next(found) for _ in _FIGURES), next(rows)]) for r in records]
+
+
+def _eager(
+    model: keras.Model, batch: Any, selection: Selection, training: bool
+) -> list[Record]:
+    kernels = [m.kernel for maps in selection.maps.values() for m in maps]
+    for disable_jit in (False, True):
+        recorder, trial = Recorder(), Trial(kernels)
+        mode = {"training": training, "disable_jit": disable_jit}
+        traced = sweep(model, batch, selection, recorder, trial, **mode)
+        if not traced:
+            break
+    recorder.finish(trial)
+    selection.left.update(dict.fromkeys(traced, TRACED))
+    return recorder.records
 
 
 # What of a record is a tensor, or Moments of tensors.

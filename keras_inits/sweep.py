@@ -30,6 +30,9 @@ from keras_inits.walking import walk
 Tensor = Any
 Call = Callable[..., Any]
 
+# Why a layer was left out.
+TRACED = "called inside a traced function"
+
 
 @dataclass
 class Stop:

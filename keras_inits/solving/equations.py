@@ -118,7 +118,8 @@ class OutputProblem(NamedTuple):
             shape = [1] * rank
         else:
             shape = [self.u.shape[a] if a in kept else 1 for a in range(rank)]
-        return ops.convert_to_tensor(per_channel.reshape(shape), "float32")
+        dtype = keras.backend.standardize_dtype(widen(self.u).dtype)
+        return ops.convert_to_tensor(per_channel.reshape(shape), dtype)
 
     def observe(
         self, scale: np.ndarray[Any, Any], shift: np.ndarray[Any, Any]

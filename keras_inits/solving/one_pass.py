@@ -22,7 +22,7 @@ from keras_inits.slopes import look
 from keras_inits.solving import verdict
 from keras_inits.solving.decision import Decision, Options, apply
 from keras_inits.solving.solver import Solver
-from keras_inits.sweep import sweep
+from keras_inits.sweep import TRACED, sweep
 from keras_inits.trial import Trial
 
 Tensor = Any
@@ -98,8 +98,7 @@ class OnePass:
             if not traced:
                 break
         solver.finish(trial)
-        for layer in traced:
-            self.selection.left[layer] = "called inside a traced function"
+        self.selection.left.update(dict.fromkeys(traced, TRACED))
         return solver, trial
 
     def _compiled(self, options: Options) -> tuple[Solver, Trial] | None:

@@ -257,11 +257,12 @@ class Solver:
         found = solve_output(
             problem, o.target_std, tolerance(m.layer, o), o.max_iterations
         )
-        scale = ops.convert_to_tensor(found.scale, "float32")
+        dtype = keras.backend.standardize_dtype(widen(z).dtype)
+        scale = ops.convert_to_tensor(found.scale, dtype)
         if not o.per_channel:
             scale = scale[0]
         shift = problem.view(found.shift) if o.center else None
-        zero = ops.zeros((1,) * len(z.shape), "float32")
+        zero = ops.zeros((1,) * len(z.shape), dtype)
         result = problem.pre_activation(
             problem.view(found.scale), zero if shift is None else shift
         )

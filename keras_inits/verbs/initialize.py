@@ -220,7 +220,8 @@ def _reset(model: keras.Model, layers: Layers, seed: int | None) -> Changes:
 
 def _twin_values(layer: Layer) -> Changes:
     own = [v for v in own_variables(layer) if "seed_generator" not in v.path]
-    if not own or isinstance(layer, keras.Model):
+    adapted = hasattr(layer, "adapt")  # statistics of the data, no weights
+    if not own or adapted or isinstance(layer, keras.Model):
         return []
     try:
         twin = type(layer).from_config(layer.get_config())

@@ -26,7 +26,7 @@ from keras_inits.commit import commit
 from keras_inits.compiled import one_period
 from keras_inits.data import draw_batch
 from keras_inits.distribution import everywhere, placed
-from keras_inits.errors import UnsupportedLayerError
+from keras_inits.errors import ConvergenceError, UnsupportedLayerError
 from keras_inits.initializers import LSUVNormal
 from keras_inits.report import SignalReport
 from keras_inits.selection import Layers, Selection, activation_layers, select
@@ -144,18 +144,29 @@ def _critical(solve: Callable[[Options], Solved], options: Options) -> Solved:
     best = solve(options)
     if gain_of(best.decisions) <= GROWTH:
         return best
-    smallest = solve(replace(options, target_std=SMALLEST_TARGET))
-    if not _differ(best, smallest):
+    smallest = _feasible(solve, options, SMALLEST_TARGET)
+    if smallest is not None and not _differ(best, smallest):
         return best
-    low, high, best = math.log(SMALLEST_TARGET), 0.0, smallest
+    low, high, best = math.log(SMALLEST_TARGET), 0.0, smallest or best
     while high - low > math.log(1.02):
         middle = (low + high) / 2
-        solved = solve(replace(options, target_std=math.exp(middle)))
-        if gain_of(solved.decisions) <= GROWTH:
+        solved = _feasible(solve, options, math.exp(middle))
+        if solved is None:  # smaller than the biases' own deviation
+            low = middle
+        elif gain_of(solved.decisions) <= GROWTH:
             low, best = middle, solved
         else:
-            high = middle
+            high, best = middle, best if gain_of(best.decisions) <= GROWTH else solved
     return best
+
+
+def _feasible(
+    solve: Callable[[Options], Solved], options: Options, target: float
+) -> Solved | None:
+    try:
+        return solve(replace(options, target_std=target))
+    except ConvergenceError:
+        return None
 
 
 def _differ(one: Solved, other: Solved) -> bool:

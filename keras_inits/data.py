@@ -72,7 +72,9 @@ def rows(data: Any, samples: int) -> Batch:
         if isinstance(data, Mapping):
             return dict(zip(data, drawn, strict=True))
         return drawn if _is_several(data) else drawn[0]
-    if isinstance(data, (str, bytes)) or not isinstance(data, (Iterable, _PyDataset)):
+    if isinstance(data, (str, bytes, set)) or not isinstance(
+        data, (Iterable, _PyDataset)
+    ):
         raise DataError(
             "`data` is what fit() accepts: an array, a list or dict of arrays, a "
             "dataset, a loader or a generator. "
@@ -144,17 +146,25 @@ def _first(y: Any, count: int) -> Batch:
 
 
 def _is_array(x: Any) -> bool:
-    if isinstance(x, np.ndarray) or ops.is_tensor(x):
+    if isinstance(x, np.ndarray) or ops.is_tensor(x) or _is_sparse(x):
         return True
     if isinstance(getattr(x, "values", None), tuple):
         return True
     return hasattr(x, "__array__") and hasattr(x, "shape")
 
 
+def _is_sparse(x: Any) -> bool:
+    """A SciPy matrix: rows are drawn before zeros are filled in."""
+    return hasattr(x, "toarray") and hasattr(x, "tocsr")
+
+
 def _as_array(x: Any) -> Any:
-    """Tensors as they are; frames, lists and scalars as NumPy arrays."""
+    """Dense tensors as they are; frames, lists and scalars as NumPy arrays."""
+    if _is_sparse(x):
+        return x.toarray()
     if ops.is_tensor(x):
-        return x
+        sparse = type(x).__name__ in ("BCOO", "SparseTensor")
+        return ops.convert_to_tensor(x, sparse=False) if sparse else x
     if isinstance(getattr(x, "values", None), tuple):  # one part for each replica
         return interleaved([ops.convert_to_numpy(part) for part in x.values])
     try:
@@ -183,8 +193,8 @@ def inputs_of(batch: Any) -> Any:
 
 
 def _spaced(arrays: list[Any], samples: int) -> list[Any]:
-    arrays = [_as_array(x) for x in arrays]
-    lengths = sorted({len(x) if len(x.shape) else 0 for x in arrays})
+    arrays = [x.tocsr() if _is_sparse(x) else _as_array(x) for x in arrays]
+    lengths = sorted({x.shape[0] if len(x.shape) else 0 for x in arrays})
     if not lengths or lengths[0] == 0:
         raise DataError(
             "`data` holds no rows. Received: shapes "
@@ -196,13 +206,13 @@ def _spaced(arrays: list[Any], samples: int) -> list[Any]:
             f"{[tuple(x.shape) for x in arrays]}."
         )
     total = lengths[0]
-    if total <= samples:
-        return arrays
-    chosen = np.arange(samples) * total // samples
-    return [
-        x[chosen] if isinstance(x, np.ndarray) else ops.take(x, chosen, axis=0)
-        for x in arrays
-    ]
+    if total > samples:
+        chosen = np.arange(samples) * total // samples
+        arrays = [
+            ops.take(x, chosen, axis=0) if ops.is_tensor(x) else x[chosen]
+            for x in arrays
+        ]
+    return list(map(_as_array, arrays))
 
 
 def _batches(data: Any) -> Iterator[Any]:

@@ -9,12 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 from keras import layers, ops
 from models import normal
 from textbook import numpy
 
 from keras_inits import DataError, DegenerateDataError, lsuv_init
-from keras_inits.data import draw_batch
+from keras_inits.data import draw_batch, rows
 
 
 def one_input(shape: tuple[int, ...] = (3,)) -> keras.Model:
@@ -274,3 +275,24 @@ def test_text_for_a_preprocessing_layer_is_let_through() -> None:
     model = keras.Model(inputs, layers.Dense(2, use_bias=False)(x))
     report = lsuv_init(model, np.array(["a", "b", "c", "a"] * 3))
     assert [row.status for row in report] == ["scaled", "scaled"]
+
+
+@pytest.mark.parametrize("kind", ["coo", "csr"])
+def test_a_sparse_matrix_is_drawn_by_rows(kind: str) -> None:
+    sparse = scipy.sparse.random(400, 30, 0.1, format=kind, random_state=0)
+    expected = sparse.toarray()[np.arange(256) * 400 // 256]
+    np.testing.assert_array_equal(rows(sparse, 256), expected)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow")
+def test_a_sparse_tensor() -> None:
+    import tensorflow as tf
+
+    x = normal(50, 6) * (normal(50, 6, seed=1) > 0)
+    found = rows(tf.sparse.from_dense(x), 10)
+    np.testing.assert_array_equal(numpy(found), x[::5])
+
+
+def test_a_set_is_no_data() -> None:
+    with pytest.raises(DataError, match=r"Received: \{1\}"):
+        rows({1}, 4)

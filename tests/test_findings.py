@@ -411,3 +411,21 @@ def test_deep_relu_stack_after_lsuv_is_partly_dead():
 def test_constant_input():
     rows = simulate(3, "relu", x=np.zeros((SAMPLES, WIDTH)))
     assert "input x is constant" in find(rows)[0].text
+
+
+def test_dead_units_behind_normalisation_are_its_affair():
+    row = LayerSignal(
+        name="relu", layer_type="Activation", mean=0.1, std=1.0, dead_fraction=0.4
+    )
+    [finding] = find([row], plain=False)
+    assert "training=True" in finding.remedy
+    assert "center=True" not in finding.remedy
+
+
+@pytest.mark.parametrize("field", ["mean", "output_mean", "output_std", "std"])
+@pytest.mark.parametrize(("value", "word"), [(math.nan, "NaN"), (math.inf, "infinity")])
+def test_nan_is_not_called_infinity(field, value, word):
+    figures = {"mean": 0.0, "std": 1.0, "output_mean": 0.0, "output_std": 1.0}
+    row = LayerSignal(name="a", layer_type="Dense", **{**figures, field: value})
+    [finding] = find([row])
+    assert finding.text.startswith(f"{word} appears at a")

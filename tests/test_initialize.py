@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -557,3 +558,31 @@ def test_a_name_that_no_layer_has() -> None:
         model, {layers.Conv2D: "zeros", "enc*": "zeros", "h*": "ones"}
     )
     assert (numpy(model.layers[0].kernel) == 1).all()
+
+
+def test_what_a_layer_was_adapted_to_stays_at_a_reset(tmp_path: Path) -> None:
+    x = 50 * normal(500, 4) + 300
+    norm = layers.Normalization()
+    norm.adapt(x)
+    model = keras.Sequential([keras.Input((4,)), norm, layers.Dense(3)])
+    kernel = numpy(model.layers[1].kernel)
+    initialize(model, None, seed=7)
+    assert not np.array_equal(numpy(model.layers[1].kernel), kernel)
+    assert abs(numpy(norm(x)).mean()) < 1e-3
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(numpy(loaded(x)), numpy(model(x)), rtol=1e-5, atol=1e-5)
+
+
+def test_an_empty_table() -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    with pytest.raises(keras_inits.KerasInitsError, match="without a row"):
+        initialize(model, {})
+
+
+def test_seeds_of_numpy() -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    initialize(model, "he_normal", seed=np.int64(3))
+    first = numpy(model.layers[0].kernel)
+    initialize(model, "he_normal", seed=3)
+    np.testing.assert_array_equal(numpy(model.layers[0].kernel), first)

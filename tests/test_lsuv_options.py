@@ -16,7 +16,7 @@ from checks import (
     everything,
     only_kernels_change,
 )
-from keras import layers
+from keras import layers, ops
 from models import convnet, dense_stack, nested, normal, subclassed, twice
 from scipy import optimize, special
 from textbook import measured, numpy, recorded, textbook_lsuv
@@ -405,3 +405,57 @@ def test_silent_by_default_and_a_progress_bar_on_demand(
 def test_options_are_keyword_only() -> None:
     with pytest.raises(TypeError, match="positional"):
         lsuv_init(single(), X, None)  # type: ignore[misc]
+
+
+def test_the_report_of_channels_shows_the_whole_tensor() -> None:
+    """Channels with a deviation of 1 around means of their own."""
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(6, activation="relu")])
+    x = normal(200, 8) + 6
+    [row] = lsuv_init(model, x, per_channel=True)
+    z = x @ numpy(model.layers[0].kernel)
+    assert z.std(axis=0) == pytest.approx(np.ones(6), rel=1e-3)
+    assert row.std == pytest.approx(z.std(), rel=1e-3)
+    assert row.std > 1.5
+
+
+@pytest.mark.parametrize("option", ["orthonormal", "per_channel"])
+def test_options_that_need_the_axes_of_a_kernel(option: str) -> None:
+    class Mixed(layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.mix = self.add_weight(
+                shape=(shape[-1], 12), initializer="lsuv_normal", name="mix"
+            )
+
+        def call(self, x: Any) -> Any:
+            return ops.silu(ops.matmul(x, self.mix))
+
+    model = keras.Sequential([keras.Input((8,)), Mixed(name="mixed")])
+    before = numpy(model.layers[0].mix)
+    with pytest.raises(UnsupportedLayerError, match=f"{option}=True.*mixed"):
+        lsuv_init(model, normal(64, 8), **{option: True})
+    np.testing.assert_array_equal(numpy(model.layers[0].mix), before)
+
+
+def test_critical_where_biases_forbid_the_smallest_targets() -> None:
+    keras.utils.set_random_seed(0)
+    biases = keras.initializers.RandomNormal
+    dense = [
+        layers.Dense(64, activation="tanh", bias_initializer=biases(0.0, 0.01, seed=k))
+        for k in range(40)
+    ]
+    model = keras.Sequential([keras.Input((64,)), *dense])
+    report = lsuv_init(model, normal(128, 64), target_std="critical")
+    assert 0.01 < report.target_std < 1.0
+    assert 5 < np.prod([row.gradient_gain for row in report]) <= 10.0
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="needs JAX_ENABLE_X64")
+@pytest.mark.parametrize("options", [{}, {"center": True}, {"per_channel": True}])
+def test_outputs_in_float64(options: dict[str, Any]) -> None:
+    layer = layers.Dense(4, activation="tanh", dtype="float64")
+    model = keras.Sequential([keras.Input((8,)), layer])
+    x = normal(60, 8).astype("float64")
+    lsuv_init(model, x, signal="output", target_std=0.5, **options)
+    y = numpy(model(x))
+    deviations = y.std(axis=0) if "per_channel" in options else y.std()
+    np.testing.assert_allclose(deviations, 0.5, atol=1e-3)

@@ -606,3 +606,38 @@ def test_flat_labels_are_those_of_a_column(name: str, loss: Any) -> None:
         for by in (name, loss)
     ]
     assert found[0] and found == pytest.approx([found[-1]] * 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.05, 0.1, 0.25, 0.7])
+def test_a_constant_kernel_has_no_deviation(value: float) -> None:
+    """Whatever its sum is rounded to; the first one is named."""
+    equal = {"kernel_initializer": keras.initializers.Constant(value)}
+    dense = [layers.Dense(64, activation="tanh", **equal) for _ in range(3)]
+    report = measure(sequential(*dense, layers.Dense(2), inputs=20), normal(64, 20))
+    assert report[0].kernel_std == 0.0
+    assert report.findings[0].text.startswith(f"the kernel of {dense[0].name} is const")
+
+
+class Branches(keras.Model):
+    """A layer in a branch that closes over its input, and one in a loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = layers.Dense(4, activation="tanh")
+        self.loop = layers.Dense(4)
+
+    def call(self, x: Any) -> Any:
+        x = ops.cond(ops.mean(x) < 1e9, lambda: self.branch(x), lambda: x)
+        return ops.fori_loop(0, 2, lambda i, y: self.loop(y), x)
+
+
+def test_layers_in_branches_and_loops() -> None:
+    model, x = Branches(), 7 * normal(50, 4)
+    model(x)
+    report = keras_inits.lsuv_init(model, x)
+    z = x @ ops.convert_to_numpy(model.branch.kernel)
+    assert z.std() == pytest.approx(1.0, rel=1e-3)
+    shown = {row.name: row.std for row in measure(model, x)}
+    assert shown[model.branch.name] == pytest.approx(z.std(), rel=1e-4)
+    assert shown[model.loop.name] == pytest.approx(1.0, rel=1e-3)
+    assert {row.name for row in report} == set(shown)

@@ -58,7 +58,7 @@ def find(
     if fatal:
         return tuple(fatal)
     found = signal.unscaled_input(inputs, signals, plain)
-    blocked = signal.frozen(signals) or signal.dead(signals, blocking=True)
+    blocked = signal.frozen(signals) or signal.dead(signals, plain, blocking=True)
     drift = signal.vanishing(signals, plain)
     if blocked and drift and _index(signals, blocked) <= _index(signals, drift):
         drift = []  # behind a blocked layer there is nothing left to vanish
@@ -68,7 +68,7 @@ def find(
         found += gradient.measured(signals) or (
             gradient.foreseen(signals) if plain else []
         )
-        found += signal.dead(signals, blocking=False)
+        found += signal.dead(signals, plain, blocking=False)
     return tuple(dict.fromkeys(found))
 
 

@@ -62,8 +62,10 @@ def unsaturate(row: LayerSignal) -> str:
     return f"{rescale(row)}; in a trained model, a smaller learning rate"
 
 
-def revive(row: LayerSignal, pushed: bool) -> str:
+def revive(row: LayerSignal, pushed: bool, *, plain: bool = True) -> str:
     """For units that are zero for the whole batch."""
+    if not plain and not pushed:
+        return rescale(row, plain=False)
     if pushed:
         return (
             'start from bias_initializer="zeros", or centre every layer on your data: '
@@ -83,7 +85,9 @@ def gradient(rows: Sequence[LayerSignal], grows: bool) -> str:
     # The last layer's softmax or linear activation says nothing about the stack.
     common = names.most_common(1)[0][0]
     if common in _RELU_LIKE:
-        return f'keras_inits.initialize(model, "looks_linear"){last}'
+        convolved = any(row.layer_type.startswith("Conv") for row in rows)
+        where = " (not through max pooling)" if convolved else ""
+        return f'keras_inits.initialize(model, "looks_linear"){where}{last}'
     if common in _SIGMOID_LIKE:
         return f"keras_inits.lsuv_init(model, x, center=True){last}"
     if common == "linear":

@@ -47,7 +47,8 @@ def not_finite(
             text = f"{grown[0].text}, and overflows at {row.name}"
             first = _named(signals, grown[0].layer)
             return [Finding.at(first, grown[0].figure, text, remedies.rescale(first))]
-        figure = "NaN" if math.isnan(row.std or 0.0) else "infinity"
+        figures = (row.mean, row.std, row.output_mean, row.output_std)
+        figure = "NaN" if any(math.isnan(x or 0.0) for x in figures) else "infinity"
         text = f"{figure} appears at {row.name}"
         return [Finding.at(row, row.std, text, remedies.NOT_FINITE)]
     return []
@@ -171,7 +172,9 @@ def exploding(signals: Sequence[LayerSignal]) -> list[Finding]:
     return [Finding.at(first, first.std, text, remedies.rescale(first))]
 
 
-def dead(signals: Sequence[LayerSignal], *, blocking: bool) -> list[Finding]:
+def dead(
+    signals: Sequence[LayerSignal], plain: bool, *, blocking: bool
+) -> list[Finding]:
     """Units that are zero for the whole batch: they pass no gradient.
 
     `blocking` asks for those that stop the signal: nearly all units, or many that a
@@ -189,7 +192,7 @@ def dead(signals: Sequence[LayerSignal], *, blocking: bool) -> list[Finding]:
         text += f": mean {first.mean:.2g} is far below 0 for a std of {first.std:.2g}"
     text += _others(rows, "dead_fraction")
     severity: Severity = "error" if blocking else "warning"
-    remedy = remedies.revive(first, _pushed(first))
+    remedy = remedies.revive(first, _pushed(first), plain=plain)
     return [Finding.at(first, share, text, remedy, severity)]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_inits.errors import KerasInitsError
@@ -50,7 +51,8 @@ class Options:
             )
         for name in ("target_std", "tolerance"):
             value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            number = isinstance(value, (int, float, np.number))
+            number = number and not isinstance(value, bool)
             if not number or not 0 < value < math.inf:
                 also = " or 'critical'" if name == "target_std" else ""
                 raise KerasInitsError(

@@ -62,8 +62,8 @@ def _row(decision: Decision) -> LayerSignal:
         total = decision.linear if decision.linear is not None else decision.before
         count = np.size(total.variance)
         status += f", {decision.silent_channels} of {count} channels do not vary"
-    mean_before, std_before = _overall(decision.before, decision.moved)
-    mean, std = _overall(decision.after)
+    mean_before, std_before = _overall(decision, decision.before, decision.moved)
+    mean, std = _overall(decision, decision.after)
     return LayerSignal(
         name=layer.name,
         layer_type=type(layer).__name__,
@@ -85,10 +85,15 @@ def _row(decision: Decision) -> LayerSignal:
     )
 
 
-def _overall(seen: Moments, moved: float = 1.0) -> tuple[float, float]:
-    """One mean and deviation: gates and channels pooled within themselves."""
-    mean, variance = (float(x if x.ndim == 0 else x.mean()) for x in seen)
-    return mean / moved, math.sqrt(variance) / moved
+def _overall(
+    decision: Decision, seen: Moments, moved: float = 1.0
+) -> tuple[float, float]:
+    """One mean and deviation, over all channels; gates are pooled within themselves."""
+    means, variances = np.asarray(seen.mean), np.asarray(seen.variance)
+    gates = decision.map.gates if decision.map is not None and means.ndim else 1
+    between = np.reshape(means, (gates, -1)).var(axis=1)
+    variance = variances.mean() + between.mean()
+    return float(means.mean()) / moved, math.sqrt(variance) / moved
 
 
 def _compact(values: Any) -> float | tuple[float, ...]:

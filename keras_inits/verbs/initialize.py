@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_inits.blocks import redraw
 from keras_inits.commit import commit
@@ -56,7 +57,8 @@ def initialize(
         initializer: `"auto"`, a string, an instance, or a dict from name patterns or
             layer classes to either (the first that matches counts; layers that none
             matches stay). None resets: every weight, biases and statistics included,
-            is drawn again by the initializer that its layer was made with.
+            is drawn again by the initializer that its layer was made with. What a
+            layer has been adapted to (Normalization) stays.
         layers: Names, layers or a predicate. None: every trainable layer.
         seed: Makes the draw repeatable; layers (and gates, groups) still differ.
 
@@ -65,8 +67,11 @@ def initialize(
         KerasInitsError: The model is not built, or the initializer is unknown.
         DistributionError: Inside `strategy.run`, or another process is missing.
     """
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+    if seed is not None and (
+        isinstance(seed, bool) or not isinstance(seed, (int, np.integer))
+    ):
         raise KerasInitsError(f"`seed` must be an integer or None. Received: {seed!r}")
+    seed = None if seed is None else int(seed)
     if initializer is None:
         commit(_reset(model, layers, seed), None)
         return
@@ -131,6 +136,11 @@ def _require_matches(model: keras.Model, selection: Selection, cases: Any) -> No
         return
     unused = [k for k in cases if not any(_matches(x, k) for x in selection.every)]
     names = [k for k in unused if isinstance(k, str) and not set(k) & set("*?[")]
+    if not cases:
+        raise KerasInitsError(
+            "`initializer` is a table without a row. Received: {}. Its keys are name "
+            "patterns or layer classes."
+        )
     if names or len(unused) == len(cases):
         known = ", ".join(sorted({layer.name for layer in selection.maps})[:20])
         raise UnsupportedLayerError(

@@ -126,6 +126,8 @@ def lsuv_init(
     batch = draw_batch(model, data, samples)
     if center:
         _require_biases(selection)
+    if per_channel or orthonormal:
+        _require_maps(selection, "per_channel" if per_channel else "orthonormal")
     redrawn = _orthonormal_kernels(selection) if orthonormal else []
     solve = OnePass(model, batch, selection, redrawn, training, verbose)
     with one_period():
@@ -193,6 +195,16 @@ def _require_biases(selection: Selection) -> None:
             "center=True shifts biases, and these layers have none: "
             f"{', '.join(without)}. Build them with use_bias=True, or leave them out "
             "with layers=."
+        )
+
+
+def _require_maps(selection: Selection, option: str) -> None:
+    if selection.opaque:
+        raise UnsupportedLayerError(
+            f"{option}=True needs to know which axes of a kernel are inputs and "
+            "outputs, and nothing describes these layers: "
+            f"{', '.join(layer.name for layer in selection.opaque)}. Describe them "
+            "with keras_inits.register_linear_map, or leave them out with layers=."
         )
 
 

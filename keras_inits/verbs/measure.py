@@ -23,6 +23,8 @@ from keras_inits.weight_gradients import WeightGradient, weight_gradients
 
 BINS = 61
 EDGES = np.linspace(-1.0, 1.0, BINS + 1)
+# What a sum in float32 may make of the deviation of equal values, over their mean.
+CONSTANT = 1e-5
 
 
 def measure(
@@ -107,7 +109,7 @@ def _row(record: Record, gradients: dict[int, WeightGradient]) -> LayerSignal:
         weight_gradient_std=None if gradient is None else gradient.deviation,
         gradient_ratio=None if gradient is None else gradient.ratio,
         parameters=layer.count_params(),
-        kernel_std=None if record.kernel is None else _root(record.kernel.variance),
+        kernel_std=_spread(record.kernel),
         kernel_shape=None if m is None else tuple(m.kernel.shape),
         activation=activation_name(layer),
         histogram=_histogram(record.rows),
@@ -118,6 +120,14 @@ def _row(record: Record, gradients: dict[int, WeightGradient]) -> LayerSignal:
 
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
+
+
+def _spread(kernel: Moments | None) -> float | None:
+    """Of a constant kernel 0, and not what rounding leaves."""
+    if kernel is None:
+        return None
+    constant = kernel.variance < (CONSTANT * kernel.mean) ** 2
+    return 0.0 if constant else _root(kernel.variance)
 
 
 def _root(variance: Any) -> float | None:

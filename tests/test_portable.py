@@ -155,6 +155,18 @@ def test_a_class_that_keras_cannot_find() -> None:
 
     model = Unregistered()
     model(np.ones((1, 3), "float32"))
-    match = "Register its class"
+    match = "Register its own classes"
     with pytest.raises(UnsupportedLayerError, match=match):
+        portable(model)
+
+
+def test_a_lambda_is_named_as_the_reason() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(3, kernel_initializer="lsuv_normal"),
+            keras.layers.Lambda(lambda t: 2 * t),
+        ]
+    )
+    with pytest.raises(UnsupportedLayerError, match="give lambdas a name"):
         portable(model)

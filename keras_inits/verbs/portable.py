@@ -56,11 +56,13 @@ def portable(model: keras.Model) -> keras.Model:
                 target.writestr(name, content)
         try:
             return keras.saving.load_model(after)
-        except TypeError as error:  # with the model's whole config in its message
+        except (TypeError, ValueError) as error:  # some hold the model's whole config
             raise UnsupportedLayerError(
                 f"Model {model.name!r} ({type(model).__name__}) cannot be loaded "
-                "again by Keras. Register its class, and those of its own layers, with "
-                "@keras.saving.register_keras_serializable(), and implement get_config."
+                "again by Keras. Register its own classes and functions (layers, "
+                "losses, activations) with "
+                "@keras.saving.register_keras_serializable(), implement get_config, "
+                "and give lambdas a name: Keras loads none in its safe mode."
             ) from error
 
 

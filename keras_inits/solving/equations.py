@@ -8,6 +8,7 @@ Everything here is a tensor: nothing is read back from the device, but by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from keras_inits.backends import host, inverse_root
 from keras_inits.statistics import (
     Moments,
     channel_moments,
-    moments,
+    figures,
     widen,
 )
 
@@ -78,10 +79,14 @@ def meet(z: Tensor, target: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     Returns:
         The scaled tensor, the mean and variance that `z` had, and the scale.
     """
-    seen = moments(z)
-    scale = closed_form(seen, None, 0.0, target)
-    result = scaled(z, scale)
-    return result, seen.mean, seen.variance, scale
+    mean, variance = figures(z)
+    if isinstance(variance, float):  # a number costs less than a tensor of one value
+        factor = float(target) / math.sqrt(variance) if variance > 0 else math.inf
+        dtype = keras.backend.standardize_dtype(widen(z).dtype)
+        scale = ops.convert_to_tensor(factor, dtype)
+    else:
+        scale = closed_form(Moments(mean, variance), None, 0.0, target)
+    return scaled(z, scale), mean, variance, scale
 
 
 class OutputProblem(NamedTuple):

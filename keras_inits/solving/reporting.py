@@ -90,7 +90,9 @@ def _overall(
 ) -> tuple[float, float]:
     """One mean and deviation, over all channels; gates are pooled within themselves."""
     means, variances = np.asarray(seen.mean), np.asarray(seen.variance)
-    gates = decision.map.gates if decision.map is not None and means.ndim else 1
+    if not means.ndim:
+        return float(means) / moved, math.sqrt(variances) / moved
+    gates = decision.map.gates if decision.map is not None else 1
     between = np.reshape(means, (gates, -1)).var(axis=1)
     variance = variances.mean() + between.mean()
     return float(means.mean()) / moved, math.sqrt(variance) / moved

@@ -86,7 +86,7 @@ def snapshot(variable: keras.Variable) -> Any:
 
 
 def can_multiply_in_place(tensor: Any) -> bool:
-    """Whether `multiply_in_place` takes it, and cannot fail then: torch."""
+    """Whether `InPlace` takes it, and cannot fail then: torch."""
     if keras.backend.backend() != "torch":
         return False
     module = loaded()
@@ -95,24 +95,37 @@ def can_multiply_in_place(tensor: Any) -> bool:
     return plain and wide and tensor.is_contiguous() and not tensor.is_inference()
 
 
-def multiply_in_place(tensors: Sequence[Any], factors: Sequence[Any]) -> None:
+class InPlace:
     """`tensor *= factor` for every pair: once begun, all of them.
 
     An interrupt waits until the last is done.
     """
-    if not tensors:
-        return
-    module = loaded()
-    versions = [x._version for x in tensors]
-    with module.no_grad():
-        try:
-            # No line of Python between them, where no mode of torch adds one.
-            deque(map(module.Tensor.mul_, tensors, factors), maxlen=0)
-        except BaseException:
-            for x, factor, version in zip(tensors, factors, versions, strict=True):
-                if x._version == version:
-                    x.mul_(factor)
-            raise
+
+    def __init__(self, tensors: Sequence[Any], factors: Sequence[Any]) -> None:
+        self.tensors, self.factors = tensors, factors
+        self.versions = [x._version for x in tensors]
+
+    @property
+    def written(self) -> bool:
+        """Whether it has begun, and so is done."""
+        pairs = zip(self.tensors, self.versions, strict=True)
+        return any(x._version != version for x, version in pairs)
+
+    def __call__(self) -> None:
+        """Multiply."""
+        if not self.tensors:
+            return
+        module = loaded()
+        with module.no_grad():
+            try:
+                # No line of Python between them, where no mode of torch adds one.
+                deque(map(module.Tensor.mul_, self.tensors, self.factors), maxlen=0)
+            except BaseException:
+                columns = self.tensors, self.factors, self.versions
+                for x, factor, version in zip(*columns, strict=True):
+                    if x._version == version:
+                        x.mul_(factor)
+                raise
 
 
 def host(tensor: Any) -> np.ndarray[Any, Any]:

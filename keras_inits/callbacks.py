@@ -249,7 +249,8 @@ class SignalMonitor(keras.callbacks.Callback):
             self._batch = self._draw()
         if not self.model.built:  # a subclassed model, on TensorFlow
             self.model(self._batch)
-        with one_period(self._fit):  # what `fit` has compiled stays too
+        # What `fit` has compiled stays too.
+        with one_period(None if self.model.run_eagerly else self._fit):
             batch, labels = self._batch, self._labels
             report = measure(self.model, batch, labels, **self.options)
         self.reports.append(report)

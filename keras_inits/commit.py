@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import keras
 
-from keras_inits.backends import can_multiply_in_place, multiply_in_place, snapshot
+from keras_inits.backends import InPlace, can_multiply_in_place, snapshot
 from keras_inits.distribution import Peers, current_peers, is_global, laid_out_like
 from keras_inits.errors import DistributionError
 from keras_inits.trial import Product
@@ -30,15 +30,17 @@ def assign_all(changes: Sequence[Change]) -> None:
             product of the variable's own value is formed in place, without a copy of
             either, where that cannot fail: once begun, all of these are written.
     """
+    stored = not _in_stateless_scope()
     products: list[Product] = []
     others: list[Change] = []
     for variable, value in changes:
-        if isinstance(value, Product) and _in_place(variable, value):
+        if isinstance(value, Product) and _in_place(variable, value) and stored:
             products.append(value)
         else:
             others.append((variable, value))
-    _assign([v for v, _ in others], (computed(x) for _, x in others))
-    multiply_in_place([x.base for x in products], [x.factor for x in products])
+    last = InPlace([x.base for x in products], [x.factor for x in products])
+    values = (computed(x) for _, x in others)
+    _assign([v for v, _ in others], values, last, lambda: last.written)
 
 
 def commit(changes: Sequence[Change], result: R) -> R:
@@ -86,6 +88,15 @@ def computed(value: Tensor | Callable[[], Tensor]) -> Tensor:
     return value() if callable(value) else value
 
 
+def _in_stateless_scope() -> bool:
+    """Whether somebody around keeps what is assigned to himself, and makes nothing."""
+    try:
+        keras.Variable(0.0)
+    except ValueError:
+        return True
+    return False
+
+
 def _in_place(variable: keras.Variable, product: Product) -> bool:
     own = product.base is variable.value
     plain = type(variable).assign is keras.Variable.assign
@@ -105,6 +116,7 @@ def _assign(
     variables: Sequence[keras.Variable],
     values: Iterable[Tensor],
     finish: Callable[[], None] = lambda: None,
+    finished: Callable[[], bool] = lambda: False,
 ) -> None:
     before = [(variable, snapshot(variable)) for variable in variables]
     try:
@@ -112,6 +124,7 @@ def _assign(
             variable.assign(laid_out_like(variable, value))
         finish()
     except BaseException:
-        for variable, value in before:
-            variable.assign(value)
+        if not finished():
+            for variable, value in before:
+                variable.assign(value)
         raise

@@ -94,6 +94,8 @@ def labels_of(y: Any, data: Any, batch: Batch) -> Batch:
     Raises:
         DataError: Rows and labels do not go together.
     """
+    if isinstance(y, tuple):  # one for each output
+        y = y[0] if len(y) == 1 else list(y)
     count = len(tree.flatten(batch)[0])
     labels = _held(y)
     held = _held(inputs_of(data) if isinstance(data, tuple) else data)

@@ -1,14 +1,15 @@
 """What a traced pass over a model depends on.
 
-What Python does around the tensors is traced once. Of Keras's own layers all that it
-depends on can be seen: their attributes. Code of a user's own may depend on anything: a
-global, a closure, an attribute of an attribute.
+What Python does around the tensors is traced once. Of Keras's own layers, cells and
+operations all that it depends on can be seen: their attributes. Code of a user's own
+may depend on anything: a global, a closure, an attribute of an attribute.
 """
 
 from __future__ import annotations
 
 import types
 import weakref
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -16,6 +17,7 @@ import numpy as np
 from keras import tree
 
 from keras_inits.selection import Selection
+from keras_inits.walking import walk
 
 
 class Kind(NamedTuple):
@@ -27,12 +29,28 @@ class Kind(NamedTuple):
 
 def kind_of(selection: Selection, batch: Any, *options: Any) -> Kind:
     """Every attribute of every layer, the kernels, and the shapes."""
-    layers = tuple((id(x), x.compute_dtype, *_marks(x)) for x in selection.every)
+    parts = list(_parts(selection.every))
+    layers = tuple((id(x), _dtype(x), *_marks(x)) for x in parts)
     kernels = tuple(id(m.kernel) for maps in selection.maps.values() for m in maps)
     shapes = tuple((tuple(x.shape), str(x.dtype)) for x in tree.flatten(batch))
     watched = tuple(map(id, selection.watched))
-    own_code = any(map(_has_own_code, selection.every))
+    own_code = any(map(_has_own_code, parts))
     return Kind((layers, kernels, watched, shapes, options), own_code)
+
+
+def _parts(every: Iterable[Any]) -> Iterator[Any]:
+    """Layers, the cells of recurrent ones, operations that are no layers."""
+    for layer in every:
+        yield layer
+        if isinstance(layer, keras.layers.RNN):
+            yield from (layer.cell, *walk(layer.cell))
+        for operation in getattr(layer, "operations", ()):
+            if not isinstance(operation, keras.layers.Layer):
+                yield operation
+
+
+def _dtype(part: Any) -> str | None:
+    return getattr(part, "compute_dtype", None)
 
 
 def _marks(layer: Any) -> list[tuple[str, Any]]:

@@ -25,7 +25,8 @@ def mean_square(x: Any) -> Any:
     backend, module = keras.backend.backend(), loaded()
     if backend == "torch":
         flat = _in_memory_order(x.detach())
-        parts = [flat] if flat.shape[0] <= BLOCK else flat.split(BLOCK)
+        whole = flat.device.type != "cpu" or flat.shape[0] <= BLOCK
+        parts = [flat] if whole else flat.split(BLOCK)
         return sum(number(module.dot(x, x)) for x in parts) / max(1, flat.shape[0])
     if backend == "tensorflow":
         return number(module.nn.l2_loss(x)) * (2.0 / max(1, math.prod(x.shape)))

@@ -155,3 +155,37 @@ def test_products_in_place_are_all_formed_before_an_interrupt_goes_on(
 
 def test_nothing_to_write() -> None:
     assign_all([])
+
+
+def test_biases_stay_where_kernels_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt after the last assignment, and before the first product."""
+    held = variables()
+    before = [numpy(v) for v in held]
+    mixed = [(held[0], 5 * before[0].astype("float32")), *products(held)[1:]]
+
+    def interrupt(self: Any) -> None:
+        raise KeyboardInterrupt("between")
+
+    if keras.backend.backend() == "torch":
+        monkeypatch.setattr("keras_inits.backends.InPlace.__call__", interrupt)
+        with pytest.raises(KeyboardInterrupt, match="between"):
+            assign_all(mixed)
+        for variable, value in zip(held, before, strict=True):
+            np.testing.assert_array_equal(numpy(variable), value)
+        monkeypatch.undo()
+    assign_all(mixed)
+    for n, (variable, value) in enumerate(zip(held, before, strict=True)):
+        factor = 5.0 if n == 0 else 2.0 + n
+        np.testing.assert_allclose(numpy(variable), factor * value, rtol=1e-6)
+
+
+def test_a_scope_of_the_user_keeps_what_is_assigned() -> None:
+    held = variables()
+    before = [numpy(v) for v in held]
+    changes = products(held)
+    with keras.StatelessScope():
+        assign_all(changes)
+        inside = numpy(held[1])
+    np.testing.assert_allclose(inside, 3.0 * before[1], rtol=1e-6)
+    for variable, value in zip(held, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), value)

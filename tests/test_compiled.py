@@ -190,6 +190,42 @@ def test_code_that_changes_between_two_calls(where: str) -> None:
     assert own_deviation(model, x) == pytest.approx(1.0, rel=1e-3)
 
 
+SCALE = [1.0]
+
+
+@keras.saving.register_keras_serializable("test_compiled")
+class Times(keras.Operation):
+    def call(self, x: Any) -> Any:
+        return x * SCALE[0]
+
+    def compute_output_spec(self, x: Any) -> Any:
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+@pytest.mark.parametrize("where", ["cell", "operation", "own cell"])
+def test_code_in_cells_and_operations(where: str) -> None:
+    SCALE[0] = 1.0
+    inputs = x = keras.Input((6, 5))
+    if where == "operation":
+        x = keras.layers.Flatten()(Times()(x))
+    else:
+        own = None if where == "cell" else lambda z: SCALE[0] * z
+        cell = layers.SimpleRNNCell(4, activation=own or "tanh")
+        x = layers.RNN(cell)(x)
+    for _ in range(11):
+        x = layers.Dense(3)(x)
+    model, data = keras.Model(inputs, x), normal(32, 6, 5)
+    for _ in range(3):
+        first = keras_inits.measure(model, data)
+    SCALE[0] = 10.0
+    if where == "cell":
+        cell.activation = keras.activations.linear
+    monitored = [row.std for row in keras_inits.measure(model, data)][-1]
+    z = numpy(model(ops.convert_to_tensor(data)))
+    assert monitored == pytest.approx(z.std(), rel=1e-3)
+    assert abs(monitored / first[-1].std - 1) > 0.05
+
+
 def test_activations_that_take_the_place_of_others_in_memory() -> None:
     model, x = deep(layers.Dense(6)), normal(64, 6)
     generator = np.random.default_rng(0)

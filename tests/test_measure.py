@@ -578,6 +578,12 @@ def test_labels_of_the_rows_that_were_drawn(source: str) -> None:
     assert monitor.report[0].weight_gradient_std == pytest.approx(expected, rel=1e-4)
 
 
+def test_labels_in_a_tuple() -> None:
+    model, x, y = labelled("array")
+    found = [measure(model, x, labels, loss="mse")[0] for labels in (y, (y,))]
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_too_few_labels(source: str) -> None:
     model, x, y = labelled(source)

@@ -151,11 +151,30 @@ def _compiled(
     # Compiled right away: the function itself would keep the model alive for ever.
     module = sys.modules[keras.backend.backend()]
     if keras.backend.backend() == "jax":
-        compiled = module.jit(function).lower(*arguments).compile()
+        compiled = _by_xla(module.jit(function).lower(*arguments), module)
     else:
         traced = module.function(function, autograph=False, reduce_retracing=False)
         compiled = traced.get_concrete_function(*arguments)
     return Program(compiled, *notes[-1])
+
+
+# Of XLA on a CPU. Compiled quickly, since it runs once or twice, a program also keeps
+# padding out of the convolutions behind it (an image smaller than its filter becomes
+# one large matrix) and ReLU's zeros out of memory. Without the library YNN convolutions
+# run on all cores; reductions need it, or they make temporaries.
+OPTIONS = {
+    "xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_COMPILE",
+    "xla_cpu_experimental_ynn_fusion_type": (
+        "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+    ),
+}
+
+
+def _by_xla(lowered: Any, module: Any) -> Any:
+    if module.default_backend() == "cpu":
+        with contextlib.suppress(Exception):  # options come and go with the versions
+            return lowered.compile(compiler_options=OPTIONS)
+    return lowered.compile()
 
 
 # Results of at most this many values come back in one array: a transfer takes longer.

@@ -8,7 +8,6 @@ may depend on anything: a global, a closure, an attribute of an attribute.
 from __future__ import annotations
 
 import types
-import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -57,20 +56,21 @@ def _marks(layer: Any) -> list[tuple[str, Any]]:
     """Its attributes by value or identity; of Keras's own models none has a part."""
     if isinstance(layer, keras.Model) and _of_library(type(layer)):
         return []
-    return [_mark(item) for item in vars(layer).items() if item[0] not in _IGNORED]
+    return [
+        (name, value if type(value) in _PLAIN else _mark(name, value))
+        for name, value in vars(layer).items()
+        if name not in _IGNORED
+    ]
 
 
 # What Keras notes at the first call of a model, and in `fit`.
 _IGNORED = frozenset({"_called", "_jax_state", "history"})
 
 
-def _mark(item: tuple[str, Any]) -> tuple[str, Any]:
-    name, value = item
-    if value is None or type(value) in _PLAIN:
-        return item
+def _mark(name: str, value: Any) -> Any:
     if name[0] != "_" and isinstance(value, (dict, list, np.ndarray, tuple)):
-        return name, _readable(value)  # a scale for each channel, say
-    return name, id(value)
+        return _readable(value)  # a scale for each channel, say
+    return id(value)
 
 
 def _readable(value: Any) -> Any:
@@ -78,11 +78,11 @@ def _readable(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tobytes() if value.nbytes <= MOST_BYTES else id(value)
     items = tuple(value.items() if isinstance(value, dict) else enumerate(value))
-    plain = all(x is None or type(x) in _PLAIN for _, x in items)
+    plain = all(type(x) in _PLAIN for _, x in items)
     return items if plain else id(value)
 
 
-_PLAIN = frozenset({bool, int, float, str})
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 # Of an array that is compared by its contents.
 MOST_BYTES = 2**16
 
@@ -93,23 +93,23 @@ def _has_own_code(layer: Any) -> bool:
         return True
     if isinstance(layer, keras.Model):  # losses and metrics are not in the pass
         return False
-    return any(map(_is_own_code, vars(layer).values()))
+    held = vars(layer).values()
+    return any(_is_own_code(x) for x in held if type(x) not in _KNOWN)
 
 
 def _is_own_code(value: Any) -> bool:
     if isinstance(value, types.FunctionType):
         return not _of_library(value)
-    return isinstance(value, types.MethodType) or not _harmless(type(value))
+    kind = type(value)
+    if kind is types.MethodType:
+        return True
+    if _of_library(kind):
+        _KNOWN.add(kind)
+    return kind not in _KNOWN and not issubclass(kind, _NOT_IN_A_PASS)
 
 
-def _harmless(kind: type) -> bool:
-    """Whether an attribute of this type has no part in a pass, or no code."""
-    if kind not in _KNOWN:  # many attributes, few types
-        _KNOWN[kind] = issubclass(kind, _NOT_IN_A_PASS) or _of_library(kind)
-    return _KNOWN[kind]
-
-
-_KNOWN: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+# Types of attributes that are of a library: many attributes are of few types.
+_KNOWN: set[type] = set()
 
 
 _NOT_IN_A_PASS = (

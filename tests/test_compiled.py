@@ -264,3 +264,38 @@ def test_how_often_a_pass_is_traced(monkeypatch: pytest.MonkeyPatch, own: bool) 
         monitor = keras_inits.SignalMonitor(x)
         model.fit(x, x, epochs=3, verbose=0, callbacks=[monitor])
     assert len(traces) == (2 if own else 1)
+
+
+needs_xla = pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="how XLA compiles: JAX"
+)
+
+
+@needs_xla
+def test_memory_where_images_are_smaller_than_their_filter() -> None:
+    """XLA by default needs 45 times the padded image, with padding in the convolution.
+
+    As the last blocks of ResNet50V2 at 32 pixels.
+    """
+    inputs = x = keras.Input((2, 2, 256))
+    for _ in range(compiled.WORTHWHILE):
+        x = layers.Conv2D(256, 3, activation="relu")(layers.ZeroPadding2D()(x))
+    model, images = keras.Model(inputs, x), normal(32, 2, 2, 256)
+    keras_inits.lsuv_init(model, images)
+    program = program_of(model)
+    assert program is not None
+    used = program.run.memory_analysis().temp_size_in_bytes
+    padded = 32 * 4 * 4 * 256 * 4
+    assert used < 4 * padded, used / padded
+
+
+@needs_xla
+@pytest.mark.parametrize("options", [{"xla_no_such_option": True}, {}])
+def test_options_that_this_version_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(compiled, "OPTIONS", options)
+    model, x = conv_stack(), normal(32, 8, 8, 3)
+    report = keras_inits.lsuv_init(model, x)
+    assert program_of(model) is not None
+    assert report[0].std == pytest.approx(1.0, abs=1e-4)

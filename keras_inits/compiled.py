@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
+import re
 import sys
 import weakref
 from collections import defaultdict
@@ -161,19 +162,20 @@ def _compiled(
 # Of XLA on a CPU. Compiled quickly, since it runs once or twice, a program also keeps
 # padding out of the convolutions behind it (an image smaller than its filter becomes
 # one large matrix) and ReLU's zeros out of memory. Without the library YNN convolutions
-# run on all cores; reductions need it, or they make temporaries.
-OPTIONS = {
-    "xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_COMPILE",
-    "xla_cpu_experimental_ynn_fusion_type": (
-        "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
-    ),
-}
+# run on all cores, but grouped ones take twice the work; reductions need it, or they
+# make temporaries.
+OPTIONS = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_COMPILE"}
+BY_YNN = ["INDIVIDUAL_DOT", "REDUCE"]
 
 
 def _by_xla(lowered: Any, module: Any) -> Any:
     if module.default_backend() == "cpu":
+        grouped = re.search("feature_group_count = (?!1 )", lowered.as_text())
+        types = [*BY_YNN, "INDIVIDUAL_CONVOLUTION"] if grouped else BY_YNN
+        names = ",".join(f"LIBRARY_FUSION_TYPE_{name}" for name in types)
+        options = {**OPTIONS, "xla_cpu_experimental_ynn_fusion_type": names}
         with contextlib.suppress(Exception):  # options come and go with the versions
-            return lowered.compile(compiler_options=OPTIONS)
+            return lowered.compile(compiler_options=options)
     return lowered.compile()
 
 

@@ -299,3 +299,22 @@ def test_options_that_this_version_does_not_know(
     report = keras_inits.lsuv_init(model, x)
     assert program_of(model) is not None
     assert report[0].std == pytest.approx(1.0, abs=1e-4)
+
+
+@needs_xla
+@pytest.mark.parametrize("groups", [1, 4])
+def test_grouped_convolutions_are_left_to_the_library(groups: int) -> None:
+    jax = pytest.importorskip("jax")
+    arguments = normal(1, 8, 8, 4), normal(3, 3, 4 // groups, 4)
+    lowered = jax.jit(partial(ops.conv, padding="same")).lower(*arguments)
+    asked = []
+
+    class Recording:
+        as_text = lowered.as_text
+
+        def compile(self, compiler_options: dict[str, str]) -> None:
+            asked.append(compiler_options)
+
+    compiled._by_xla(Recording(), jax)
+    [options] = asked
+    assert ("CONVOLUTION" in str(options)) == (groups > 1)

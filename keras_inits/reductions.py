@@ -63,8 +63,9 @@ def share_above_zero(x: Any) -> float:
     """Of a tensor that one `looks` at; NaN where one of its values is."""
     [values] = read([x])
     wide = values if values.itemsize > 2 else values.astype("float32")
-    share = np.count_nonzero(wide > 0) / max(1, wide.size)
-    return float(share + 0.0 * wide.sum())
+    with np.errstate(all="ignore"):
+        share = np.count_nonzero(wide > 0) / max(1, wide.size)
+        return float(share + 0.0 * wide.sum())
 
 
 def first_rows(x: Any, count: int) -> Any:

@@ -44,7 +44,7 @@ def pulled_back(model: keras.Model, x: Array, g: Array) -> Array:
     return np.asarray(ops.convert_to_numpy(found), "float64")
 
 
-def slope(activation: Any, z: Array) -> float:
+def slope(activation: Any, z: Any) -> float:
     function = keras.activations.get(activation)
     [found] = mean_square_slopes([Probe(ops.convert_to_tensor(z), function)])
     return float(ops.convert_to_numpy(found))
@@ -93,6 +93,27 @@ def test_alike_probes_are_told_apart() -> None:
     assert found == pytest.approx(alone, rel=1e-4)
     assert found[1] == pytest.approx(1.0, rel=1e-3)
     assert found[2] < found[0] < found[1]
+
+
+def test_each_probe_keeps_its_place_beside_other_activations() -> None:
+    """On a CPU the slope of ReLU is a number at once, those of others are not."""
+    names = ("tanh", "relu", "relu", "sigmoid", "linear", "relu")
+    data = [normal(40, 20, seed=i) + i / 3 for i in range(len(names))]
+    probes = [
+        Probe(ops.convert_to_tensor(z), keras.activations.get(name))
+        for name, z in zip(names, data, strict=True)
+    ]
+    alone = [slope(name, z) for name, z in zip(names, data, strict=True)]
+    assert mean_square_slopes(probes) == pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_slope_of_relu_where_the_signal_is_not_finite(value: float, dtype: str) -> None:
+    z = 10.0 * abs(normal(64, 256))  # in float16 the sum would overflow
+    assert slope("relu", ops.cast(z, dtype)) == 1.0
+    z[3, 5] = value
+    assert math.isnan(slope("relu", ops.cast(z, dtype)))
 
 
 def test_one_wide_probe_does_not_make_the_others_wide(

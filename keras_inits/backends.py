@@ -74,6 +74,14 @@ def is_traced(tensor: Any) -> bool:
     return False
 
 
+@functools.cache
+def tensor_type() -> type:
+    """What a tensor is an instance of."""
+    backend, module = keras.backend.backend(), loaded()
+    kind: type = module.Array if backend == "jax" else module.Tensor
+    return kind
+
+
 def snapshot(variable: keras.Variable) -> Any:
     """A value that later assignments to `variable` leave alone, sharding kept."""
     backend = keras.backend.backend()

@@ -29,8 +29,9 @@ import numpy as np
 from keras_inits.backends import fetch
 from keras_inits.linear_maps import LinearMap
 from keras_inits.partners import Link, correlations, links_of
+from keras_inits.probes import Probe, mirrored
 from keras_inits.reductions import mean_square
-from keras_inits.slopes import Probe, look, mirrored, products_of_partners
+from keras_inits.slopes import look, products_of_partners
 from keras_inits.statistics import widen
 from keras_inits.trial import Trial
 

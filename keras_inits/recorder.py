@@ -15,9 +15,10 @@ from keras_inits.backends import fetch, fused, read
 from keras_inits.gradient_gains import kernel_gain, mean_square_slopes
 from keras_inits.kinds import kind_of
 from keras_inits.linear_maps import LinearMap
+from keras_inits.probes import Probe, activation_of, acts_anywhere
 from keras_inits.reductions import mean_square, number, zero_share
 from keras_inits.selection import ACTIVATION_LAYERS, Selection
-from keras_inits.slopes import Probe, acts_anywhere, look
+from keras_inits.slopes import look
 from keras_inits.statistics import (
     Moments,
     figures,
@@ -68,7 +69,7 @@ class Record:
             return Probe(self.rows, self.layer)
         if self.map is None or not self.map.in_hand or self.map.lookup:
             return None
-        return Probe.of(self.map, self.rows)
+        return Probe(self.rows, activation_of(self.map), self.map)
 
 
 @dataclass
@@ -143,7 +144,7 @@ class Recorder:
     ) -> Record:
         several = len(z.shape) > 1 and z.shape[0] > 1
         mean, variance, *between = fused(spread if several else figures)(z)
-        function = layer if m is None else m.activation or _activation_of(layer)
+        function = layer if m is None else activation_of(m)
         axes = (-1,) if m is None else m.channel_axes
         rows = some_rows(z, axes, cut=acts_anywhere(function))
         self._last = z, mean, variance

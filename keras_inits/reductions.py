@@ -1,11 +1,13 @@
 """Sums over tensors, as each backend does them best.
 
 Eagerly on a CPU a look at a number costs nothing, and arithmetic on numbers less than
-on tensors of one value: there figures are Python floats.
+on tensors of one value: there figures are Python floats. NumPy sees the memory of such
+a tensor, and sums up a small one before TensorFlow has dispatched the operation.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -15,14 +17,48 @@ from keras import ops
 
 from keras_inits.backends import loaded, read
 
-# Values that torch.dot adds up on a CPU without losing more than 3e-7: over 16 million
-# it loses 2e-4.
-BLOCK = 2**17
+# Values that one dot product adds up without losing more than 8e-7: over 16 million it
+# loses 2e-4.
+BLOCK = 2**18
+# Values up to which NumPy, on one core, is as fast as a backend on all.
+FEW = 2**19
+
+
+def looks(x: Any) -> bool:
+    """Whether a look at a number costs nothing here: eagerly, on a CPU."""
+    if isinstance(x, np.ndarray):
+        return True
+    backend, module = keras.backend.backend(), loaded()
+    if backend == "tensorflow":
+        return bool(module.executing_eagerly() and "CPU" in x.device)
+    return backend == "torch" and x.device.type == "cpu"
+
+
+def number(x: Any) -> Any:
+    """A tensor of one value as a number, where that costs nothing."""
+    return float(x) if looks(x) else x
+
+
+def in_memory(x: Any) -> Any:
+    """The memory of a tensor that one `looks` at, as an array; else None.
+
+    NumPy has no bfloat16 of its own.
+    """
+    if isinstance(x, np.ndarray):
+        return x
+    if not looks(x) or "bfloat16" in str(x.dtype):
+        return None
+    if keras.backend.backend() == "tensorflow":
+        return np.asarray(loaded().convert_to_tensor(x))  # a variable would be copied
+    return x.detach().numpy()
 
 
 def mean_square(x: Any) -> Any:
     """`E[x^2]` of a float tensor, a number where it `looks`; without a temporary."""
     backend, module = keras.backend.backend(), loaded()
+    values = _few(x)
+    if values is not None:
+        return _sum_of_products(values, values) / max(1, values.size)
     if backend == "torch":
         flat = _in_memory_order(x.detach())
         whole = flat.device.type != "cpu" or flat.shape[0] <= BLOCK
@@ -45,23 +81,37 @@ def unit_means(x: Any) -> Any:
         share = ops.full((x.shape[0],), 1 / x.shape[0], x.dtype)
         flat = ops.reshape(x, (x.shape[0], -1))
         return module.numpy.matmul(share, flat, precision="highest")
-    return ops.mean(x, axis=0)
+    array = in_memory(x)
+    if array is None:
+        return ops.mean(x, axis=0)
+    share = np.full(len(array), 1 / len(array), array.dtype)
+    return np.dot(share, array.reshape(len(array), -1))
 
 
 def zero_share(x: Any, axes: list[int], *, nonnegative: bool = False) -> Any:
     """Of what is left when `axes` are reduced, the share that is zero throughout."""
-    if keras.backend.backend() == "torch" and x.numel() and axes:
+    backend, module = keras.backend.backend(), loaded()
+    array = in_memory(x)
+    leading = axes == [*range(len(axes) or 1)]
+    if array is not None and leading and 0 < array.size <= FEW and _is_dense(array):
+        return _zero_share(array, len(axes), nonnegative)
+    if backend == "torch" and x.numel() and axes:
         x = x.detach()  # one or two reductions take less than one and a temporary
         zero = x.amax(axes) == 0
         zero = zero if nonnegative else zero & (x.amin(axes) == 0)
         return number(zero.float().mean())
-    size = x if nonnegative else ops.abs(x)
-    return number(ops.mean(ops.cast(ops.max(size, axis=axes) == 0, "float32")))
+    if backend == "tensorflow":
+        zero = module.reduce_max(x, axes) == 0
+        zero = zero if nonnegative else zero & (module.reduce_min(x, axes) == 0)
+    else:
+        zero = ops.max(x if nonnegative else ops.abs(x), axis=axes) == 0
+    return number(ops.mean(ops.cast(zero, "float32")))
 
 
 def share_above_zero(x: Any) -> float:
-    """Of a tensor that one `looks` at; NaN where one of its values is."""
-    [values] = read([x])
+    """Of a tensor that one `looks` at; NaN where a value is not finite."""
+    array = in_memory(x)
+    values = read([x])[0] if array is None else array
     wide = values if values.itemsize > 2 else values.astype("float32")
     with np.errstate(all="ignore"):
         share = np.count_nonzero(wide > 0) / max(1, wide.size)
@@ -73,13 +123,94 @@ def first_rows(x: Any, count: int) -> Any:
     backend, module = keras.backend.backend(), loaded()
     if backend == "tensorflow":  # a slice would share the buffer of the whole
         return module.raw_ops.GatherV2(params=x, indices=np.arange(count), axis=0)
-    return x[:count].clone() if backend == "torch" else x[:count]
+    rows = x[:count]
+    return rows.clone() if backend == "torch" else rows
 
 
-def every_nth(x: Any, count: int, axis: int, step: int) -> Any:
-    """Of the first rows, every nth slice along an axis, in memory of its own."""
-    cut = x[(slice(count), *[slice(None)] * (axis - 1), slice(None, None, step))]
+def sliced(x: Any, index: tuple[slice, ...]) -> Any:
+    """A part of a tensor, in memory of its own."""
+    cut = x[index]
     return cut.clone() if keras.backend.backend() == "torch" else cut
+
+
+def mean_and_variance(x: Any, mean: Any = None) -> tuple[Any, Any]:
+    """Of a float32 (or wider) tensor; numbers where it `looks`.
+
+    E[x^2] - E[x]^2 needs no temporary, and is as good as two passes where little
+    cancels. Whether it does is a look at a number.
+
+    Args:
+        x: A tensor, or an array.
+        mean: Its mean, where that is known.
+    """
+    backend, module = keras.backend.backend(), loaded()
+    if backend == "torch" and isinstance(x, module.Tensor):
+        x = x.detach()
+    if mean is None:
+        mean = _mean(x)
+    if isinstance(mean, float):
+        square = mean_square(x)
+        variance = square - mean * mean
+        if variance > 0.1 * square:
+            return mean, variance
+    if backend == "tensorflow" and not isinstance(x, np.ndarray):
+        difference = module.math.squared_difference(x, mean)
+        return mean, number(module.reduce_mean(difference))
+    return mean, mean_square(x - mean)
+
+
+def _mean(x: Any) -> Any:
+    """Of all values, a number where it `looks`."""
+    backend, module = keras.backend.backend(), loaded()
+    values = _few(x)
+    if values is not None:
+        return _sum_of_products(values, _ones(values.dtype)) / max(1, values.size)
+    if backend == "jax":
+        return ops.mean(x)
+    mean = module.mean if backend == "torch" else module.reduce_mean
+    return number(mean(x))
+
+
+def _few(x: Any) -> Any:
+    """The values of a tensor of few, as a vector, where NumPy is to sum them up.
+
+    Not on PyTorch: its operations are as fast, and the threads of NumPy's would wait
+    for those of PyTorch.
+    """
+    array = in_memory(x) if keras.backend.backend() == "tensorflow" else None
+    return None if array is None or array.size > FEW else array.reshape(-1)
+
+
+def _sum_of_products(values: Any, others: Any) -> float:
+    """Of two vectors; the second one may end with the first block."""
+    if values.size <= BLOCK:
+        return float(np.dot(values, others[: values.size]))
+    repeated = others.size < values.size
+    total = 0.0
+    for at in range(0, values.size, BLOCK):
+        block = values[at : at + BLOCK]
+        other = others if repeated else others[at : at + BLOCK]
+        total += float(np.dot(block, other[: block.size]))
+    return total
+
+
+@functools.cache
+def _ones(dtype: Any) -> Any:
+    return np.ones(BLOCK, dtype)
+
+
+def _is_dense(array: Any) -> bool:
+    return bool(array.flags.c_contiguous)
+
+
+def _zero_share(array: Any, leading: int, nonnegative: bool) -> float:
+    """Of the units behind the leading axes, the share that is zero throughout."""
+    rows = array.reshape(len(array), -1)
+    units = (-1, math.prod(array.shape[leading:]))  # in two steps: long runs first
+    zero = rows.max(axis=0).reshape(units).max(axis=0) == 0
+    if not nonnegative:
+        zero &= rows.min(axis=0).reshape(units).min(axis=0) == 0
+    return float(zero.mean())
 
 
 def _in_memory_order(x: Any) -> Any:
@@ -92,48 +223,3 @@ def _in_memory_order(x: Any) -> Any:
     reach = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
     dense = reach + 1 == x.numel()
     return x.as_strided((x.numel(),), (1,)) if dense else x.reshape(-1)
-
-
-def looks(x: Any) -> bool:
-    """Whether a look at a number costs nothing here: eagerly, on a CPU."""
-    backend, module = keras.backend.backend(), loaded()
-    if backend == "tensorflow":
-        return bool(module.executing_eagerly() and "CPU" in x.device)
-    return backend == "torch" and x.device.type == "cpu"
-
-
-def number(x: Any) -> Any:
-    """A tensor of one value as a number, where that costs nothing."""
-    return float(x) if looks(x) else x
-
-
-def mean_and_variance(x: Any, mean: Any = None) -> tuple[Any, Any]:
-    """Of a float32 (or wider) tensor; numbers where it `looks`.
-
-    E[x^2] - E[x]^2 needs no temporary, and is as good as two passes where little
-    cancels. Whether it does is a look at a number.
-
-    Args:
-        x: A tensor.
-        mean: Its mean, where that is known.
-    """
-    backend, module = keras.backend.backend(), loaded()
-    x = x.detach() if backend == "torch" else x
-    if mean is None:
-        mean = number(_mean(x))
-    if isinstance(mean, float):
-        square = mean_square(x)
-        variance = square - mean * mean
-        if variance > 0.1 * square:
-            return mean, variance
-    if backend == "tensorflow":
-        difference = module.math.squared_difference(x, mean)
-        return mean, number(module.reduce_mean(difference))
-    return mean, mean_square(x - mean)
-
-
-def _mean(x: Any) -> Any:
-    backend, module = keras.backend.backend(), loaded()
-    if backend == "jax":
-        return ops.mean(x)
-    return module.mean(x) if backend == "torch" else module.reduce_mean(x)

@@ -8,10 +8,8 @@ Jacobian's mean squared norm where it does not (softmax).
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,10 +17,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import fetch, fused, fuses, is_traced, read
-from keras_inits.linear_maps import LinearMap, identity
+from keras_inits.backends import fetch, fused, fuses, is_traced
 from keras_inits.partners import grouped
-from keras_inits.reductions import looks, share_above_zero
+from keras_inits.probes import (
+    Probe,
+    acts_on_each,
+    is_linear,
+    is_of_keras,
+    key_of,
+    layouts,
+)
 from keras_inits.statistics import SAMPLE, widen
 
 Tensor = Any
@@ -30,37 +34,13 @@ Tensor = Any
 STEP = 1e-3
 # Values of probes that are looked at together: temporaries that stay in the cache.
 TOGETHER = 2**17
-# Correlation of signals from which partners are taken to be mirrored, not independent:
-# of 16 independent pairs it is 0 +- 0.25, of mirrored ones -1.
-OPPOSITE = -0.8
-
-
-@dataclass
-class Probe:
-    """Some rows of a pre-activation, kept until the pass is over.
-
-    Args:
-        rows: A tensor `(rows, ...)`, or an array.
-        function: The activation behind it: alike probes are evaluated together.
-        map: The linear map that they come out of; None for an activation layer.
-    """
-
-    rows: Tensor
-    function: Callable[[Tensor], Tensor]
-    map: LinearMap | None = None
-
-    @classmethod
-    def of(cls, m: LinearMap, rows: Tensor) -> Probe:
-        """The probe of a layer with a linear map."""
-        function = m.activation or getattr(m.layer, "activation", None) or identity
-        return cls(rows, function, m)
 
 
 def look(probes: Sequence[Probe]) -> Tensor:
     """`E[f'(z)^2]` for each probe: a vector."""
     if not probes:
         return ops.zeros((0,))
-    known = list(map(_number, probes))
+    known = [probe.known() for probe in probes]
     if any(x is not None for x in known):
         rest = [p for p, x in zip(probes, known, strict=True) if x is None]
         others = iter(fetch([look(rest)])[0])
@@ -68,7 +48,7 @@ def look(probes: Sequence[Probe]) -> Tensor:
     each = [acts_on_each(probe.function) for probe in probes]
 
     def key(i: int) -> Hashable:
-        kind, shape = _kind(probes[i].function), tuple(probes[i].rows.shape)
+        kind, shape = key_of(probes[i].function), tuple(probes[i].rows.shape)
         if not each[i]:
             return kind, shape
         size = math.prod(shape)
@@ -77,7 +57,7 @@ def look(probes: Sequence[Probe]) -> Tensor:
 
     def evaluate(places: list[int]) -> tuple[Tensor]:
         function, rows = probes[places[0]].function, [probes[i].rows for i in places]
-        if function is identity or function is keras.activations.linear:
+        if is_linear(function):
             return (ops.ones((len(places),)),)
         if not each[places[0]]:
             return (_run(_squares, (function,), _stacked(rows)),)
@@ -89,70 +69,21 @@ def look(probes: Sequence[Probe]) -> Tensor:
     return grouped(list(map(key, range(len(probes)))), evaluate, _several(probes))[0]
 
 
-def _number(probe: Probe) -> float | None:
-    """What is known without a tensor operation."""
-    relu = probe.function is keras.activations.relu and looks(probe.rows)
-    return share_above_zero(probe.rows) if relu else None
-
-
 def products_of_partners(probes: Sequence[Probe], members: Sequence[int]) -> Tensor:
     """E[f'(z_j) f'(z_j+half)] for some of the probes: a vector."""
-    layouts = _layouts(probes)
+    layout = layouts(probes)
 
     def key(i: int) -> Hashable:
         probe = probes[i]
-        return _kind(probe.function), tuple(probe.rows.shape), layouts[i]
+        return key_of(probe.function), tuple(probe.rows.shape), layout[i]
 
     def evaluate(places: list[int]) -> tuple[Tensor]:
         first, rows = members[places[0]], [probes[members[i]].rows for i in places]
-        about = (probes[first].function, layouts[first])
+        about = (probes[first].function, layout[first])
         return (_run(_products_of, about, _stacked(rows)),)
 
-    return grouped([key(i) for i in members], evaluate, _several(probes))[0]
-
-
-def _kind(function: Any) -> Hashable:
-    """Equal for activations that do the same."""
-    if type(function) is keras.layers.Activation:
-        return _kind(function.activation)
-    if type(function) in _PLAIN_LAYERS:
-        config = {k: v for k, v in function.get_config().items() if k != "name"}
-        return type(function), repr(config)
-    return id(function)
-
-
-_PLAIN_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
-
-
-def acts_anywhere(function: Any) -> bool:
-    """Whether columns may be left out: not with PReLU, not known of a user's own."""
-    if function is None or type(function) in _PLAIN_LAYERS:
-        return True
-    if type(function) is keras.layers.Activation:
-        return acts_anywhere(function.activation)
-    return _is_of_keras(function)
-
-
-def _is_of_keras(function: Any) -> bool:
-    return inspect.isfunction(function) and function.__module__.startswith("keras.")
-
-
-def acts_on_each(function: Any) -> bool:
-    """Whether it is known to map each element on its own."""
-    if type(function) is keras.layers.Activation:
-        return acts_on_each(function.activation)
-    if type(function) in _PLAIN_LAYERS or function is identity:
-        return True
-    return inspect.isfunction(function) and function in _EACH
-
-
-# Keras's activations but those that mix elements.
-_ACROSS = frozenset({"glu", "log_softmax", "softmax", "sparsemax"})
-_EACH = frozenset(
-    function
-    for name, function in vars(keras.activations).items()
-    if inspect.isfunction(function) and name not in _ACROSS
-)
+    several = _several([probes[i] for i in members])
+    return grouped([key(i) for i in members], evaluate, several)[0]
 
 
 def _several(probes: Sequence[Probe]) -> int:
@@ -166,7 +97,7 @@ def _several(probes: Sequence[Probe]) -> int:
 def _stacked(rows: Sequence[Tensor]) -> Tensor:
     """In float32 or wider, `(probes, rows, ...)`."""
     if all(isinstance(x, np.ndarray) for x in rows):
-        return ops.convert_to_tensor(np.stack(rows))
+        return widen(ops.convert_to_tensor(np.stack(rows)))
     return ops.stack([widen(x) for x in rows])
 
 
@@ -189,7 +120,7 @@ def _run(what: Callable[..., Any], arguments: tuple[Any, ...], *stacks: Any) -> 
         return what(*arguments, *stacks)
     if is_traced(stacks[0]):
         return _one_by_one(partial(what, *arguments), *stacks)
-    if _is_of_keras(arguments[0]):
+    if is_of_keras(arguments[0]):
         return _lasting(what, *arguments)(*stacks)
     return what(*arguments, *stacks)
 
@@ -202,45 +133,6 @@ def _one_by_one(run: Callable[..., Any], *stacks: Tensor) -> Any:
 @functools.cache  # what is compiled is compiled once
 def _lasting(what: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     return fused(partial(_one_by_one, partial(what, *arguments)))
-
-
-def _layouts(probes: Sequence[Probe]) -> list[tuple[int, int] | None]:
-    """Number of channels, and of values behind each; None where they lie apart."""
-    layouts: list[tuple[int, int] | None] = []
-    shape: tuple[int, ...] = ()
-    axes: list[int] = []
-    for probe in probes:
-        if probe.map is not None:
-            rank = len(probe.rows.shape)
-            shape = tuple(probe.rows.shape)
-            axes = sorted(axis % rank for axis in probe.map.channel_axes)
-        together = bool(axes) and axes == list(range(axes[0], axes[-1] + 1))
-        channels = math.prod(shape[axis] for axis in axes)
-        if not together or tuple(probe.rows.shape) != shape or channels < 2:
-            layouts.append(None)
-            continue
-        layouts.append((channels, math.prod(shape[axes[-1] + 1 :])))
-    return layouts
-
-
-def mirrored(probes: Sequence[Probe]) -> list[int]:
-    """The probes where the signals of partners are opposite, by some of the rows."""
-    layouts = _layouts(probes)
-    arrays = read([probe.rows for probe in probes])
-    with np.errstate(invalid="ignore", over="ignore"):
-        return [
-            i
-            for i, layout in enumerate(layouts)
-            if layout is not None and _are_opposite(arrays[i], layout)
-        ]
-
-
-def _are_opposite(rows: Any, layout: tuple[int, int]) -> bool:
-    half = layout[0] // 2
-    some = rows[: max(1, len(rows) // 8)].reshape(-1, *layout)
-    some = some.astype("float32", copy=False)
-    one, other = some[:, :half].ravel(), some[:, half : 2 * half].ravel()
-    return bool(2.0 * one.dot(other) < OPPOSITE * (one.dot(one) + other.dot(other)))
 
 
 def _shares_above_zero(z: Tensor, counts: Tensor) -> Tensor:

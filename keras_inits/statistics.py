@@ -11,12 +11,14 @@ import math
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_inits.reductions import (
-    every_nth,
     first_rows,
+    in_memory,
     mean_and_variance,
+    sliced,
     unit_means,
 )
 
@@ -99,22 +101,35 @@ def pooled(channels: Moments, parts: int = 1) -> Moments:
 def some_rows(
     z: Tensor, channel_axes: tuple[int, ...] = (-1,), *, cut: bool = True
 ) -> Tensor:
-    """Some rows of `z`, of about `SAMPLE` values; of wide ones, evenly spaced columns.
+    """Some rows of `z`, in memory of their own: see `where_to_look`."""
+    index = where_to_look(z.shape, channel_axes, cut=cut)
+    array = in_memory(z)
+    if array is not None:
+        return np.array(array[index], order="K")
+    if len(index) == 1:
+        count = index[0].stop
+        return z if z.shape[0] <= count else first_rows(z, count)
+    return sliced(z, index)
+
+
+def where_to_look(
+    shape: tuple[int, ...], channel_axes: tuple[int, ...] = (-1,), *, cut: bool = True
+) -> tuple[slice, ...]:
+    """Some rows of about `SAMPLE` values; of wide ones, evenly spaced columns.
 
     The first rows: those of a batch are evenly spaced over the data as they are.
 
     Args:
-        z: A tensor `(rows, ...)`.
+        shape: `(rows, ...)`.
         channel_axes: Axes that stay whole.
         cut: Whether columns may be left out.
     """
-    rank, total = len(z.shape), z.shape[0]
-    size = max(1, math.prod(z.shape[1:]))
+    rank, total = len(shape), shape[0]
+    size = max(1, math.prod(shape[1:]))
     columns = [a for a in (2, 1) if a not in {axis % rank for axis in channel_axes}]
     if size <= SAMPLE or rank < 4 or not (cut and columns):
-        wanted = max(1, SAMPLE // size)
-        return z if total <= wanted else first_rows(z, wanted)
+        return (slice(max(1, SAMPLE // size)),)
     # An image has more values than are needed, and one image is too few.
     axis, few = columns[0], min(total, IMAGES)
-    step = min(z.shape[axis], few * size // SAMPLE)
-    return every_nth(z, few, axis, step)
+    step = min(shape[axis], few * size // SAMPLE)
+    return (slice(few), *[slice(None)] * (axis - 1), slice(None, None, step))

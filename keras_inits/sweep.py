@@ -24,6 +24,7 @@ from keras_inits.backends import eager, is_traced
 from keras_inits.distribution import local_statistics
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import Selection
+from keras_inits.shortcuts import shortcuts
 from keras_inits.trial import Trial
 from keras_inits.walking import walk
 
@@ -114,6 +115,7 @@ def sweep(
     # Rematerialised layers would be traced on JAX.
     attributes += [(x, "rematerialized_call", _as_it_is) for x in selection.every]
     attributes += local_statistics(model, selection.every, training)
+    attributes += shortcuts(selection.every)
     arguments = inspect.signature(model.call).parameters
     mode = {"training": training} if "training" in arguments else {}
     with eager(disable_jit=disable_jit), shadowed(attributes), trial:

@@ -25,6 +25,26 @@ _BYPASSES = tuple(
     if hasattr(keras.layers, name)
 )
 
+# Layers that are one operation: without layers of their own, and they make no masks.
+_OPERATIONS = (
+    *("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D"),
+    *("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
+    *("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D"),
+    *("Activation", "ELU", "LeakyReLU", "PReLU", "ReLU"),
+    *("BatchNormalization", "GroupNormalization", "LayerNormalization"),
+    *("RMSNormalization", "UnitNormalization", "Dropout", "Rescaling"),
+    *("AveragePooling1D", "AveragePooling2D", "AveragePooling3D"),
+    *("MaxPooling1D", "MaxPooling2D", "MaxPooling3D"),
+    *("GlobalAveragePooling2D", "GlobalMaxPooling2D"),
+    *("Cropping1D", "Cropping2D", "Cropping3D", "UpSampling1D", "UpSampling2D"),
+    *("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D"),
+    *("Flatten", "Permute", "RepeatVector", "Reshape"),
+    *("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract"),
+)
+PLAIN = frozenset(
+    getattr(keras.layers, name) for name in _OPERATIONS if hasattr(keras.layers, name)
+)
+
 
 def walk(root: Any) -> Iterator[Layer]:
     """Every layer below `root`, itself first, each once, by its attributes.
@@ -71,6 +91,8 @@ def _learnt(kind: type, containers: dict[type, Holds]) -> bool:
 def _attributes(layer: Layer) -> Iterable[Any]:
     if isinstance(layer, keras.layers.RNN):
         return ()
+    if type(layer) in PLAIN and not vars(layer).get("_layers", True):
+        return ()  # Keras has tracked none
     # On torch a Layer held by an attribute lies in `_modules`.
     return (*getattr(layer, "_modules", {}).values(), *vars(layer).values())
 

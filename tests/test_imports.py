@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("kinds",),
     ("blocks", "commit", "gradient_gains", "weight_gradients"),
     ("slopes", "sweep"),
-    ("partners",),
+    ("partners", "probes", "shortcuts"),
     ("selection", "trial"),
     ("walking",),
     ("linear_maps",),

@@ -170,7 +170,9 @@ def own_weight(layer: Any, name: str) -> Any:
     Keras keeps some kernels in private attributes behind a property that returns a
     tensor under LoRA or quantisation; the variable's own name is public.
     """
-    for value in held_by(layer):
+    own = vars(layer)
+    likely = (own.get(f"_{name}"), own.get(name))
+    for value in (*likely, *own.values()):
         if isinstance(value, keras.Variable) and value.name == name:
             return value
     return None

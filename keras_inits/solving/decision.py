@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_inits.errors import KerasInitsError
 from keras_inits.linear_maps import LinearMap
-from keras_inits.slopes import Probe
+from keras_inits.probes import Probe
 from keras_inits.solving.equations import Found
 from keras_inits.statistics import Moments, first_tensor, widen
 from keras_inits.trial import Trial
@@ -81,19 +81,11 @@ class Decision:
     bias: Any = None
     found: Found | None = None
     moved: float = 1.0
-    rows: Any = None
-    behind: tuple[Any, ...] = ()
+    probes: tuple[Probe, ...] = ()  # of the layer, of activation layers behind it
     gradient_gain: Any = None
     variables: tuple[keras.Variable, ...] = ()
     output_shape: tuple[Any, ...] | None = None
     silent_channels: int = 0
-
-    @property
-    def probes(self) -> list[Probe]:
-        """Of the layer, and of the activation layers behind it."""
-        if self.rows is None or self.map is None:
-            return []
-        return [Probe.of(self.map, self.rows), *self.behind]
 
     @property
     def where(self) -> str:
@@ -108,7 +100,7 @@ def apply(decision: Decision, trial: Trial) -> None:
     m = decision.map
     assert m is not None
     scale = decision.scale
-    if len(scale.shape) == 0:
+    if isinstance(scale, float) or len(scale.shape) == 0:
         factor, flat = scale, scale
     else:
         channels = per_channel(m, scale)

@@ -81,9 +81,7 @@ def meet(z: Tensor, target: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     mean, variance = figures(z)
     if isinstance(variance, float):  # a number costs less than a tensor of one value
-        factor = float(target) / math.sqrt(variance) if variance > 0 else math.inf
-        dtype = keras.backend.standardize_dtype(widen(z).dtype)
-        scale = ops.convert_to_tensor(factor, dtype)
+        scale = float(target) / math.sqrt(variance) if variance > 0 else math.inf
     else:
         scale = closed_form(Moments(mean, variance), None, 0.0, target)
     return scaled(z, scale), mean, variance, scale

@@ -160,16 +160,13 @@ class OnePass:
 
 
 # What of a decision is a tensor, or Moments of tensors.
-_TENSORS = (
-    *("before", "after", "linear", "bias", "scale", "shift", "rows"),
-    "gradient_gain",
-)
+_TENSORS = (*("before", "after", "linear", "bias", "scale", "shift", "gradient_gain"),)
 
 
 def _tensors(decision: Decision) -> list[Any]:
-    """Those of `_TENSORS`, and the rows of the activation layers behind."""
+    """Those of `_TENSORS`, and the rows of the probes."""
     own = [getattr(decision, name) for name in _TENSORS]
-    return [own, [probe.rows for probe in decision.behind]]
+    return [own, [probe.rows for probe in decision.probes]]
 
 
 def _filled(decision: Decision, tensors: list[Any]) -> Decision:
@@ -177,8 +174,8 @@ def _filled(decision: Decision, tensors: list[Any]) -> Decision:
     new, (own, rows) = copy.copy(decision), tensors
     for name, tensor in zip(_TENSORS, own, strict=True):
         setattr(new, name, tensor)
-    probes = zip(decision.behind, rows, strict=True)
-    new.behind = tuple(replace(probe, rows=seen) for probe, seen in probes)
+    probes = zip(decision.probes, rows, strict=True)
+    new.probes = tuple(replace(probe, rows=seen) for probe, seen in probes)
     return new
 
 

@@ -12,8 +12,8 @@ from keras import ops
 from keras_inits.backends import fused, host
 from keras_inits.gradient_gains import mean_square_slopes, scaled_kernel_gain
 from keras_inits.linear_maps import LinearMap
+from keras_inits.probes import Probe
 from keras_inits.selection import Selection
-from keras_inits.slopes import Probe, acts_anywhere
 from keras_inits.solving.decision import (
     Decision,
     Options,
@@ -37,7 +37,6 @@ from keras_inits.statistics import (
     first_tensor,
     moments,
     pooled,
-    some_rows,
     widen,
 )
 from keras_inits.sweep import Stop
@@ -86,12 +85,10 @@ class Solver:
             decision, result = self._scaled(m, signal, bias)
         decision.moved = moved
         if m.in_hand and not m.lookup:  # indices have no gradient
-            function = m.activation or getattr(m.layer, "activation", None)
-            cut = acts_anywhere(function)
-            decision.rows = some_rows(result, m.channel_axes, cut=cut)
+            decision.probes = (Probe.of(result, m),)
         decision.variables = (m.kernel, *m.extra_kernels)
         apply(decision, stop.trial)
-        if decision.rows is not None:  # now, while the kernel is in the cache
+        if decision.probes:  # now, while the kernel is in the cache
             stages = filter(None, (m, m.stage))
             gains = (scaled_kernel_gain(x, stop.trial) for x in stages)
             decision.gradient_gain = math.prod(gains)
@@ -119,18 +116,16 @@ class Solver:
             if probes := decision.probes:
                 slope = math.prod(next(slopes) for _ in probes)
                 decision.gradient_gain = decision.gradient_gain * slope
-                decision.rows, decision.behind = None, ()
+                decision.probes = ()
 
     def watched(
         self, layer: keras.layers.Layer, inputs: Tensor, output: Tensor
     ) -> None:
         """An activation layer: part of what the layer before it does to gradients."""
         before = self.decisions[-1] if self.decisions else None
-        if before is not None and before.rows is not None and not is_softmax(layer):
+        if before is not None and before.probes and not is_softmax(layer):
             assert before.map is not None
-            axes, cut = before.map.channel_axes, acts_anywhere(layer)
-            probe = Probe(some_rows(inputs, axes, cut=cut), layer)
-            before.behind = (*before.behind, probe)
+            before.probes = (*before.probes, Probe.of(inputs, before.map, layer))
 
     def repeated(self, layer: keras.layers.Layer) -> None:
         """The first call has decided; this one saw its kernel."""

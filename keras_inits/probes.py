@@ -1,0 +1,189 @@
+"""What is kept of a pre-activation: it tells how steep the activation behind it is.
+
+Some of its rows; where a look at them costs nothing, and the sign of a value gives the
+slope there, the mean square slope alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+
+from keras_inits.backends import read
+from keras_inits.linear_maps import LinearMap, identity
+from keras_inits.reductions import in_memory, looks, share_above_zero
+from keras_inits.statistics import some_rows, where_to_look
+
+Tensor = Any
+Layout: TypeAlias = tuple[int, int] | None
+
+# Correlation of signals from which partners are taken to be mirrored, not independent:
+# of 16 independent pairs it is 0 +- 0.25, of mirrored ones -1.
+OPPOSITE = -0.8
+
+# Keras's activations but those that mix elements.
+_ACROSS = frozenset({"glu", "log_softmax", "softmax", "sparsemax"})
+_EACH = frozenset(
+    function
+    for name, function in vars(keras.activations).items()
+    if inspect.isfunction(function) and name not in _ACROSS
+)
+_PLAIN_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
+
+
+@dataclass
+class Probe:
+    """What is kept of a pre-activation until the pass is over.
+
+    Args:
+        rows: Some of it, a tensor `(rows, ...)` or an array. None: `slope` says all,
+            and partners are not opposite.
+        function: The activation behind it: alike probes are evaluated together.
+        map: The linear map that it comes out of; None for an activation layer.
+        slope: `E[f'(z)^2]`, where it was counted at once.
+    """
+
+    rows: Tensor
+    function: Callable[[Tensor], Tensor]
+    map: LinearMap | None = None
+    slope: float | None = None
+
+    def __post_init__(self) -> None:
+        self.function = _bare(self.function)
+
+    @classmethod
+    def of(
+        cls, z: Tensor, m: LinearMap, layer: keras.layers.Layer | None = None
+    ) -> Probe:
+        """Of a pre-activation in hand.
+
+        Args:
+            z: A tensor `(batch, ...)`.
+            m: The linear map that it comes out of.
+            layer: The activation layer that it goes into; None: the map's own.
+        """
+        probe = cls(None, layer or activation_of(m), None if layer else m)
+        cut = acts_anywhere(probe.function)
+        array = in_memory(z) if _is_known(probe.function) else None
+        if array is None:
+            probe.rows = some_rows(z, m.channel_axes, cut=cut)
+            return probe
+        rows = array[where_to_look(z.shape, m.channel_axes, cut=cut)]
+        probe.slope = _counted(probe.function, rows)
+        layout = _layout(m, rows.shape)
+        if layout is not None and _are_opposite(rows, layout):
+            probe.rows = np.array(rows)
+        return probe
+
+    def known(self) -> float | None:
+        """The slope, where that takes no tensor operation."""
+        if self.slope is None and _is_known(self.function) and looks(self.rows):
+            return _counted(self.function, self.rows)
+        return self.slope
+
+
+def activation_of(m: LinearMap) -> Callable[[Tensor], Tensor]:
+    """What the layer applies to the signal of its map."""
+    return m.activation or getattr(m.layer, "activation", None) or identity
+
+
+def layouts(probes: Sequence[Probe]) -> list[Layout]:
+    """Number of channels, and of values behind each; None where they lie apart."""
+    found: list[Layout] = []
+    last: LinearMap | None = None
+    for probe in probes:
+        last = probe.map or last
+        found.append(_layout(last, () if probe.rows is None else probe.rows.shape))
+    return found
+
+
+def mirrored(probes: Sequence[Probe]) -> list[int]:
+    """The probes where the signals of partners are opposite, by some of the rows."""
+    arrays = read([probe.rows for probe in probes])
+    return [
+        i
+        for i, layout in enumerate(layouts(probes))
+        if layout is not None and _are_opposite(arrays[i], layout)
+    ]
+
+
+def acts_anywhere(function: Any) -> bool:
+    """Whether columns may be left out: not with PReLU, not known of a user's own."""
+    function = _bare(function)
+    if type(function) in _PLAIN_LAYERS:
+        return True
+    return is_linear(function) or is_of_keras(function)
+
+
+def acts_on_each(function: Any) -> bool:
+    """Whether it is known to map each element on its own."""
+    function = _bare(function)
+    if type(function) in _PLAIN_LAYERS or function is identity:
+        return True
+    return inspect.isfunction(function) and function in _EACH
+
+
+def key_of(function: Any) -> Hashable:
+    """Equal for activations that do the same."""
+    function = _bare(function)
+    if type(function) in _PLAIN_LAYERS:
+        config = {k: v for k, v in function.get_config().items() if k != "name"}
+        return type(function), repr(config)
+    return id(function)
+
+
+def is_linear(function: Any) -> bool:
+    """Whether it leaves its argument as it is."""
+    return function is identity or function is keras.activations.linear
+
+
+def is_of_keras(function: Any) -> bool:
+    """Whether it is a function that Keras ships."""
+    return inspect.isfunction(function) and function.__module__.startswith("keras.")
+
+
+def _bare(function: Any) -> Any:
+    """The function that an activation layer applies, where there is one."""
+    if type(function) is keras.layers.Activation:
+        return _bare(function.activation)
+    if type(function) is keras.layers.ReLU:
+        bent = function.negative_slope or function.threshold
+        plain = function.max_value is None and not bent
+        return keras.activations.relu if plain else function
+    return function
+
+
+def _is_known(function: Any) -> bool:
+    """Whether the slope follows from the sign of a value."""
+    return function is keras.activations.relu or is_linear(function)
+
+
+def _counted(function: Any, rows: Tensor) -> float:
+    return 1.0 if is_linear(function) else share_above_zero(rows)
+
+
+def _layout(m: LinearMap | None, shape: Sequence[int]) -> Layout:
+    rank = len(shape)
+    if m is None or not rank:
+        return None
+    axes = sorted({axis % rank for axis in m.channel_axes})
+    channels = math.prod(shape[axis] for axis in axes)
+    together = axes == list(range(axes[0], axes[-1] + 1))
+    if not together or channels != m.channels or channels < 2:
+        return None
+    return channels, math.prod(shape[axes[-1] + 1 :])
+
+
+def _are_opposite(rows: Any, layout: tuple[int, int]) -> bool:
+    half = layout[0] // 2
+    some = rows[: max(1, len(rows) // 8)].reshape(-1, *layout)
+    some = some.astype("float32", copy=False)
+    one, other = some[:, :half].ravel(), some[:, half : 2 * half].ravel()
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(2.0 * one.dot(other) < OPPOSITE * (one.dot(one) + other.dot(other)))

@@ -1,0 +1,130 @@
+"""Keras's own layers in a graph of layers, called without what changes nothing.
+
+`Layer.__call__` converts and checks arguments, looks for masks, opens scopes: 0.15 ms
+for each layer, as much as a small layer computes. In a Functional or Sequential model
+most calls need none of it: one tensor, or several, of the right dtype and without mask
+into a layer of Keras's own, whose shapes the graph has seen. These go to `layer.call`
+at once; every other call takes the long way.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+from keras.layers import Layer
+
+from keras_inits.backends import tensor_type
+from keras_inits.errors import KerasInitsError
+from keras_inits.walking import PLAIN
+
+Tensor = Any
+
+
+def shortcuts(every: Iterable[Layer]) -> list[tuple[Layer, str, Any]]:
+    """Attributes for the graphs among these layers, so that calls go the short way.
+
+    Args:
+        every: All layers of a model.
+
+    Returns:
+        Triples of a graph, a name and a value, to be set for the time of a pass.
+    """
+    layers = list(every)
+    if keras.distribution.distribution() is not None or any(map(_casts, layers)):
+        return []
+    short = {id(x): Short(x) for x in layers if _is_plain(x)}
+
+    def operation(node: Any) -> Any:
+        return short.get(id(node.operation), node.operation)
+
+    graphs = [x for x in layers if hasattr(x, "_get_operation_for_node")]
+    return [(x, "_get_operation_for_node", operation) for x in graphs]
+
+
+class Short:
+    """A layer as a graph calls it.
+
+    Args:
+        layer: A layer of one of the classes `PLAIN`.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+        self.dtype = layer.input_dtype
+        self.tensor: Any = tensor_type()
+        kind: Any = type(layer)
+        self.takes_training = _takes_training(kind)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.layer, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What `layer(*args, **kwargs)` returns."""
+        if len(args) != 1 or not self._is_short(args[0], kwargs):
+            return self.layer(*args, **kwargs)
+        try:
+            if self.takes_training:
+                return self.layer.call(args[0], training=kwargs["training"])
+            return self.layer.call(args[0])
+        except Exception as error:
+            raise _naming(self.layer, error) from error
+
+    def _is_short(self, inputs: Any, kwargs: dict[str, Any]) -> bool:
+        mode = kwargs.get("training")
+        if kwargs.keys() - _EXPECTED or kwargs.get("mask") is not None:
+            return False
+        if mode is None and self.takes_training:  # the model knows
+            return False
+        tensors: Iterable[Any] = inputs if type(inputs) is list else (inputs,)
+        return all(map(self._fits, tensors))
+
+    def _fits(self, x: Any) -> bool:
+        return (
+            isinstance(x, self.tensor)
+            and _name_of(x.dtype) == self.dtype
+            and getattr(x, "_keras_mask", None) is None
+        )
+
+
+_EXPECTED = {"mask", "training"}
+_CALL = Layer.__call__  # somebody who replaces it, to count calls say, sees every one
+
+
+@functools.cache  # of classes in `PLAIN`
+def _takes_training(kind: Any) -> bool:
+    return "training" in inspect.signature(kind.call).parameters
+
+
+@functools.cache  # many tensors, few dtypes
+def _name_of(dtype: Any) -> str:
+    return str(keras.backend.standardize_dtype(dtype))
+
+
+def _naming(layer: Layer, error: Exception) -> Exception:
+    """The same error with the layer in its message, as far as its class allows."""
+    if isinstance(error, KerasInitsError):
+        return error
+    where = f"in layer {layer.name!r} ({type(layer).__name__})"
+    try:
+        return type(error)(f"{error}\n\n({where})")
+    except Exception:
+        return error
+
+
+def _casts(layer: Any) -> bool:
+    """Whether what it computes in is not what its variables are kept in."""
+    return bool(layer.compute_dtype != layer.variable_dtype)
+
+
+def _is_plain(layer: Any) -> bool:
+    extra = ("activity_regularizer", "quantization_mode", "_remat_mode")
+    return (
+        type(layer) in PLAIN
+        and type(layer).__call__ is _CALL
+        and layer.built
+        and not any(getattr(layer, name, None) for name in extra)
+    )

@@ -85,7 +85,8 @@ def unit_means(x: Any) -> Any:
     if array is None:
         return ops.mean(x, axis=0)
     share = np.full(len(array), 1 / len(array), array.dtype)
-    return np.dot(share, array.reshape(len(array), -1))
+    with np.errstate(all="ignore"):
+        return np.dot(share, array.reshape(len(array), -1))
 
 
 def zero_share(x: Any, axes: list[int], *, nonnegative: bool = False) -> Any:
@@ -181,6 +182,7 @@ def _few(x: Any) -> Any:
     return None if array is None or array.size > FEW else array.reshape(-1)
 
 
+@np.errstate(all="ignore")  # what is not finite is a figure like others
 def _sum_of_products(values: Any, others: Any) -> float:
     """Of two vectors; the second one may end with the first block."""
     if values.size <= BLOCK:

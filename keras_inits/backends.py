@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -167,8 +168,10 @@ def read(tensors: Sequence[Any]) -> Sequence[Any]:
     """Tensors as NumPy arrays; on a CPU they share memory, where the backend can."""
     backend, module = keras.backend.backend(), loaded()
     if backend == "jax":
-        found: Sequence[Any] = module.device_get(list(map(whole, tensors)))
-        return found
+        found: Sequence[Any] = list(map(whole, tensors))
+        if module.default_backend() == "cpu":  # nothing to transfer
+            return [np.asarray(x) if isinstance(x, module.Array) else x for x in found]
+        return list(module.device_get(found))
     if backend == "torch":
         return _from_torch(tensors, module)
     return [x.numpy() if hasattr(x, "numpy") else x for x in tensors]
@@ -205,8 +208,17 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     if not fuses():
         return function
+    lasting = inspect.isfunction(function) and function.__closure__ is None
+    return _lasting(function) if lasting else _jit(function)
+
+
+def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
     compiled: Callable[..., Any] = functools.wraps(function)(loaded().jit(function))
     return compiled
+
+
+# Each `jit` looks for what is compiled anew, which takes a millisecond.
+_lasting = functools.cache(_jit)
 
 
 def inverse_root(x: Any) -> Any:

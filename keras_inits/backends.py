@@ -83,6 +83,14 @@ def tensor_type() -> type:
     return kind
 
 
+def is_hooked() -> bool:
+    """Whether somebody listens to the calls of all modules (torch)."""
+    if keras.backend.backend() != "torch":
+        return False
+    asked = getattr(loaded().nn.modules.module, "_has_any_global_hook", None)
+    return asked is None or bool(asked())
+
+
 def snapshot(variable: keras.Variable) -> Any:
     """A value that later assignments to `variable` leave alone, sharding kept."""
     backend = keras.backend.backend()

@@ -92,5 +92,7 @@ def scaled_kernel_gain(m: LinearMap, trial: Trial) -> Tensor:
     """|s W|^2 = s^2 |W|^2, so that the kernel is read once and not copied."""
     factor = trial.factors.get(id(m.kernel), 1.0)
     if isinstance(factor, float) or len(factor.shape) == 0:
-        return kernel_gain(m, mean_square(widen(trial.base(m.kernel)))) * factor**2
+        return (
+            kernel_gain(m, mean_square(widen(trial.base(m.kernel)))) * factor * factor
+        )
     return kernel_gain(m, mean_square(widen(trial.scaled(m.kernel))))

@@ -183,7 +183,7 @@ def _layout(m: LinearMap | None, shape: Sequence[int]) -> Layout:
 def _are_opposite(rows: Any, layout: tuple[int, int]) -> bool:
     half = layout[0] // 2
     some = rows[: max(1, len(rows) // 8)].reshape(-1, *layout)
-    some = some.astype("float32", copy=False)
-    one, other = some[:, :half].ravel(), some[:, half : 2 * half].ravel()
     with np.errstate(invalid="ignore", over="ignore"):
+        some = some.astype("float32", copy=False)
+        one, other = some[:, :half].ravel(), some[:, half : 2 * half].ravel()
         return bool(2.0 * one.dot(other) < OPPOSITE * (one.dot(one) + other.dot(other)))

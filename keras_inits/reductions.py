@@ -58,7 +58,7 @@ def mean_square(x: Any) -> Any:
     backend, module = keras.backend.backend(), loaded()
     values = _few(x)
     if values is not None:
-        return _sum_of_products(values, values) / max(1, values.size)
+        return _sum_of_products(values, values) / values.size
     if backend == "torch":
         flat = _in_memory_order(x.detach())
         whole = flat.device.type != "cpu" or flat.shape[0] <= BLOCK
@@ -165,7 +165,7 @@ def _mean(x: Any) -> Any:
     backend, module = keras.backend.backend(), loaded()
     values = _few(x)
     if values is not None:
-        return _sum_of_products(values, _ones(values.dtype)) / max(1, values.size)
+        return _sum_of_products(values, _ones(values.dtype)) / values.size
     if backend == "jax":
         return ops.mean(x)
     mean = module.mean if backend == "torch" else module.reduce_mean
@@ -179,7 +179,9 @@ def _few(x: Any) -> Any:
     for those of PyTorch.
     """
     array = in_memory(x) if keras.backend.backend() == "tensorflow" else None
-    return None if array is None or array.size > FEW else array.reshape(-1)
+    if array is None or not 0 < array.size <= FEW:
+        return None
+    return array.reshape(-1)
 
 
 @np.errstate(all="ignore")  # what is not finite is a figure like others

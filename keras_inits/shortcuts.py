@@ -2,9 +2,9 @@
 
 `Layer.__call__` converts and checks arguments, looks for masks, opens scopes: 0.15 ms
 for each layer, as much as a small layer computes. In a Functional or Sequential model
-most calls need none of it: one tensor, or several, of the right dtype and without mask
-into a layer of Keras's own, whose shapes the graph has seen. These go to `layer.call`
-at once; every other call takes the long way.
+most calls need none of it: one tensor, or several, of the right dtype, without mask and
+of the shapes that the graph was built with, into a layer of Keras's own. These go to
+`layer.call` at once; every other call takes the long way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
-from keras_inits.backends import tensor_type
+from keras_inits.backends import is_hooked, tensor_type
 from keras_inits.errors import KerasInitsError
 from keras_inits.walking import PLAIN
 
@@ -34,30 +34,38 @@ def shortcuts(every: Iterable[Layer]) -> list[tuple[Layer, str, Any]]:
         Triples of a graph, a name and a value, to be set for the time of a pass.
     """
     layers = list(every)
-    if keras.distribution.distribution() is not None or any(map(_casts, layers)):
+    everywhere = keras.distribution.distribution() is not None or is_hooked()
+    if everywhere or any(map(_casts, layers)):
         return []
-    short = {id(x): Short(x) for x in layers if _is_plain(x)}
+    plain = {id(x) for x in layers if _is_plain(x)}
+    short: dict[int, Short] = {}
 
     def operation(node: Any) -> Any:
-        return short.get(id(node.operation), node.operation)
+        if id(node.operation) not in plain:
+            return node.operation
+        if id(node) not in short:
+            short[id(node)] = Short(node.operation, node.input_tensors)
+        return short[id(node)]
 
     graphs = [x for x in layers if hasattr(x, "_get_operation_for_node")]
     return [(x, "_get_operation_for_node", operation) for x in graphs]
 
 
 class Short:
-    """A layer as a graph calls it.
+    """A layer as a node of a graph calls it.
 
     Args:
         layer: A layer of one of the classes `PLAIN`.
+        symbols: The tensors that the graph was built with, of known shapes.
     """
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, symbols: Iterable[Any]) -> None:
         self.layer = layer
         self.dtype = layer.input_dtype
         self.tensor: Any = tensor_type()
         kind: Any = type(layer)
         self.takes_training = _takes_training(kind)
+        self.shapes = [tuple(x.shape) for x in symbols]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.layer, name)
@@ -79,19 +87,32 @@ class Short:
             return False
         if mode is None and self.takes_training:  # the model knows
             return False
-        tensors: Iterable[Any] = inputs if type(inputs) is list else (inputs,)
-        return all(map(self._fits, tensors))
+        tensors: Any = inputs if type(inputs) is list else (inputs,)
+        few = len(tensors) <= len(self.shapes)
+        return few and all(map(self._fits, tensors, self.shapes))
 
-    def _fits(self, x: Any) -> bool:
+    def _fits(self, x: Any, shape: tuple[int | None, ...]) -> bool:
         return (
             isinstance(x, self.tensor)
+            and _agree(tuple(x.shape), shape)
             and _name_of(x.dtype) == self.dtype
             and getattr(x, "_keras_mask", None) is None
         )
 
 
+# What a module of torch does beside `call`.
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "forward")
 _EXPECTED = {"mask", "training"}
 _CALL = Layer.__call__  # somebody who replaces it, to count calls say, sees every one
+
+
+def _agree(shape: tuple[Any, ...], symbol: tuple[int | None, ...]) -> bool:
+    """Whether a tensor is what the graph was built for, which its layers have checked.
+
+    Not so behind a layer that puts out another shape than it says.
+    """
+    pairs = zip(shape, symbol, strict=False)
+    return len(shape) == len(symbol) and all(n in (None, size) for size, n in pairs)
 
 
 @functools.cache  # of classes in `PLAIN`
@@ -122,9 +143,11 @@ def _casts(layer: Any) -> bool:
 
 def _is_plain(layer: Any) -> bool:
     extra = ("activity_regularizer", "quantization_mode", "_remat_mode")
+    own = vars(layer)
     return (
         type(layer) in PLAIN
         and type(layer).__call__ is _CALL
         and layer.built
         and not any(getattr(layer, name, None) for name in extra)
+        and not any(own.get(name) for name in _HOOKS)
     )

@@ -167,6 +167,22 @@ def pre_activation(model: keras.Model, x: Any, index: int) -> Array:
     return numpy(h) @ numpy(layer.kernel) + numpy(layer.bias)
 
 
+@pytest.mark.parametrize("units", [3, 8, 9, 15, 768])
+def test_a_histogram_sees_every_channel(units: int) -> None:
+    """Of many values only some are counted: none of the channels is left out."""
+    model = keras.Sequential([keras.Input((units,)), layers.Dense(units)])
+    sizes = np.where(np.arange(units) % 3 == 1, 5.0, 0.01)
+    model.layers[0].kernel.assign(np.diag(sizes))
+    x = normal(20_000 // units + 1, units)
+    histogram = measure(model, x, samples=len(x))[0].histogram
+    assert histogram is not None
+    centres = (np.array(histogram.edges[1:]) + np.array(histogram.edges[:-1])) / 2
+    weights = np.array(histogram.counts) / sum(histogram.counts)
+    assert sum(histogram.counts) >= 4096
+    expected = (x * sizes).std()
+    assert np.sqrt((weights * centres**2).sum()) == pytest.approx(expected, rel=0.1)
+
+
 def test_histogram_counts_the_pre_activations() -> None:
     model = sequential(layers.Dense(16, "relu"))
     x = normal(64, 16)

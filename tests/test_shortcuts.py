@@ -217,3 +217,36 @@ def test_no_plain_layer_makes_or_needs_a_mask(kind: Any) -> None:
         layers.BatchNormalization,
         layers.Softmax,
     )
+
+
+def behind_glu() -> tuple[keras.Model, Any]:
+    """Keras takes the output of GLU to be twice as wide as it is."""
+    stack = [layers.Dense(16, activation="glu"), layers.Dense(16)]
+    return keras.Sequential([keras.Input((6,)), *stack]), normal(ROWS, 6)
+
+
+def test_where_shapes_are_others_than_the_graph_says_keras_checks_them() -> None:
+    model, x = behind_glu()
+    with pytest.raises(ValueError, match="to have value 16"):
+        keras_inits.lsuv_init(model, x)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="hooks are torch's")
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_hooks_of_torch_modules_are_run(everywhere: bool) -> None:
+    import torch
+
+    stack = [layers.Dense(8), layers.Dense(8)]
+    model, x = keras.Sequential([keras.Input((6,)), *stack]), normal(ROWS, 6)
+
+    def triple(module: Any, inputs: Any, output: Any) -> Any:
+        return 3.0 * output if module is stack[0] else output
+
+    if everywhere:
+        handle = torch.nn.modules.module.register_module_forward_hook(triple)
+    else:
+        handle = stack[0].register_forward_hook(triple)
+    keras_inits.lsuv_init(model, x)
+    deviation = numpy(model(x)).std()
+    handle.remove()
+    assert deviation == pytest.approx(1.0, abs=2e-3)

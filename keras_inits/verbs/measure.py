@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -144,8 +145,6 @@ def _figures(seen: Moments | None) -> tuple[float | None, float | None]:
 
 def _histogram(rows: Any) -> Histogram | None:
     values = np.ravel(rows)
-    few = values.size // COUNTED
-    values = values[:: max(1, few - (few + 1) % 2)]  # an odd step: of all channels
     if values.dtype not in (np.float32, np.float64):
         values = values.astype("float32")
     reach = max(float(values.max()), -float(values.min())) if values.size else np.nan
@@ -155,6 +154,7 @@ def _histogram(rows: Any) -> Histogram | None:
             return None
         reach = float(np.abs(values).max())
     reach = max(reach, 1e-37)
+    values = values[:: _step(values.size, math.prod(np.shape(rows)[1:]))]
     places = values * (0.5 * BINS / reach)
     places += 0.5 * BINS
     counts = np.bincount(places.astype("int64"), minlength=BINS + 1)
@@ -162,6 +162,14 @@ def _histogram(rows: Any) -> Histogram | None:
     counts = counts[:BINS]
     edges = EDGES * reach
     return Histogram(counts=tuple(counts.tolist()), edges=tuple(edges.tolist()))
+
+
+def _step(size: int, row: int) -> int:
+    """A step through so many values that leaves `COUNTED` and meets every channel."""
+    step = max(1, size // COUNTED)
+    while math.gcd(step, row) > 1:
+        step -= 1
+    return step
 
 
 def _inputs(batch: Any) -> LayerSignal:

@@ -253,8 +253,22 @@ def _shadowed_call(
     linear_map: LinearMap, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
     layer = linear_map.layer
-    with shadowed([(layer, name, value) for name, value in linear_map.off.items()]):
+    off = [(layer, name, _here(layer, name, x)) for name, x in linear_map.off.items()]
+    with shadowed(off):
         return call(*args, **kwargs)
+
+
+def _here(layer: Any, name: str, value: Any) -> Any:
+    """What stands for an attribute: `value` on this thread, itself on all others."""
+    own, thread = getattr(layer, name), threading.get_ident()
+    if not (callable(own) and callable(value)):
+        return value
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        chosen = value if threading.get_ident() == thread else own
+        return chosen(*args, **kwargs)
+
+    return function
 
 
 def _as_it_is(function: Call, *args: Any, **kwargs: Any) -> Call:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import keras
@@ -169,3 +170,27 @@ def test_shadowed_activations_are_not_tracked_as_layers_or_weights() -> None:
         assert len(model.weights) == count
     assert isinstance(layer.activation, layers.PReLU)
     assert len(model.weights) == count
+
+
+def test_another_thread_sees_the_activation_while_a_layer_is_looked_at() -> None:
+    """A server may answer requests with the model that is being initialised."""
+    model, x = dense_stack()
+    dense = model.layers[0]
+    original, seen = dense.call, []
+
+    def call(inputs: Any, training: bool | None = None) -> Any:
+        def ask() -> None:
+            seen.append(numpy(dense.activation(keras.ops.convert_to_tensor(-x))))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        return original(inputs)
+
+    vars(dense)["call"] = call
+    visitor = Onlooker()
+    run(model, x, visitor)
+    assert visitor.signals[0].min() < 0  # here the activation was off
+    for found in seen:
+        np.testing.assert_array_equal(found, np.maximum(-x, 0.0))
+    assert seen

@@ -260,7 +260,7 @@ def _shadowed_call(
 
 def _here(layer: Any, name: str, value: Any) -> Any:
     """What stands for an attribute: `value` on this thread, itself on all others."""
-    own, thread = getattr(layer, name), threading.get_ident()
+    own, thread = getattr(layer, name, None), threading.get_ident()
     if not (callable(own) and callable(value)):
         return value
 

@@ -12,7 +12,7 @@ from keras.layers import Layer
 
 from keras_inits.errors import KerasInitsError, UnsupportedLayerError
 from keras_inits.initializers.marking import MarksForLSUV, is_marked
-from keras_inits.linear_maps import LinearMap, adapter_of, linear_maps
+from keras_inits.linear_maps import LinearMap, adapter_of, held_by, linear_maps
 from keras_inits.walking import own_variables, walk
 
 Layers: TypeAlias = str | Layer | Iterable[str | Layer] | Callable[[Layer], bool] | None
@@ -40,8 +40,7 @@ class Selection:
 
 
 def _marks(holder: Any) -> bool:
-    types = set(map(type, vars(holder).values()))  # many attributes, few types
-    return any(issubclass(kind, MarksForLSUV) for kind in types)
+    return any(issubclass(x, MarksForLSUV) for x in set(map(type, held_by(holder))))
 
 
 def _holders(layer: Any) -> list[Any]:

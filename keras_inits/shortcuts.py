@@ -21,8 +21,6 @@ from keras_inits.backends import is_hooked, tensor_type
 from keras_inits.errors import KerasInitsError
 from keras_inits.walking import PLAIN
 
-Tensor = Any
-
 
 def shortcuts(every: Iterable[Layer]) -> list[tuple[Layer, str, Any]]:
     """Attributes for the graphs among these layers, so that calls go the short way.
@@ -34,8 +32,8 @@ def shortcuts(every: Iterable[Layer]) -> list[tuple[Layer, str, Any]]:
         Triples of a graph, a name and a value, to be set for the time of a pass.
     """
     layers = list(every)
-    everywhere = keras.distribution.distribution() is not None or is_hooked()
-    if everywhere or any(map(_casts, layers)):
+    observed = keras.distribution.distribution() is not None or is_hooked()
+    if observed or any(map(_casts, layers)):
         return []
     plain = {id(x) for x in layers if _is_plain(x)}
     short: dict[int, Short] = {}

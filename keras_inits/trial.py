@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_inits.backends import fused, fuses, outside_traces
+from keras_inits.backends import fused, fused_arithmetic, fuses, outside_traces
 from keras_inits.statistics import widen
 
 Tensor = Any
@@ -96,7 +96,7 @@ class Trial(keras.StatelessScope):
         bases = [self._base[id(v)] for v in scaled]
         factors = [self.factors[id(v)] for v in scaled]
         if fuses():
-            values = fused(_multiply_all)(bases, factors)
+            values = fused_arithmetic(_multiply_all)(bases, factors)
         else:
             values = list(map(Product, bases, factors))
         new.update((id(v), (v, x)) for v, x in zip(scaled, values, strict=True))

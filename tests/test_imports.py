@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # what the verbs share
     ("looks_linear", "recorder", "solving"),
     ("compiled",),
-    ("kinds",),
+    ("kinds", "pieces"),
     ("blocks", "commit", "gradient_gains", "weight_gradients"),
     ("slopes", "sweep"),
     ("partners", "probes", "shortcuts"),

@@ -24,7 +24,7 @@ from keras_inits.backends import eager, is_traced
 from keras_inits.distribution import local_statistics
 from keras_inits.linear_maps import LinearMap
 from keras_inits.selection import Selection
-from keras_inits.shortcuts import shortcuts
+from keras_inits.shortcuts import products, shortcuts
 from keras_inits.trial import Trial
 from keras_inits.walking import walk
 
@@ -131,6 +131,7 @@ class _Interceptor:
     ) -> None:
         self.selection, self.visitor, self.trial = selection, visitor, trial
         self.compiled = compiled
+        self.products = products(selection.maps)
         self.thread = threading.get_ident()
         self.decided: set[int] = set()
         self.traced: list[keras.layers.Layer] = []
@@ -204,8 +205,11 @@ class _Interceptor:
         self.decided.update(id(m.kernel) for m in fresh)
         output, last = None, None
         for linear_map in fresh:
+            product = self.products.get(layer)
             if linear_map.probe is not None:
                 again = partial(linear_map.probe, *args, **kwargs)
+            elif product is not None and product.takes(args, kwargs):
+                again = partial(product, args[0])
             else:
                 again = partial(_shadowed_call, linear_map, original, args, kwargs)
             last = Stop(layer, linear_map, self.trial, again)

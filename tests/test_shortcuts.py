@@ -94,6 +94,7 @@ def both_ways(
         model, x = builder()
         if not short:
             monkeypatch.setattr(sweep, "shortcuts", lambda every: [])
+            monkeypatch.setattr(sweep, "products", lambda chosen: {})
         found.append((model, verb(model, x)))
     monkeypatch.undo()
     return found
@@ -254,3 +255,109 @@ def test_hooks_of_torch_modules_are_run(everywhere: bool) -> None:
     deviation = numpy(model(x)).std()
     handle.remove()
     assert deviation == pytest.approx(1.0, abs=2e-3)
+
+
+# The product of a Dense layer
+
+
+eagerly = pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="on JAX a pass is compiled"
+)
+
+
+@eagerly
+@pytest.mark.parametrize("shape", [(12,), (3, 12), (2, 3, 12)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_product_is_what_call_computes(shape: tuple[int, ...], bias: bool) -> None:
+    layer = layers.Dense(5, use_bias=bias, bias_initializer="normal")
+    x = keras.ops.convert_to_tensor(normal(ROWS, *shape))
+    expected = numpy(layer(x))
+    product = shortcuts.products([layer])[layer]
+    assert product.takes((x,), {}) and product.takes((x,), {"training": True})
+    np.testing.assert_array_equal(numpy(product(x)), expected)
+
+
+@eagerly
+@pytest.mark.parametrize(
+    ("what", "argument"),
+    [
+        ("a vector", normal(12)),
+        ("an array", None),
+        ("another dtype", normal(ROWS, 12).astype("float64")),
+        ("integers", np.ones((ROWS, 12), "int32")),
+    ],
+)
+def test_other_arguments_go_to_call(what: str, argument: Any) -> None:
+    layer = layers.Dense(5)
+    layer.build((None, 12))
+    product = shortcuts.products([layer])[layer]
+    if argument is None:
+        assert not product.takes((normal(ROWS, 12),), {}), what
+    else:
+        assert not product.takes((keras.ops.convert_to_tensor(argument),), {}), what
+    x = keras.ops.convert_to_tensor(normal(ROWS, 12))
+    assert not product.takes((x, x), {}) and not product.takes((x,), {"mask": x})
+
+
+class Doubling(layers.Dense):
+    """A Dense layer of a user's own."""
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        return 2 * super().call(inputs)
+
+
+def doubled_on_the_instance() -> layers.Layer:
+    layer = layers.Dense(12)
+    layer.call = lambda inputs: 2 * layers.Dense.call(layer, inputs)
+    return layer
+
+
+def with_lora() -> layers.Layer:
+    layer = layers.Dense(12)
+    layer.build((None, 12))
+    layer.enable_lora(2)
+    layer.lora_kernel_b.assign(normal(2, 12))
+    return layer
+
+
+def quantized() -> layers.Layer:
+    layer = layers.Dense(12)
+    layer.build((None, 12))
+    layer.quantize("int8")
+    return layer
+
+
+@eagerly
+@pytest.mark.parametrize(
+    "maker",
+    [
+        lambda: Doubling(12),
+        doubled_on_the_instance,
+        with_lora,
+        quantized,
+        lambda: layers.Dense(12, dtype="mixed_bfloat16"),
+        lambda: layers.Dense(12, dtype="bfloat16"),
+        lambda: layers.EinsumDense("ab,bc->ac", 12, bias_axes="c"),
+    ],
+)
+def test_other_layers_are_called(maker: Callable[..., Any]) -> None:
+    layer = maker()
+    keras.Sequential([keras.Input((12,)), layer])
+    assert shortcuts.products([layer]) == {}
+
+
+@eagerly
+def test_who_replaces_the_call_of_dense_sees_every_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(12), layers.Dense(3)])
+    seen: list[Any] = []
+    original = layers.Dense.call
+
+    def counting(self: Any, inputs: Any, training: Any = None) -> Any:
+        seen.append(self)
+        return original(self, inputs)
+
+    monkeypatch.setattr(layers.Dense, "call", counting)
+    keras_inits.lsuv_init(model, normal(ROWS, 12))
+    assert seen == model.layers

@@ -548,3 +548,34 @@ def test_the_gain_of_the_first_layer_is_the_data_s() -> None:
     report = keras_inits.lsuv_init(model, x)
     assert report.gradient_gain < 1e-3
     assert not report.findings
+
+
+def rising(shape: tuple[int, ...], dtype: Any = None) -> Array:
+    """Noise, larger from row to row of the inputs."""
+    rows = np.linspace(0.1, 2.0, math.prod(shape[:-1]), dtype="float32")
+    return normal(*shape) * rows.reshape(*shape[:-1], 1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (lambda: layers.Dense(700, kernel_initializer=rising), (3001,)),
+        (lambda: layers.Dense(4, kernel_initializer=rising), (300_001,)),
+        (lambda: layers.Dense(300_000, kernel_initializer=rising), (7,)),
+        (lambda: layers.Conv2D(512, 3, kernel_initializer="lsuv_normal"), (3, 3, 512)),
+        (
+            lambda: layers.Conv2D(512, 3, kernel_initializer="delta_orthogonal"),
+            (3, 3, 512),
+        ),
+        (lambda: layers.Dense(1024, kernel_initializer="looks_linear"), (1024,)),
+    ],
+)
+def test_large_kernels_are_seen_in_part(
+    layer: Callable[[], layers.Layer], shape: tuple[int, ...]
+) -> None:
+    """|W|^2 / outputs of all weights, from some of them."""
+    model = keras.Sequential([keras.Input(shape), layer()])
+    [row] = keras_inits.lsuv_init(model, normal(8, *shape))
+    kernel = np.asarray(ops.convert_to_numpy(model.layers[0].kernel), "float64")
+    exact = np.square(kernel).sum() / kernel.shape[-1]
+    assert row.gradient_gain == pytest.approx(exact, rel=0.012)

@@ -181,7 +181,9 @@ class Function:
         jax = sys.modules["jax"]
         self._known = Trace(jax.make_jaxpr(self)(*arguments))
         compile = partial(_by_xla, module=jax, more=ONCE)
-        found = run_in_pieces(self._known, jax.tree.leaves(arguments), compile)
+        found = None
+        with contextlib.suppress(Exception):  # as a whole it may be possible
+            found = run_in_pieces(self._known, jax.tree.leaves(arguments), compile)
         return None if found is None else (self.form.of(read(found)), self.notes)
 
 

@@ -37,8 +37,8 @@ from keras_inits.statistics import widen
 from keras_inits.trial import Trial
 
 Tensor = Any
-# Of a kernel with more weights than twice this, so many are looked at: their mean
-# square is within 0.3 % then, and a kernel of gigabytes is not read a second time.
+# Of a kernel with more than eight times as many weights, so many are looked at: their
+# mean square is within 0.3 % then, and a kernel of gigabytes is not read a second time.
 WEIGHTS = 2**18
 ROWS = 64  # at least
 Array = np.ndarray[Any, Any]
@@ -107,4 +107,4 @@ def _some_weights(kernel: Tensor) -> Tensor:
     size, outputs = math.prod(kernel.shape), kernel.shape[-1]
     rows = size // max(1, outputs)
     step = min(size // WEIGHTS, rows // ROWS)
-    return kernel if step < 2 else ops.reshape(kernel, (rows, outputs))[::step]
+    return kernel if step < 8 else ops.reshape(kernel, (rows, outputs))[::step]

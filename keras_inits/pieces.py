@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from keras_inits.backends import loaded
 
 Tensor = Any
@@ -40,6 +42,7 @@ class Step:
 
     primitive: Any
     parameters: dict[str, Any]
+    context: Any
     read: list[Any]
     made: list[Variable]
 
@@ -60,7 +63,8 @@ class Step:
         bound = self.primitive.get_bind_params(self.parameters)
         # Versions of JAX differ in what they return.
         functions, named = ((), bound) if isinstance(bound, dict) else bound
-        found = self.primitive.bind(*functions, *read, **named)
+        with self.context.manager:  # options of JAX that held around it
+            found = self.primitive.bind(*functions, *read, **named)
         several = self.primitive.multiple_results
         values.update(zip(self.made, found if several else [found], strict=True))
 
@@ -96,8 +100,8 @@ class Trace:
                 made = self._add(held, read)
             else:
                 made = [Variable(v.aval) for v in equation.outvars]
-                step = Step(equation.primitive, equation.params, read, made)
-                self.steps.append(step)
+                what = equation.primitive, equation.params, equation.ctx
+                self.steps.append(Step(*what, read, made))
             known.update(zip(equation.outvars, made, strict=True))
         return list(map(named, jaxpr.outvars))
 
@@ -173,14 +177,15 @@ def _key(
     def name(x: Any) -> Hashable:
         if isinstance(x, Variable):
             return numbers.setdefault(x, len(numbers)), x.aval
-        return x.aval, str(x.val)
+        return x.aval, np.asarray(x.val).tobytes()
 
     def names(several: Iterable[Any]) -> Hashable:
         return tuple(map(name, several))
 
     rows = tuple(
-        (x.primitive, _comparable(x.parameters), names(x.read), names(x.made))
+        (x.primitive, *map(_comparable, (x.parameters, x.context)), *row)
         for x in steps
+        for row in [(names(x.read), names(x.made))]
     )
     return names(inputs), rows, names(outputs)
 
@@ -193,7 +198,9 @@ def _comparable(parameter: Any) -> Hashable:
         return type(parameter), tuple(map(_comparable, parameter))
     if hasattr(parameter, "consts") and not parameter.consts:  # of a loop, a branch
         body = Trace(parameter)
-        return _key(body.steps, body.arguments, body.results)
+        constants = tuple(map(id, body.constants.values()))
+        given = [*body.arguments, *body.constants]
+        return constants, _key(body.steps, given, body.results)
     try:
         hash(parameter)
     except TypeError:
@@ -248,24 +255,39 @@ def run_in_pieces(
         compile: From what `jax.jit(...).lower(...)` makes to a program.
 
     Returns:
-        Tensors. None where that would not pay, since few pieces are alike, and where
-        the function has side effects.
+        Tensors. None where that would not pay, since few pieces are alike; where the
+        function has side effects; where an argument is on another device.
     """
-    jax, pieces = loaded(), pieces_of(trace)
+    pieces = pieces_of(trace)
     keys = [piece.key() for piece in pieces]
-    if trace.has_effects or 2 * len(set(keys)) > len(pieces):
+    few = 2 * len(set(keys)) > len(pieces)
+    if few or trace.has_effects or not all(map(_is_anywhere, arguments)):
         return None
     values = trace.given(arguments)
-    programs: dict[Hashable, Future[Any]] = {}
     with ThreadPoolExecutor() as pool:
-        for key, piece in zip(keys, pieces, strict=True):
-            if key not in programs:
-                avals = [v.aval for v in piece.inputs]
-                shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in avals]
-                programs[key] = pool.submit(compile, jax.jit(piece).lower(*shapes))
-        for key, piece in zip(keys, pieces, strict=True):
-            found = programs[key].result()(*[values[v] for v in piece.inputs])
-            for v in piece.last:  # its memory may be used again
-                del values[v]
-            values.update(zip(piece.outputs, found, strict=True))
+        try:
+            programs: dict[Hashable, Future[Any]] = {}
+            for key, piece in zip(keys, pieces, strict=True):
+                if key not in programs:
+                    programs[key] = pool.submit(compile, _lowered(piece))
+            for key, piece in zip(keys, pieces, strict=True):
+                found = programs[key].result()(*[values[v] for v in piece.inputs])
+                for v in piece.last:  # its memory may be used again
+                    del values[v]
+                values.update(zip(piece.outputs, found, strict=True))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return trace.returned(values)
+
+
+def _lowered(piece: Piece) -> Any:
+    jax, avals = loaded(), [v.aval for v in piece.inputs]
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in avals]
+    return jax.jit(piece).lower(*shapes)
+
+
+def _is_anywhere(x: Tensor) -> bool:
+    """Whether it may be used on the device where pieces run: not put on another one."""
+    own = getattr(x, "sharding", None)
+    return own is None or own.device_set == loaded().numpy.zeros(()).sharding.device_set

@@ -207,9 +207,16 @@ def _ones(dtype: Any) -> Any:
     return np.ones(BLOCK, dtype)
 
 
-@functools.cache
 def _tensor_of_ones(dtype: Any) -> Any:
-    return loaded().ones(BLOCK, dtype=dtype, device="cpu")
+    if dtype not in _ONES:
+        ones = loaded().ones(BLOCK, dtype=dtype, device="cpu")
+        if type(ones) is not loaded().Tensor:  # a mode of torch has made it
+            return ones
+        _ONES[dtype] = ones
+    return _ONES[dtype]
+
+
+_ONES: dict[Any, Any] = {}
 
 
 def _is_dense(array: Any) -> bool:
@@ -234,5 +241,5 @@ def _in_memory_order(x: Any) -> Any:
     if x.is_contiguous():
         return x.view(-1)
     reach = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
-    dense = reach + 1 == x.numel()
+    dense = reach + 1 == x.numel() and 0 not in x.stride()
     return x.as_strided((x.numel(),), (1,)) if dense else x.reshape(-1)

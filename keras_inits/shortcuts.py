@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -20,6 +20,7 @@ from keras.layers import Layer
 
 from keras_inits.backends import is_hooked, loaded, tensor_type
 from keras_inits.errors import KerasInitsError
+from keras_inits.linear_maps import ACTIVATION_OFF, LinearMap
 from keras_inits.walking import PLAIN
 
 
@@ -99,17 +100,26 @@ class Short:
         )
 
 
-def products(layers: Iterable[Layer]) -> dict[Layer, Product]:
+def products(maps: Mapping[Layer, tuple[LinearMap, ...]]) -> dict[Layer, Product]:
     """The `Product` of each layer that has one.
 
     Args:
-        layers: Layers of a model, not replaced in any way by us.
+        maps: Layers of a model, not replaced in any way by us, and their maps.
     """
     eager = keras.backend.backend() in ("tensorflow", "torch")
     observed = keras.distribution.distribution() is not None or is_hooked()
     if not eager or observed or keras.layers.Dense.call is not _DENSE_CALL:
         return {}
-    return {x: Product(x) for x in layers if _is_a_product(x)}
+    return {
+        layer: Product(layer)
+        for layer, own in maps.items()
+        if len(own) == 1 and _is_described(own[0]) and _is_a_product(layer)
+    }
+
+
+def _is_described(m: LinearMap) -> bool:
+    """Whether the map is the library's own: not so where a user has registered one."""
+    return m.off is ACTIVATION_OFF and m.activation is None and m.in_hand
 
 
 class Product:
@@ -132,7 +142,13 @@ class Product:
             return False
         x = args[0]
         fits = isinstance(x, self.tensor) and len(x.shape) > 1
-        return fits and _name_of(x.dtype) == self.dtype
+        return fits and _name_of(x.dtype) == self.dtype and self._is_here(x)
+
+    def _is_here(self, x: Any) -> bool:
+        """Keras would move it to the device of the kernel (torch)."""
+        if keras.backend.backend() != "torch":
+            return True
+        return bool(x.device == self.layer.kernel.value.device)
 
     def __call__(self, x: Any) -> Any:
         """From `(..., inputs)` to `(..., units)`."""
@@ -147,7 +163,8 @@ _DENSE_CALL = keras.layers.Dense.call
 def _is_a_product(layer: Any) -> bool:
     if type(layer) is not keras.layers.Dense or not _is_plain(layer):
         return False
-    wide = layer.compute_dtype in ("float32", "float64") and not _casts(layer)
+    dtypes = {x.dtype for x in (layer.kernel, layer.bias) if x is not None}
+    wide = dtypes == {layer.compute_dtype} and dtypes <= {"float32", "float64"}
     changed = getattr(layer, "lora_enabled", False) or "call" in vars(layer)
     return wide and not changed
 

@@ -553,21 +553,21 @@ def test_the_gain_of_the_first_layer_is_the_data_s() -> None:
 def rising(shape: tuple[int, ...], dtype: Any = None) -> Array:
     """Noise, larger from row to row of the inputs."""
     rows = np.linspace(0.1, 2.0, math.prod(shape[:-1]), dtype="float32")
-    return normal(*shape) * rows.reshape(*shape[:-1], 1)
+    return normal(*shape, seed=1) * rows.reshape(*shape[:-1], 1)
 
 
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
         (lambda: layers.Dense(700, kernel_initializer=rising), (3001,)),
-        (lambda: layers.Dense(4, kernel_initializer=rising), (300_001,)),
+        (lambda: layers.Dense(4, kernel_initializer=rising), (600_001,)),
         (lambda: layers.Dense(300_000, kernel_initializer=rising), (7,)),
         (lambda: layers.Conv2D(512, 3, kernel_initializer="lsuv_normal"), (3, 3, 512)),
         (
             lambda: layers.Conv2D(512, 3, kernel_initializer="delta_orthogonal"),
             (3, 3, 512),
         ),
-        (lambda: layers.Dense(1024, kernel_initializer="looks_linear"), (1024,)),
+        (lambda: layers.Dense(1536, kernel_initializer="looks_linear"), (1536,)),
     ],
 )
 def test_large_kernels_are_seen_in_part(
@@ -578,4 +578,4 @@ def test_large_kernels_are_seen_in_part(
     [row] = keras_inits.lsuv_init(model, normal(8, *shape))
     kernel = np.asarray(ops.convert_to_numpy(model.layers[0].kernel), "float64")
     exact = np.square(kernel).sum() / kernel.shape[-1]
-    assert row.gradient_gain == pytest.approx(exact, rel=0.012)
+    assert row.gradient_gain == pytest.approx(exact, rel=0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -191,3 +192,70 @@ def test_a_failing_compilation_is_told() -> None:
     trace = trace_of(stack(lambda x, k, i: x @ k), *arguments)
     with pytest.raises(RuntimeError, match="no such option"):
         run_in_pieces(trace, arguments, failing)
+
+
+def test_compilations_that_wait_are_given_up_after_an_error() -> None:
+    begun: list[Any] = []
+
+    def failing(lowered: Any) -> Any:
+        begun.append(lowered)
+        time.sleep(0.2)
+        raise RuntimeError("no such option")
+
+    def layer(x: Any, kernel: Any, i: int) -> Any:
+        return x @ kernel + i % 30  # thirty programs
+
+    arguments = [normal(4, 5), *kernels(60)]
+    with pytest.raises(RuntimeError, match="no such option"):
+        run_in_pieces(trace_of(stack(layer), *arguments), arguments, failing)
+    assert len(begun) < 30
+
+
+@pytest.mark.parametrize("loop", ["cond", "fori", "scan"])
+def test_constants_in_the_body_of_a_loop_are_told_apart(loop: str) -> None:
+    tables = [np.full((4, 5), 1.0 + i / 10, "float32") for i in range(DEPTH)]
+
+    def layer(x: Any, kernel: Any, i: int) -> Any:
+        scale = jax.jit(lambda h: h * tables[i])
+        if loop == "cond":
+            return jax.lax.cond(x.sum() > -1e9, scale, lambda h: h, x @ kernel)
+        if loop == "fori":
+            return jax.lax.fori_loop(0, 2, lambda _, h: scale(h), x @ kernel)
+        return jax.lax.scan(lambda h, _: (scale(h), None), x @ kernel, None, 2)[0]
+
+    arguments = [normal(4, 5), *kernels()]
+    keys = {p.key() for p in pieces_of(trace_of(stack(layer), *arguments))}
+    assert len(keys) >= DEPTH
+
+
+def test_options_of_jax_that_hold_around_an_operation() -> None:
+    def layer(x: Any, kernel: Any, i: int) -> Any:
+        with jax.threefry_partitionable(i % 2 == 0):
+            return x @ kernel + jax.random.uniform(jax.random.key(i % 2), (4, 5))
+
+    assert programs_for(stack(layer), normal(4, 5), *kernels(12))[0] >= 2
+
+
+def test_tables_that_differ_far_from_their_ends() -> None:
+    """`str` would leave out the middle of a long one."""
+    long = np.zeros(3000, "float32")
+    other = long.copy()
+    other[1500] = 1.0
+
+    def layer(x: Any, kernel: Any, i: int) -> Any:
+        table = jnp.asarray(other if i % 2 else long)
+        return x @ kernel + table.sum()
+
+    programs_for(stack(layer), normal(4, 5), *kernels(12))
+
+
+def test_arguments_on_another_device_are_left_to_one_program() -> None:
+    function, arguments = stack(lambda x, k, i: x @ k), [normal(4, 5), *kernels()]
+    trace = trace_of(function, *arguments)
+    here = [jnp.asarray(x) for x in arguments]
+    assert run_in_pieces(trace, here, compile) is not None
+
+    class Elsewhere:
+        sharding = type("Sharding", (), {"device_set": {"another"}})()
+
+    assert run_in_pieces(trace, [*here[:-1], Elsewhere()], compile) is None

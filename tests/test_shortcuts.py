@@ -16,6 +16,7 @@ from textbook import numpy
 
 import keras_inits
 from keras_inits import shortcuts, sweep
+from keras_inits.linear_maps import LinearMap, linear_maps
 from keras_inits.walking import PLAIN
 
 ROWS = 32
@@ -260,6 +261,10 @@ def test_hooks_of_torch_modules_are_run(everywhere: bool) -> None:
 # The product of a Dense layer
 
 
+def products_of(layer: Any) -> dict[Any, shortcuts.Product]:
+    return shortcuts.products({layer: linear_maps(layer)})
+
+
 eagerly = pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="on JAX a pass is compiled"
 )
@@ -272,7 +277,7 @@ def test_the_product_is_what_call_computes(shape: tuple[int, ...], bias: bool) -
     layer = layers.Dense(5, use_bias=bias, bias_initializer="normal")
     x = keras.ops.convert_to_tensor(normal(ROWS, *shape))
     expected = numpy(layer(x))
-    product = shortcuts.products([layer])[layer]
+    product = products_of(layer)[layer]
     assert product.takes((x,), {}) and product.takes((x,), {"training": True})
     np.testing.assert_array_equal(numpy(product(x)), expected)
 
@@ -290,7 +295,7 @@ def test_the_product_is_what_call_computes(shape: tuple[int, ...], bias: bool) -
 def test_other_arguments_go_to_call(what: str, argument: Any) -> None:
     layer = layers.Dense(5)
     layer.build((None, 12))
-    product = shortcuts.products([layer])[layer]
+    product = products_of(layer)[layer]
     if argument is None:
         assert not product.takes((normal(ROWS, 12),), {}), what
     else:
@@ -309,6 +314,13 @@ class Doubling(layers.Dense):
 def doubled_on_the_instance() -> layers.Layer:
     layer = layers.Dense(12)
     layer.call = lambda inputs: 2 * layers.Dense.call(layer, inputs)
+    return layer
+
+
+def of_another_policy() -> layers.Layer:
+    layer = layers.Dense(12)
+    layer.build((None, 12))
+    layer.dtype_policy = "float64"  # its variables stay as they are
     return layer
 
 
@@ -333,6 +345,7 @@ def quantized() -> layers.Layer:
     [
         lambda: Doubling(12),
         doubled_on_the_instance,
+        of_another_policy,
         with_lora,
         quantized,
         lambda: layers.Dense(12, dtype="mixed_bfloat16"),
@@ -343,7 +356,7 @@ def quantized() -> layers.Layer:
 def test_other_layers_are_called(maker: Callable[..., Any]) -> None:
     layer = maker()
     keras.Sequential([keras.Input((12,)), layer])
-    assert shortcuts.products([layer]) == {}
+    assert products_of(layer) == {}
 
 
 @eagerly
@@ -361,3 +374,24 @@ def test_who_replaces_the_call_of_dense_sees_every_call(
     monkeypatch.setattr(layers.Dense, "call", counting)
     keras_inits.lsuv_init(model, normal(ROWS, 12))
     assert seen == model.layers
+
+
+@eagerly
+def test_an_adapter_of_a_users_own_is_heeded() -> None:
+    """Here the activation stays on while the layer shows its signal."""
+    layer = layers.Dense(12, activation="relu")
+    layer.build((None, 12))
+    own = LinearMap(
+        layer, layer.kernel, (0,), (1,), bias=layer.bias, off={}, activation=lambda z: z
+    )
+    assert shortcuts.products({layer: (own,)}) == {}
+    assert layer in products_of(layer)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="devices of torch")
+def test_a_tensor_on_another_device_goes_to_call() -> None:
+    torch = pytest.importorskip("torch")
+    layer = layers.Dense(12)
+    layer.build((None, 12))
+    elsewhere = torch.empty((ROWS, 12), device="meta")
+    assert not products_of(layer)[layer].takes((elsewhere,), {})

@@ -261,7 +261,7 @@ def run_in_pieces(
     pieces = pieces_of(trace)
     keys = [piece.key() for piece in pieces]
     few = 2 * len(set(keys)) > len(pieces)
-    if few or trace.has_effects or not all(map(_is_anywhere, arguments)):
+    if few or trace.has_effects or _are_elsewhere(arguments):
         return None
     values = trace.given(arguments)
     with ThreadPoolExecutor() as pool:
@@ -287,7 +287,8 @@ def _lowered(piece: Piece) -> Any:
     return jax.jit(piece).lower(*shapes)
 
 
-def _is_anywhere(x: Tensor) -> bool:
-    """Whether it may be used on the device where pieces run: not put on another one."""
-    own = getattr(x, "sharding", None)
-    return own is None or own.device_set == loaded().numpy.zeros(()).sharding.device_set
+def _are_elsewhere(arguments: Sequence[Tensor]) -> bool:
+    """Whether one has been put on another device than pieces run on, or on several."""
+    here = loaded().numpy.zeros(()).sharding.device_set
+    places = (getattr(x, "sharding", None) for x in arguments)
+    return any(x is not None and x.device_set != here for x in places)

@@ -1,10 +1,11 @@
-"""A whole sweep as one compiled function, on JAX and TensorFlow.
+"""A whole sweep compiled, on JAX and TensorFlow.
 
-The same sweep and the same visitor, traced once, for the second pass of a kind and all
-after it: the search for a critical target, a monitor that measures in every epoch. On
-TensorFlow tracing takes longer than an eager pass, so that the first one is eager. On
-JAX, where each operation would be compiled on its own, it runs in pieces, of which
-alike ones share a program; where few are alike, compiled as a whole at once.
+The same sweep and the same visitor, traced once. On JAX from the first pass on: run
+eagerly, each operation is compiled for each shape on its own. The trace runs in pieces,
+of which alike ones share a program, or as one program where few are alike. On
+TensorFlow tracing takes longer than an eager pass, so that a program is made for the
+second pass of a kind: the search for a critical target, and a monitor that measures in
+every epoch.
 
 A program serves as long as its kind of pass does; where a model has code of a user's
 own, for one period: a call of a verb, or a `fit`.
@@ -14,47 +15,51 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import math
 import re
 import sys
 import weakref
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
-import numpy as np
 from keras import ops, tree
 
 from keras_inits.backends import read
 from keras_inits.kinds import Kind
-from keras_inits.pieces import Trace, run_in_pieces
+from keras_inits.packing import Packed, packed
+from keras_inits.pieces import in_pieces
 from keras_inits.selection import Selection
+from keras_inits.steps import Trace
 from keras_inits.trial import Trial
 
 Tensor = Any
+Maker: TypeAlias = Callable[[Any, tuple[Any, ...]], Any]
 
 # Below this number of layers, compiling operation by operation is as fast.
 WORTHWHILE = 10
-# How the first pass of a kind runs; all others are compiled.
-FIRST = {"jax": "in pieces", "tensorflow": "eager"}
+# Passes of a kind that run eagerly before one is compiled.
+PASSES = {"jax": 0, "tensorflow": 1}
 
 
 @dataclass
 class Program:
-    """A compiled pass, how its results lie, what its visitor noted while traced."""
+    """A compiled pass.
 
-    run: Any
-    shapes: list[tuple[int, ...]]
+    Args:
+        run: From the arguments to arrays.
+        form: How these lie in the results.
+        notes: What its visitor noted while it was traced.
+    """
+
+    run: Callable[[tuple[Any, ...]], Iterable[Any]]
     form: Form
     notes: Any
 
     def __call__(self, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
         """Run it: results as arrays, and the notes."""
-        small, stacks = self.run(*arguments)
-        return self.form.of(_unpacked(small, stacks, self.shapes)), self.notes
+        return self.form.of(self.run(arguments)), self.notes
 
 
 @dataclass
@@ -62,7 +67,7 @@ class State:
     """What is known of passes of a kind: in one period where the code is a user's."""
 
     period: object | None
-    passes: int = 0
+    eager_passes: int = 0
     program: Program | None = None
     untraceable: bool = False
 
@@ -73,7 +78,7 @@ _STATES: weakref.WeakKeyDictionary[Any, dict[Any, State]] = weakref.WeakKeyDicti
 def possible(selection: Selection, variables: Sequence[keras.Variable]) -> bool:
     """Whether the pass is tensor operations only, without a look at a value."""
     backend = keras.backend.backend()
-    if backend not in FIRST or len(selection.maps) < WORTHWHILE or selection.opaque:
+    if backend not in PASSES or len(selection.maps) < WORTHWHILE or selection.opaque:
         return False
     if not all(layer.built for layer in selection.every):
         return False  # a layer built while it is traced would keep traced weights
@@ -130,22 +135,24 @@ def run(
     states[kind.key] = state
     if state.untraceable:
         return None
-    function, is_first = Function(variables, trace), not state.passes
-    state.passes += 1
-    try:
-        first = FIRST[keras.backend.backend()] if is_first else "compiled"
-        if first == "eager":
-            return None
-        if first == "in pieces":
-            found = function.in_pieces(arguments)
-            if found is not None:
-                return found
-        state.program = state.program or _compiled(function, arguments)
-        return state.program(arguments)
-    except Exception:
-        # Whatever it is, the eager pass meets it again and says it better.
-        state.untraceable = True
+    if state.program is not None:
+        makers: Sequence[Maker] = (lambda *_: state.program,)
+    elif state.eager_passes < PASSES[keras.backend.backend()]:
+        state.eager_passes += 1
         return None
+    else:
+        makers = (_in_pieces, _as_a_whole)
+    function = Function(variables, trace)
+    for make in makers:
+        with contextlib.suppress(Exception):
+            program = make(function, arguments)
+            if program is not None:
+                found = program(arguments)
+                state.program = program
+                return found
+    # Whatever it is, the eager pass meets it again and says it better.
+    state.untraceable, state.program = True, None
+    return None
 
 
 class Function:
@@ -162,13 +169,18 @@ class Function:
         trace: Callable[..., tuple[Any, Any]],
     ) -> None:
         self._variables, self._trace = variables, trace
+        self._failed = False
         self._known: Trace | None = None
 
     def __call__(self, values: list[Tensor], *others: Any) -> list[Tensor]:
         """The tensors alone; `form` and `notes` are known afterwards."""
         if self._known is not None:
             return self._known(*sys.modules["jax"].tree.leaves((values, others)))
+        if self._failed:
+            raise RuntimeError("It could not be traced.")
+        self._failed = True  # unless this comes to its end
         tensors, self.notes = self._trace(Trial(self._variables, values), *others)
+        self._failed = False
         leaves = tree.flatten(tensors)
         self.form = Form(
             tree.map_structure(lambda _: None, tensors),
@@ -176,15 +188,14 @@ class Function:
         )
         return [leaf for leaf in leaves if _is_tensor(leaf)]
 
-    def in_pieces(self, arguments: tuple[Any, ...]) -> tuple[Any, Any] | None:
-        """Run once, on JAX: results as arrays, and the notes; None if not in pieces."""
-        jax = sys.modules["jax"]
-        self._known = Trace(jax.make_jaxpr(self)(*arguments))
-        compile = partial(_by_xla, module=jax, more=ONCE)
-        found = None
-        with contextlib.suppress(Exception):  # as a whole it may be possible
-            found = run_in_pieces(self._known, jax.tree.leaves(arguments), compile)
-        return None if found is None else (self.form.of(read(found)), self.notes)
+    def traced(self, arguments: tuple[Any, ...]) -> Trace:
+        """Its trace, on JAX; from now on it is called instead."""
+        self._known = Trace(sys.modules["jax"].make_jaxpr(self)(*arguments))
+        return self._known
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return leaf is not None and not isinstance(leaf, (int, float))
 
 
 _TENSOR = object()
@@ -204,22 +215,38 @@ class Form:
         return tree.pack_sequence_as(self.structure, leaves)
 
 
-def _compiled(function: Function, arguments: tuple[Any, ...]) -> Program:
+def _in_pieces(function: Function, arguments: tuple[Any, ...]) -> Program | None:
+    if keras.backend.backend() != "jax":
+        return None
+    jax = sys.modules["jax"]
+    compile = partial(_by_xla, module=jax, more=IN_PIECES)
+    trace = function.traced(arguments)
+    pieces = in_pieces(trace, jax.tree.leaves(arguments), compile)
+    if pieces is None:
+        return None
+
+    def run(arguments: tuple[Any, ...]) -> Iterable[Any]:
+        return read(pieces(jax.tree.leaves(arguments)))
+
+    return Program(run, function.form, function.notes)
+
+
+def _as_a_whole(function: Function, arguments: tuple[Any, ...]) -> Program:
     shapes: list[tuple[int, ...]] = []
 
-    def packed(*arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def all_packed(*arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
         tensors = function(*arguments)
         shapes[:] = [tuple(x.shape) for x in tensors]
-        return _packed(tensors)
+        return packed(tensors)
 
     # Compiled right away: the function itself would keep the model alive for ever.
     module = sys.modules[keras.backend.backend()]
     if keras.backend.backend() == "jax":
-        compiled = _by_xla(module.jit(packed).lower(*arguments), module)
+        compiled = _by_xla(module.jit(all_packed).lower(*arguments), module)
     else:
-        traced = module.function(packed, autograph=False, reduce_retracing=False)
+        traced = module.function(all_packed, autograph=False, reduce_retracing=False)
         compiled = traced.get_concrete_function(*arguments)
-    return Program(compiled, shapes, function.form, function.notes)
+    return Program(Packed(compiled, shapes), function.form, function.notes)
 
 
 # Of XLA on a CPU. Compiled quickly, since it runs once or twice, a program also keeps
@@ -231,9 +258,9 @@ OPTIONS = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_COMPILE"}
 BY_YNN = ["INDIVIDUAL_DOT", "REDUCE"]
 
 
-# Of what runs once: machine code is made in a third of the time, and is no slower but
-# where the same code is needed for many layers.
-ONCE = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+# Of pieces: machine code is made in a third of the time, and is no slower but where one
+# program needs the same code for many layers.
+IN_PIECES = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 
 
 def _by_xla(lowered: Any, module: Any, more: Mapping[str, Any] | None = None) -> Any:
@@ -245,43 +272,6 @@ def _by_xla(lowered: Any, module: Any, more: Mapping[str, Any] | None = None) ->
         with contextlib.suppress(Exception):  # options come and go with the versions
             return lowered.compile(compiler_options={**OPTIONS, **options})
     return lowered.compile()
-
-
-# Results of at most this many values come back in one array: a transfer takes longer.
-SMALL = 1024
-
-
-def _packed(tensors: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Small tensors in one vector, large ones stacked by shape."""
-    dtypes = {keras.backend.standardize_dtype(x.dtype) for x in tensors}
-    dtype = "float64" if "float64" in dtypes else "float32"
-    small, large = [ops.zeros((0,), dtype)], defaultdict(list)
-    for x in tensors:
-        if math.prod(x.shape) > SMALL:
-            large[str(tuple(x.shape))].append(ops.cast(x, dtype))
-        else:
-            small.append(ops.cast(ops.reshape(x, (-1,)), dtype))
-    stacks = {shape: ops.stack(alike) for shape, alike in large.items()}
-    return ops.concatenate(small), stacks
-
-
-def _is_tensor(leaf: Any) -> bool:
-    return leaf is not None and not isinstance(leaf, (int, float))
-
-
-def _unpacked(
-    small: Tensor, stacks: dict[str, Tensor], shapes: Sequence[tuple[int, ...]]
-) -> Iterator[Any]:
-    """What was packed, as NumPy arrays."""
-    flat, at = np.asarray(small), 0
-    large = {key: iter(np.asarray(x)) for key, x in stacks.items()}
-    for shape in shapes:
-        if str(shape) in large:
-            yield next(large[str(shape)])
-        else:
-            size = math.prod(shape)
-            yield flat[at : at + size].reshape(shape)
-            at += size
 
 
 def as_tensors(batch: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A pass run in pieces, of which alike ones are compiled once: JAX.
+"""A pass in pieces, of which alike ones are compiled once: JAX.
 
 XLA compiles every layer of a model, alike or not, and all of them before the first one
 runs. Here a traced pass is cut before each product with a kernel. Pieces that do the
@@ -15,129 +15,9 @@ from typing import Any
 import numpy as np
 
 from keras_inits.backends import loaded
+from keras_inits.steps import Step, Trace, Variable
 
 Tensor = Any
-
-# Products with a kernel, and loops: a piece begins with each.
-_BEGINNINGS = frozenset({"conv_general_dilated", "dot_general", "scan", "while"})
-# Equations that only call what they hold; nobody differentiates here.
-_CALLS = frozenset({"custom_jvp_call", "custom_vjp_call", "jit", "pjit"})
-_HELD = ("call_jaxpr", "fun_jaxpr", "jaxpr")
-
-
-class Variable:
-    """A tensor of the trace.
-
-    Args:
-        aval: Its shape and dtype.
-    """
-
-    def __init__(self, aval: Any) -> None:
-        self.aval = aval
-
-
-@dataclass(eq=False)
-class Step:
-    """One operation. What it reads are variables, and literals, which have a `val`."""
-
-    primitive: Any
-    parameters: dict[str, Any]
-    context: Any
-    read: list[Any]
-    made: list[Variable]
-
-    @property
-    def begins(self) -> bool:
-        """Whether it is a product of more than vectors, or a loop."""
-        wide = any(len(x.aval.shape) > 1 for x in self.read)
-        return wide and self.primitive.name in _BEGINNINGS
-
-    @property
-    def variables(self) -> list[Variable]:
-        """What it reads, without literals."""
-        return [x for x in self.read if isinstance(x, Variable)]
-
-    def __call__(self, values: dict[Variable, Tensor]) -> None:
-        """Adds what it makes to the values."""
-        read = [values[x] if isinstance(x, Variable) else x.val for x in self.read]
-        bound = self.primitive.get_bind_params(self.parameters)
-        # Versions of JAX differ in what they return.
-        functions, named = ((), bound) if isinstance(bound, dict) else bound
-        with self.context.manager:  # options of JAX that held around it
-            found = self.primitive.bind(*functions, *read, **named)
-        several = self.primitive.multiple_results
-        values.update(zip(self.made, found if several else [found], strict=True))
-
-
-class Trace:
-    """A traced function as steps; functions that it calls are steps in their place.
-
-    Args:
-        closed: What `jax.make_jaxpr` makes.
-    """
-
-    def __init__(self, closed: Any) -> None:
-        self._closed = closed
-        self.steps: list[Step] = []
-        self.has_effects = bool(closed.effects)
-        self.constants: dict[Variable, Tensor] = {}
-        self.arguments = [Variable(v.aval) for v in closed.jaxpr.invars]
-        self.results = self._add(closed, self.arguments)
-
-    def _add(self, closed: Any, arguments: Sequence[Any]) -> list[Any]:
-        jaxpr = closed.jaxpr
-        known = dict(zip(jaxpr.invars, arguments, strict=True))
-        for v, constant in zip(jaxpr.constvars, closed.consts, strict=True):
-            known[v] = Variable(v.aval)
-            self.constants[known[v]] = constant
-
-        def named(x: Any) -> Any:
-            return x if hasattr(x, "val") else known[x]
-
-        for equation in jaxpr.eqns:
-            read, held = list(map(named, equation.invars)), _held(equation)
-            if held is not None:
-                made = self._add(held, read)
-            else:
-                made = [Variable(v.aval) for v in equation.outvars]
-                what = equation.primitive, equation.params, equation.ctx
-                self.steps.append(Step(*what, read, made))
-            known.update(zip(equation.outvars, made, strict=True))
-        return list(map(named, jaxpr.outvars))
-
-    def __call__(self, *arguments: Tensor) -> list[Tensor]:
-        """What the function returns. XLA compiles it faster so than step by step."""
-        from jax.extend.core import jaxpr_as_fun
-
-        found: list[Tensor] = jaxpr_as_fun(self._closed)(*arguments)
-        return found
-
-    def given(self, arguments: Sequence[Tensor]) -> dict[Variable, Tensor]:
-        """The values that are known before the first step."""
-        named = zip(self.arguments, arguments, strict=True)
-        return {**self.constants, **dict(named)}
-
-    def returned(self, values: dict[Variable, Tensor]) -> list[Tensor]:
-        """The results, by the values after the last step."""
-        return [values[x] if isinstance(x, Variable) else x.val for x in self.results]
-
-    def needed(self) -> list[Step]:
-        """Without the steps whose results nobody reads."""
-        wanted = {x for x in self.results if isinstance(x, Variable)}
-        found = []
-        for step in reversed(self.steps):
-            if not wanted.isdisjoint(step.made):
-                found.append(step)
-                wanted.update(step.variables)
-        return found[::-1]
-
-
-def _held(equation: Any) -> Any:
-    """The function that an equation does nothing but call, or None."""
-    if equation.primitive.name not in _CALLS:
-        return None
-    held = (equation.params.get(name) for name in _HELD)
-    return next((x for x in held if hasattr(x, "consts")), None)
 
 
 @dataclass(eq=False)
@@ -242,43 +122,72 @@ def _groups(trace: Trace) -> list[list[Step]]:
     return groups if groups[-1] else groups[:-1]
 
 
-def run_in_pieces(
-    trace: Trace,
-    arguments: Sequence[Tensor],
-    compile: Callable[[Any], Callable[..., list[Tensor]]],
-) -> list[Tensor] | None:
-    """What the traced function returns.
+class InPieces:
+    """A traced function, ready to run piece by piece.
 
     Args:
         trace: Of the function.
-        arguments: Tensors.
+        pieces: Its pieces.
+        programs: What computes each, once it is compiled.
+    """
+
+    def __init__(
+        self, trace: Trace, pieces: list[Piece], programs: list[Future[Any]]
+    ) -> None:
+        self._arguments, self._constants = trace.arguments, trace.constants
+        self._results = trace.results
+        # Without their steps, which may hold functions of the model's own.
+        self._pieces = [(x.inputs, x.outputs, x.last) for x in pieces]
+        self._programs = programs
+
+    def __call__(self, arguments: Sequence[Tensor]) -> list[Tensor]:
+        """What the function returns; waits for each program where it is needed."""
+        values = dict(self._constants)
+        values.update(zip(self._arguments, arguments, strict=True))
+        try:
+            for piece, program in zip(self._pieces, self._programs, strict=True):
+                inputs, outputs, last = piece
+                found = program.result()(*[values[v] for v in inputs])
+                for v in last:  # its memory may be used again
+                    del values[v]
+                values.update(zip(outputs, found, strict=True))
+        except BaseException:
+            for program in self._programs:
+                program.cancel()
+            raise
+        return [values[x] if isinstance(x, Variable) else x.val for x in self._results]
+
+
+def in_pieces(
+    trace: Trace,
+    arguments: Sequence[Tensor],
+    compile: Callable[[Any], Callable[..., list[Tensor]]],
+) -> InPieces | None:
+    """The traced function, its programs being compiled in the background.
+
+    Args:
+        trace: Of the function.
+        arguments: Tensors as it will be called with.
         compile: From what `jax.jit(...).lower(...)` makes to a program.
 
     Returns:
-        Tensors. None where that would not pay, since few pieces are alike; where the
-        function has side effects; where an argument is on another device.
+        None where that would not pay, since few pieces are alike; where the function
+        has side effects; where an argument is on another device.
     """
     pieces = pieces_of(trace)
     keys = [piece.key() for piece in pieces]
     few = 2 * len(set(keys)) > len(pieces)
     if few or trace.has_effects or _are_elsewhere(arguments):
         return None
-    values = trace.given(arguments)
-    with ThreadPoolExecutor() as pool:
-        try:
-            programs: dict[Hashable, Future[Any]] = {}
-            for key, piece in zip(keys, pieces, strict=True):
-                if key not in programs:
-                    programs[key] = pool.submit(compile, _lowered(piece))
-            for key, piece in zip(keys, pieces, strict=True):
-                found = programs[key].result()(*[values[v] for v in piece.inputs])
-                for v in piece.last:  # its memory may be used again
-                    del values[v]
-                values.update(zip(piece.outputs, found, strict=True))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return trace.returned(values)
+    programs: dict[Hashable, Future[Any]] = {}
+    pool = ThreadPoolExecutor(thread_name_prefix="keras_inits")
+    try:
+        for key, piece in zip(keys, pieces, strict=True):
+            if key not in programs:
+                programs[key] = pool.submit(compile, _lowered(piece))
+    finally:
+        pool.shutdown(wait=False)  # of new work: what is submitted is done
+    return InPieces(trace, pieces, [programs[key] for key in keys])
 
 
 def _lowered(piece: Piece) -> Any:

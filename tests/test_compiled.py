@@ -18,7 +18,7 @@ import keras_inits
 from keras_inits import compiled
 
 pytestmark = pytest.mark.skipif(
-    keras.backend.backend() not in compiled.FIRST, reason="compiled on JAX, TensorFlow"
+    keras.backend.backend() not in compiled.PASSES, reason="compiled on JAX, TensorFlow"
 )
 
 
@@ -45,9 +45,18 @@ def program_of(model: keras.Model) -> compiled.Program | None:
     return next((x.program for x in known if x.program is not None), None)
 
 
-def untraceable(model: keras.Model) -> bool:
-    """Whether a kind of pass over a model was given up."""
-    return any(x.untraceable for x in compiled._STATES.get(model, {}).values())
+def counted_traces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by one whenever a pass is traced."""
+    traces: list[int] = []
+    original = compiled.Function.__call__
+
+    def counting(self: compiled.Function, *args: Any) -> Any:
+        if self._known is None and not self._failed:
+            traces.append(1)
+        return original(self, *args)
+
+    monkeypatch.setattr(compiled.Function, "__call__", counting)
+    return traces
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -118,14 +127,7 @@ def test_a_model_that_cannot_be_traced_is_tried_once(
 
     model, x = Branching(), normal(16, 6)
     model(x)
-    traces: list[int] = []
-    original = compiled.Function.__call__
-
-    def counting(*args: Any) -> Any:
-        traces.append(1)
-        return original(*args)
-
-    monkeypatch.setattr(compiled.Function, "__call__", counting)
+    traces = counted_traces(monkeypatch)
     for _ in range(6):
         report = keras_inits.measure(model, x)
     assert len(report) == 12
@@ -245,22 +247,15 @@ def test_activations_that_take_the_place_of_others_in_memory() -> None:
 
 @pytest.mark.parametrize("own", [False, True])
 def test_how_often_a_pass_is_traced(monkeypatch: pytest.MonkeyPatch, own: bool) -> None:
-    """As a whole: Keras's layers once; a user's own once for each row of passes."""
+    """Keras's layers once; a user's own once in each call, and in each `fit`."""
     first = Scaling() if own else layers.Rescaling(1.0)
     model, x = deep(first, depth=24), normal(64, 6)
-    traces: list[int] = []
-    original = compiled._compiled
-
-    def counting(*args: Any) -> Any:
-        traces.append(1)
-        return original(*args)
-
-    monkeypatch.setattr(compiled, "_compiled", counting)
+    traces = counted_traces(monkeypatch)
+    on_jax = keras.backend.backend() == "jax"
     for _ in range(3):
         keras_inits.lsuv_init(model, x)
-    assert len(traces) == (0 if own else 1)  # a first pass is eager, or in pieces
+    assert len(traces) == (3 * on_jax if own else 1)
     traces.clear()
-    monkeypatch.setattr("keras_inits.verbs.lsuv.GROWTH", 0.1)  # not met by the first
     keras_inits.lsuv_init(model, x, target_std="critical")  # about ten passes
     assert len(traces) == int(own)
     traces.clear()
@@ -277,7 +272,9 @@ needs_xla = pytest.mark.skipif(
 
 
 @needs_xla
-def test_memory_where_images_are_smaller_than_their_filter() -> None:
+def test_memory_where_images_are_smaller_than_their_filter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """XLA by default needs 45 times the padded image, with padding in the convolution.
 
     As the last blocks of ResNet50V2 at 32 pixels.
@@ -286,27 +283,27 @@ def test_memory_where_images_are_smaller_than_their_filter() -> None:
     for _ in range(compiled.WORTHWHILE):
         x = layers.Conv2D(256, 3, activation="relu")(layers.ZeroPadding2D()(x))
     model, images = keras.Model(inputs, x), normal(32, 2, 2, 256)
-    for _ in range(2):
-        keras_inits.lsuv_init(model, images)
+    monkeypatch.setattr(compiled, "_in_pieces", lambda *_: None)
+    keras_inits.lsuv_init(model, images)
     program = program_of(model)
     assert program is not None
-    used = program.run.memory_analysis().temp_size_in_bytes
+    used = program.run.compiled.memory_analysis().temp_size_in_bytes
     padded = 32 * 4 * 4 * 256 * 4
     assert used < 4 * padded, used / padded
 
 
 @needs_xla
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("options", [{"xla_no_such_option": True}, {}])
 def test_options_that_this_version_does_not_know(
-    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], whole: bool
 ) -> None:
     monkeypatch.setattr(compiled, "OPTIONS", options)
+    monkeypatch.setattr(compiled, "IN_PIECES", options)
+    if whole:
+        monkeypatch.setattr(compiled, "_in_pieces", lambda *_: None)
     model, x = conv_stack(), normal(32, 8, 8, 3)
-    monkeypatch.setattr(compiled, "ONCE", options)
-    for _ in range(2):  # in pieces, as a whole
-        report = keras_inits.lsuv_init(model, x)
-        assert not untraceable(model)
-        assert report[0].std == pytest.approx(1.0, abs=1e-4)
+    report = keras_inits.lsuv_init(model, x)
     assert program_of(model) is not None
     assert report[0].std == pytest.approx(1.0, abs=1e-4)
 
@@ -328,3 +325,39 @@ def test_grouped_convolutions_are_left_to_the_library(groups: int) -> None:
     compiled._by_xla(Recording(), jax)
     [options] = asked
     assert ("CONVOLUTION" in str(options)) == (groups > 1)
+
+
+@needs_xla
+@pytest.mark.parametrize("what", ["lsuv_init", "measure"])
+def test_a_deep_stack_runs_in_pieces_and_keeps_its_programs(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    made: list[Any] = []
+    original = compiled._by_xla
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        made.append(1)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(compiled, "_by_xla", counting)
+    model, x = deep(layers.Dense(6), depth=60), normal(64, 6)
+    verb = getattr(keras_inits, what)
+    first = verb(model, x)
+    assert 1 <= len(made) <= 10
+    second = verb(model, x)
+    assert len(made) <= 10
+    for one, two in zip(first, second, strict=True):
+        assert one.std == pytest.approx(two.std, rel=1e-5)
+
+
+@needs_xla
+def test_where_pieces_fail_one_program_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("a piece does not compile")
+
+    monkeypatch.setattr(compiled, "in_pieces", failing)
+    model, x = deep(layers.Dense(6), depth=24), normal(64, 6)
+    report = keras_inits.lsuv_init(model, x)
+    program = program_of(model)
+    assert program is not None and type(program.run).__name__ == "Packed"
+    assert report[0].std == pytest.approx(1.0, abs=1e-4)

@@ -199,8 +199,7 @@ def test_a_second_call_sees_what_has_changed_since_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Deep enough that the pass is compiled, from the first on, and could be stale."""
-    first = dict.fromkeys(compiled.FIRST, "compiled")
-    monkeypatch.setattr(compiled, "FIRST", first)
+    monkeypatch.setattr(compiled, "PASSES", dict.fromkeys(compiled.PASSES, 0))
     stack = [layers.Dense(6, activation="tanh") for _ in range(12)]
     model = keras.Sequential([keras.Input((6,)), *stack])
     x = normal(32, 6)

@@ -62,11 +62,11 @@ def _key(
     def names(several: Iterable[Any]) -> Hashable:
         return tuple(map(name, several))
 
-    rows = tuple(
-        (x.primitive, *map(_comparable, (x.parameters, x.context)), *row)
-        for x in steps
-        for row in [(names(x.read), names(x.made))]
-    )
+    def row(x: Step) -> Hashable:
+        what = x.primitive, _comparable(x.parameters), _comparable(x.context)
+        return what, names(x.read), names(x.made)
+
+    rows = tuple(map(row, steps))
     return names(inputs), rows, names(outputs)
 
 

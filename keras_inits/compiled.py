@@ -26,9 +26,8 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops, tree
 
-from keras_inits.backends import read
 from keras_inits.kinds import Kind
-from keras_inits.packing import Packed, packed
+from keras_inits.packing import Packed, Packing
 from keras_inits.pieces import in_pieces
 from keras_inits.selection import Selection
 from keras_inits.steps import Trace
@@ -226,27 +225,28 @@ def _in_pieces(function: Function, arguments: tuple[Any, ...]) -> Program | None
         return None
 
     def run(arguments: tuple[Any, ...]) -> Iterable[Any]:
-        return read(pieces(jax.tree.leaves(arguments)))
+        return pieces(jax.tree.leaves(arguments))
 
     return Program(run, function.form, function.notes)
 
 
 def _as_a_whole(function: Function, arguments: tuple[Any, ...]) -> Program:
-    shapes: list[tuple[int, ...]] = []
+    packing = Packing([])
 
-    def all_packed(*arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def packed(*arguments: Any) -> list[Tensor]:
+        nonlocal packing
         tensors = function(*arguments)
-        shapes[:] = [tuple(x.shape) for x in tensors]
-        return packed(tensors)
+        packing = Packing(tensors)
+        return packing.pack(tensors)
 
     # Compiled right away: the function itself would keep the model alive for ever.
     module = sys.modules[keras.backend.backend()]
     if keras.backend.backend() == "jax":
-        compiled = _by_xla(module.jit(all_packed).lower(*arguments), module)
+        compiled = _by_xla(module.jit(packed).lower(*arguments), module)
     else:
-        traced = module.function(all_packed, autograph=False, reduce_retracing=False)
+        traced = module.function(packed, autograph=False, reduce_retracing=False)
         compiled = traced.get_concrete_function(*arguments)
-    return Program(Packed(compiled, shapes), function.form, function.notes)
+    return Program(Packed(compiled, packing), function.form, function.notes)
 
 
 # Of XLA on a CPU. Compiled quickly, since it runs once or twice, a program also keeps

@@ -1,10 +1,10 @@
-"""The results of one program in few arrays: each transfer takes its time."""
+"""The results of a program in few arrays: each array costs time, however small."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,47 +14,63 @@ from keras import ops
 
 Tensor = Any
 
-# Results of at most this many values come back in one array: a transfer takes longer.
+# Tensors of at most this many values share one array: one of their own takes longer.
 SMALL = 1024
 
 
-def packed(tensors: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Small tensors in one vector, large ones stacked by shape."""
-    dtypes = {keras.backend.standardize_dtype(x.dtype) for x in tensors}
-    dtype = "float64" if "float64" in dtypes else "float32"
-    small, large = [ops.zeros((0,), dtype)], defaultdict(list)
-    for x in tensors:
-        if math.prod(x.shape) > SMALL:
-            large[str(tuple(x.shape))].append(ops.cast(x, dtype))
-        else:
-            small.append(ops.cast(ops.reshape(x, (-1,)), dtype))
-    stacks = {shape: ops.stack(alike) for shape, alike in large.items()}
-    return ops.concatenate(small), stacks
+class Packing:
+    """How tensors lie in few arrays: small ones in one vector, large ones by shape.
 
+    Args:
+        tensors: Such as will be packed: their shapes and dtypes count.
+    """
 
-def _unpacked(
-    small: Tensor, stacks: dict[str, Tensor], shapes: Sequence[tuple[int, ...]]
-) -> Iterator[Any]:
-    """What was packed, as NumPy arrays."""
-    flat, at = np.asarray(small), 0
-    large = {key: iter(np.asarray(x)) for key, x in stacks.items()}
-    for shape in shapes:
-        if str(shape) in large:
-            yield next(large[str(shape)])
-        else:
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        tensors = list(tensors)
+        dtypes = {keras.backend.standardize_dtype(x.dtype) for x in tensors}
+        self._dtype = "float64" if "float64" in dtypes else "float32"
+        self._shapes = [tuple(x.shape) for x in tensors]
+        places: dict[tuple[int, ...] | None, list[int]] = defaultdict(list)
+        for i, shape in enumerate(self._shapes):
+            places[shape if math.prod(shape) > SMALL else None].append(i)
+        self._small = places.pop(None, [])
+        self._stacks = list(places.values())
+
+    def pack(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """These arrays, in float32 or float64."""
+        cast = [ops.cast(x, self._dtype) for x in tensors]
+        vector = [ops.reshape(cast[i], (-1,)) for i in self._small]
+        stacks = [ops.stack([cast[i] for i in places]) for places in self._stacks]
+        return [*([ops.concatenate(vector)] if vector else []), *stacks]
+
+    def unpack(self, arrays: Iterable[Tensor]) -> list[Any]:
+        """The tensors, as NumPy arrays."""
+        found: list[Any] = [None] * len(self._shapes)
+        rest, at = map(np.asarray, arrays), 0
+        vector = next(rest) if self._small else np.zeros(0)
+        for i in self._small:
+            shape = self._shapes[i]
             size = math.prod(shape)
-            yield flat[at : at + size].reshape(shape)
+            found[i] = vector[at : at + size].reshape(shape)
             at += size
+        for places, stack in zip(self._stacks, rest, strict=True):
+            for i, x in zip(places, stack, strict=True):
+                found[i] = x
+        return found
 
 
 @dataclass
 class Packed:
-    """One program for a whole pass, its results in few arrays."""
+    """A program that returns packed tensors.
 
-    compiled: Any
-    shapes: list[tuple[int, ...]]
+    Args:
+        compiled: From arguments to arrays.
+        packing: Of these arrays.
+    """
 
-    def __call__(self, arguments: tuple[Any, ...]) -> Iterable[Any]:
+    compiled: Callable[..., list[Tensor]]
+    packing: Packing
+
+    def __call__(self, arguments: tuple[Any, ...]) -> list[Any]:
         """Run it."""
-        small, stacks = self.compiled(*arguments)
-        return _unpacked(small, stacks, self.shapes)
+        return self.packing.unpack(self.compiled(*arguments))

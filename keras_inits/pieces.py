@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_inits.backends import loaded
+from keras_inits.backends import loaded, read
+from keras_inits.packing import Packing
 from keras_inits.steps import Step, Trace, Variable
 
 Tensor = Any
@@ -28,24 +29,32 @@ class Piece:
         steps: These steps.
         inputs: What they read and do not make.
         outputs: What they make and others read.
+        results: What they make and the function returns.
         last: Inputs that nobody reads after them.
     """
 
     steps: list[Step]
     inputs: list[Variable]
     outputs: list[Variable]
+    results: list[Variable]
     last: list[Variable]
 
     def __call__(self, *arguments: Tensor) -> list[Tensor]:
-        """From the inputs to the outputs."""
+        """From the inputs to the outputs, and the results in few arrays."""
         values = dict(zip(self.inputs, arguments, strict=True))
         for step in self.steps:
             step(values)
-        return [values[v] for v in self.outputs]
+        results = self.packing().pack([values[v] for v in self.results])
+        return [*(values[v] for v in self.outputs), *results]
+
+    def packing(self) -> Packing:
+        """How the results lie in arrays."""
+        return Packing([v.aval for v in self.results])
 
     def key(self) -> Hashable:
         """Equal for pieces that do the same."""
-        return _key(self.steps, self.inputs, self.outputs)
+        made = [*self.outputs, None, *self.results]
+        return _key(self.steps, self.inputs, made)
 
 
 def _key(
@@ -55,6 +64,8 @@ def _key(
     numbers: dict[Variable, int] = {}
 
     def name(x: Any) -> Hashable:
+        if x is None:
+            return None
         if isinstance(x, Variable):
             return numbers.setdefault(x, len(numbers)), x.aval
         return x.aval, np.asarray(x.val).tobytes()
@@ -94,13 +105,14 @@ def pieces_of(trace: Trace) -> list[Piece]:
     read = [dict.fromkeys(v for x in steps for v in x.variables) for steps in groups]
     made = [dict.fromkeys(v for x in steps for v in x.made) for steps in groups]
     reader = {v: i for i, names in enumerate(read) for v in names}
-    reader |= {x: len(groups) for x in trace.results if isinstance(x, Variable)}
+    wanted = {x for x in trace.results if isinstance(x, Variable)}
     pieces = []
     for i, steps in enumerate(groups):
         inputs = [v for v in read[i] if v not in made[i]]
         outputs = [v for v in made[i] if reader.get(v, i) > i]
-        last = [v for v in inputs if reader[v] == i]
-        pieces.append(Piece(steps, inputs, outputs, last))
+        results = [v for v in made[i] if v in wanted]
+        last = [v for v in inputs if reader[v] == i and v not in wanted]
+        pieces.append(Piece(steps, inputs, outputs, results, last))
     return pieces
 
 
@@ -137,25 +149,32 @@ class InPieces:
         self._arguments, self._constants = trace.arguments, trace.constants
         self._results = trace.results
         # Without their steps, which may hold functions of the model's own.
-        self._pieces = [(x.inputs, x.outputs, x.last) for x in pieces]
+        self._pieces = [
+            (x.inputs, x.outputs, x.last, x.results, x.packing()) for x in pieces
+        ]
         self._programs = programs
 
-    def __call__(self, arguments: Sequence[Tensor]) -> list[Tensor]:
-        """What the function returns; waits for each program where it is needed."""
+    def __call__(self, arguments: Sequence[Tensor]) -> list[Any]:
+        """What the function returns, as NumPy arrays; waits for each program."""
         values = dict(self._constants)
         values.update(zip(self._arguments, arguments, strict=True))
+        packed = []
         try:
             for piece, program in zip(self._pieces, self._programs, strict=True):
-                inputs, outputs, last = piece
+                inputs, outputs, last, *_ = piece
                 found = program.result()(*[values[v] for v in inputs])
                 for v in last:  # its memory may be used again
                     del values[v]
-                values.update(zip(outputs, found, strict=True))
+                values.update(zip(outputs, found, strict=False))  # then the results
+                packed.append(found[len(outputs) :])
         except BaseException:
             for program in self._programs:
                 program.cancel()
             raise
-        return [values[x] if isinstance(x, Variable) else x.val for x in self._results]
+        for (*_, results, packing), arrays in zip(self._pieces, packed, strict=True):
+            values.update(zip(results, packing.unpack(arrays), strict=True))
+        named = [values[x] if isinstance(x, Variable) else x.val for x in self._results]
+        return list(read(named))
 
 
 def in_pieces(

@@ -8,8 +8,8 @@ from typing import Any
 
 Tensor = Any
 
-# Products with a kernel, and loops: a piece begins with each.
-_BEGINNINGS = frozenset({"conv_general_dilated", "dot_general", "scan", "while"})
+# A piece begins with each; and with products of matrices.
+_BEGINNINGS = frozenset({"conv_general_dilated", "scan", "while"})
 # Equations that only call what they hold; nobody differentiates here.
 _CALLS = frozenset({"custom_jvp_call", "custom_vjp_call", "jit", "pjit"})
 _HELD = ("call_jaxpr", "fun_jaxpr", "jaxpr")
@@ -38,9 +38,11 @@ class Step:
 
     @property
     def begins(self) -> bool:
-        """Whether it is a product of more than vectors, or a loop."""
-        wide = any(len(x.aval.shape) > 1 for x in self.read)
-        return wide and self.primitive.name in _BEGINNINGS
+        """Whether it is a product of more than vectors, or a loop over such."""
+        wide = [len(x.aval.shape) > 1 for x in self.read]
+        if self.primitive.name == "dot_general":
+            return all(wide)
+        return self.primitive.name in _BEGINNINGS and any(wide)
 
     @property
     def variables(self) -> list[Variable]:

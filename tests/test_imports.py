@@ -30,8 +30,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # what the verbs share
     ("looks_linear", "recorder", "solving"),
     ("compiled",),
-    ("kinds", "packing", "pieces"),
-    ("steps",),
+    ("kinds", "pieces"),
+    ("packing", "steps"),
     ("blocks", "commit", "gradient_gains", "weight_gradients"),
     ("slopes", "sweep"),
     ("partners", "probes", "shortcuts"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -134,45 +135,56 @@ def _groups(trace: Trace) -> list[list[Step]]:
     return groups if groups[-1] else groups[:-1]
 
 
+class Ready:
+    """A piece to be run. It has no steps: they may hold functions of the model's own.
+
+    Args:
+        piece: The piece.
+        program: What computes it, once it is compiled.
+    """
+
+    def __init__(self, piece: Piece, program: Future[Any]) -> None:
+        self.inputs, self.last = piece.inputs, piece.last
+        self.outputs, self.results = piece.outputs, piece.results
+        self.packing = piece.packing()
+        self.program = program
+
+    def __call__(self, values: dict[Variable, Tensor]) -> list[Tensor]:
+        """Adds the outputs to the values, and returns the results in few arrays."""
+        arguments = [values[v] for v in self.inputs]
+        for v in self.last:  # its memory may be used again
+            del values[v]
+        found, n = self.program.result()(*arguments), len(self.outputs)
+        values.update(zip(self.outputs, found[:n], strict=True))
+        return found[n:]
+
+
 class InPieces:
     """A traced function, ready to run piece by piece.
 
     Args:
         trace: Of the function.
         pieces: Its pieces.
-        programs: What computes each, once it is compiled.
     """
 
-    def __init__(
-        self, trace: Trace, pieces: list[Piece], programs: list[Future[Any]]
-    ) -> None:
+    def __init__(self, trace: Trace, pieces: list[Ready]) -> None:
         self._arguments, self._constants = trace.arguments, trace.constants
-        self._results = trace.results
-        # Without their steps, which may hold functions of the model's own.
-        self._pieces = [
-            (x.inputs, x.outputs, x.last, x.results, x.packing()) for x in pieces
-        ]
-        self._programs = programs
+        self._results, self._pieces = trace.results, pieces
 
     def __call__(self, arguments: Sequence[Tensor]) -> list[Any]:
         """What the function returns, as NumPy arrays; waits for each program."""
         values = dict(self._constants)
         values.update(zip(self._arguments, arguments, strict=True))
-        packed = []
         try:
-            for piece, program in zip(self._pieces, self._programs, strict=True):
-                inputs, outputs, last, *_ = piece
-                found = program.result()(*[values[v] for v in inputs])
-                for v in last:  # its memory may be used again
-                    del values[v]
-                values.update(zip(outputs, found, strict=False))  # then the results
-                packed.append(found[len(outputs) :])
+            packed = [piece(values) for piece in self._pieces]
         except BaseException:
-            for program in self._programs:
-                program.cancel()
+            for piece in self._pieces:
+                piece.program.cancel()
             raise
-        for (*_, results, packing), arrays in zip(self._pieces, packed, strict=True):
-            values.update(zip(results, packing.unpack(arrays), strict=True))
+        arrays = iter(read([x for several in packed for x in several]))
+        for piece, several in zip(self._pieces, packed, strict=True):
+            found = piece.packing.unpack(islice(arrays, len(several)))
+            values.update(zip(piece.results, found, strict=True))
         named = [values[x] if isinstance(x, Variable) else x.val for x in self._results]
         return list(read(named))
 
@@ -206,7 +218,8 @@ def in_pieces(
                 programs[key] = pool.submit(compile, _lowered(piece))
     finally:
         pool.shutdown(wait=False)  # of new work: what is submitted is done
-    return InPieces(trace, pieces, [programs[key] for key in keys])
+    ready = [Ready(x, programs[key]) for x, key in zip(pieces, keys, strict=True)]
+    return InPieces(trace, ready)
 
 
 def _lowered(piece: Piece) -> Any:

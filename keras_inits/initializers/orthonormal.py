@@ -1,6 +1,8 @@
 """Orthonormal factors, uniform over all of them (Haar's law)."""
 
+import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -121,14 +123,20 @@ def haar(
         return ops.swapaxes(haar(columns, rows, dtype, seeds, groups), -1, -2)
     if columns == 0:
         return ops.zeros((*groups, rows, columns), dtype)
-    width = wide(dtype)
-    noise = keras.random.normal(
-        (*groups, rows, columns), dtype=width, seed=seeds.next()
-    )
+    shape: tuple[int, ...] = (rows, columns)
+    factor: Callable[[Tensor], Tensor]
     if rows >= 2 * columns and columns >= _MANY:
         factor = _cholesky_factor
+    elif columns <= _SMALL:
+        factor = _lapack_factor
     else:
-        factor = _lapack_factor if columns <= _SMALL else _reflected_factor
+        panels = _panels(rows, columns)
+        # Of a square kernel, little over half as many numbers as it has; an odd number
+        # of them takes JAX four times as long.
+        entries = sum(size * length for size, length in panels)
+        shape = (entries + entries % 2,)
+        factor = _reflected_factor(panels)
+    noise = keras.random.normal((*groups, *shape), dtype=wide(dtype), seed=seeds.next())
     return ops.cast(fused(factor)(noise), dtype)
 
 
@@ -147,14 +155,32 @@ def _cholesky_factor(noise: Tensor) -> Tensor:
     return noise @ ops.swapaxes(inverse, -1, -2)
 
 
-def _reflected_factor(noise: Tensor) -> Tensor:
-    dtype = keras.backend.standardize_dtype(noise.dtype)
-    reflectors, signs = _reflectors(noise, dtype)
-    return _accumulate(reflectors, dtype) * signs
+def _panels(rows: int, columns: int) -> tuple[tuple[int, int], ...]:
+    """How many reflectors each panel has, and how long they are."""
+    starts = range(0, columns, _PANEL)
+    return tuple((min(_PANEL, columns - i), rows - i) for i in starts)
 
 
-def _reflectors(noise: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
+@functools.cache  # a function of its own for each size, compiled once
+def _reflected_factor(
+    panels: tuple[tuple[int, int], ...],
+) -> Callable[[Tensor], Tensor]:
+    def factor(noise: Tensor) -> Tensor:
+        groups, found, at = tuple(noise.shape[:-1]), [], 0
+        for size, length in panels:
+            values = noise[..., at : at + length * size]
+            panel = ops.reshape(values, (*groups, length, size))
+            found.append(_reflectors(panel))
+            at += length * size
+        reflectors, signs = zip(*found, strict=True)
+        return _accumulate(reflectors) * ops.concatenate(signs, axis=-1)
+
+    return factor
+
+
+def _reflectors(noise: Tensor) -> tuple[Tensor, Tensor]:
     """Unit vectors v_i (lower trapezoidal) and signs D from Gaussian columns."""
+    dtype = keras.backend.standardize_dtype(noise.dtype)
     rows, columns = noise.shape[-2:]
     below = ops.tril(noise, -1)
     lead = ops.diagonal(noise, axis1=-2, axis2=-1)
@@ -168,24 +194,24 @@ def _reflectors(noise: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
     return (below + top) / _row(length), _row(-sign)
 
 
-def _accumulate(reflectors: Tensor, dtype: str) -> Tensor:
+def _accumulate(panels: Sequence[Tensor]) -> Tensor:
     """The first columns of the product of all reflections, last panel first."""
-    rows, columns = reflectors.shape[-2:]
-    product = None
-    for start in reversed(range(0, columns, _PANEL)):
-        size = min(_PANEL, columns - start)
-        panel = reflectors[..., start:, start : start + size]
+    dtype = keras.backend.standardize_dtype(panels[-1].dtype)
+    product, columns = None, 0
+    for panel in reversed(panels):
+        length, size = panel.shape[-2:]
+        columns += size
         gram = ops.swapaxes(panel, -1, -2) @ panel
         inverse = ops.triu(gram, 1) + ops.eye(size, dtype=dtype) / 2
         right = ops.swapaxes(panel[..., :size, :], -1, -2)
-        start_from = ops.eye(rows - start, columns - start, dtype=dtype)
+        start_from = ops.eye(length, columns, dtype=dtype)
         if product is not None:
             rest = ops.swapaxes(panel[..., size:, :], -1, -2)
             right = ops.concatenate([right, rest @ product], axis=-1)
-            corner = [(0, 0)] * (reflectors.ndim - 2) + [(size, 0), (size, 0)]
-            first = ops.eye(rows - start, size, dtype=dtype)
+            corner = [(0, 0)] * (panel.ndim - 2) + [(size, 0), (size, 0)]
+            first = ops.eye(length, size, dtype=dtype)
             start_from = ops.pad(product, corner) + ops.pad(
-                first, [(0, 0), (0, columns - start - size)]
+                first, [(0, 0), (0, columns - size)]
             )
         solved = ops.solve_triangular(inverse, right, lower=False)
         product = start_from - panel @ solved

@@ -10,6 +10,7 @@ own forward pass.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ import keras_inits
 HEADER = (
     "model",
     "layers",
+    "width",
     "forward ms",
     "lsuv_init",
     "in work",
@@ -30,10 +32,11 @@ HEADER = (
     "passes",
     "lsuv",
 )
-MAKERS: dict[str, Callable[[int], models.Subject]] = {
+MAKERS: dict[str, Callable[[int, int], models.Subject]] = {
     "conv": models.conv_stack,
     "dense": models.dense_stack,
 }
+WIDTHS = {"conv": [32], "dense": [512]}
 # Beyond these depths the textbook and the peer take minutes.
 QUICK_TEXTBOOK = 10
 FULL_TEXTBOOK = 40
@@ -79,17 +82,21 @@ def main() -> None:
     parser = tables.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count")
     parser.add_argument("--depths", type=int, nargs="+", help="depths of the stacks")
+    parser.add_argument("--only", choices=MAKERS, help="this kind of stack")
+    parser.add_argument("--widths", type=int, nargs="+", help="filters or units")
     arguments = parser.parse_args()
     tables.print_machine(__doc__)
     full = arguments.full
     depths = arguments.depths or ([10, 40, 160, 320] if full else [10, 40, 160])
     limit = FULL_TEXTBOOK if full else QUICK_TEXTBOOK
     rows = []
-    for kind, make in MAKERS.items():
-        for depth in depths:
-            subject = make(depth)
+    for kind in [arguments.only] if arguments.only else MAKERS:
+        widths = arguments.widths or WIDTHS[kind]
+        for width, depth in itertools.product(widths, depths):
+            subject = MAKERS[kind](depth, width)
             row = {**cost(kind, subject, arguments.rounds), "layers": depth}
-            if depth <= limit:
+            row["width"] = width
+            if depth <= limit and width in WIDTHS[kind]:
                 row |= textbook_cost(subject)
                 row["lsuv"] = peer.peer_ratio(kind, depth) if peer.installed() else None
             rows.append([row.get(column) for column in HEADER])

@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops, tree
 
-from keras_inits.kinds import Kind
+from keras_inits.kinds import Held, Kind
 from keras_inits.packing import Packed, Packing
 from keras_inits.pieces import in_pieces
 from keras_inits.selection import Selection
@@ -38,6 +38,8 @@ Maker: TypeAlias = Callable[[Any, tuple[Any, ...]], Any]
 
 # Below this number of layers, compiling operation by operation is as fast.
 WORTHWHILE = 10
+# Kinds of pass that are remembered of a model.
+MOST_STATES = 32
 # Passes of a kind that run eagerly before one is compiled.
 PASSES = {"jax": 0, "tensorflow": 1}
 
@@ -66,9 +68,14 @@ class State:
     """What is known of passes of a kind: in one period where the code is a user's."""
 
     period: object | None
+    objects: Held
     eager_passes: int = 0
     program: Program | None = None
     untraceable: bool = False
+
+    def is_of(self, period: object | None) -> bool:
+        """Whether it is known in this period, of objects that are all still there."""
+        return (self.period is period or self.untraceable) and self.objects.alive()
 
 
 _STATES: weakref.WeakKeyDictionary[Any, dict[Any, State]] = weakref.WeakKeyDictionary()
@@ -128,10 +135,12 @@ def run(
     """
     states = _STATES.setdefault(model, {})
     period = (_PERIOD.get(None) or object()) if kind.own_code else None
-    state = states.get(kind.key) or State(period)
-    if state.period is not period and not state.untraceable:
-        state = State(period)
-    states[kind.key] = state
+    state = states.pop(kind.key, None)
+    if state is None or not state.is_of(period):
+        state = State(period, Held(kind.objects))
+    states[kind.key] = state  # the last one now
+    if len(states) > MOST_STATES:
+        del states[next(iter(states))]
     if state.untraceable:
         return None
     if state.program is not None:

@@ -8,7 +8,8 @@ may depend on anything: a global, a closure, an attribute of an attribute.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -20,21 +21,50 @@ from keras_inits.walking import walk
 
 
 class Kind(NamedTuple):
-    """All that can be seen of what a trace depends on, and whether there is more."""
+    """All that can be seen of what a trace depends on.
+
+    Args:
+        key: Equal for what can share a trace, as long as `objects` are alive.
+        own_code: Whether there is more to it than can be seen.
+        objects: What the key names by its `id`.
+    """
 
     key: Any
     own_code: bool
+    objects: list[Any]
+
+
+class Held:
+    """Objects by reference: while all of them are alive, no other has their `id`.
+
+    One whose end cannot be seen lives on.
+    """
+
+    def __init__(self, objects: Iterable[Any]) -> None:
+        self._references = list(map(_reference, objects))
+
+    def alive(self) -> bool:
+        """Whether all of them are."""
+        return all(reference() is not None for reference in self._references)
+
+
+def _reference(x: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(x)
+    except TypeError:
+        return lambda: (x,)
 
 
 def kind_of(selection: Selection, batch: Any, *options: Any) -> Kind:
     """Every attribute of every layer, the kernels, and the shapes."""
     parts = list(_parts(selection.every))
-    layers = tuple((id(x), _dtype(x), *_marks(x)) for x in parts)
-    kernels = tuple(id(m.kernel) for maps in selection.maps.values() for m in maps)
+    kernels = [m.kernel for maps in selection.maps.values() for m in maps]
+    objects = [*parts, *kernels, *selection.watched]
+    named = tuple(map(id, objects))
+    layers = tuple((_dtype(x), *_marks(x, objects)) for x in parts)
     shapes = tuple((tuple(x.shape), str(x.dtype)) for x in tree.flatten(batch))
-    watched = tuple(map(id, selection.watched))
     own_code = any(map(_has_own_code, parts))
-    return Kind((layers, kernels, watched, shapes, options), own_code)
+    return Kind((named, layers, shapes, options), own_code, objects)
 
 
 def _parts(every: Iterable[Any]) -> Iterator[Any]:
@@ -52,12 +82,12 @@ def _dtype(part: Any) -> str | None:
     return getattr(part, "compute_dtype", None)
 
 
-def _marks(layer: Any) -> list[tuple[str, Any]]:
+def _marks(layer: Any, objects: list[Any]) -> list[tuple[str, Any]]:
     """Its attributes by value or identity; of Keras's own models none has a part."""
     if isinstance(layer, keras.Model) and _of_library(type(layer)):
         return []
     return [
-        (name, value if type(value) in _PLAIN else _mark(name, value))
+        (name, value if type(value) in _PLAIN else _mark(name, value, objects))
         for name, value in vars(layer).items()
         if name not in _IGNORED
     ]
@@ -67,19 +97,33 @@ def _marks(layer: Any) -> list[tuple[str, Any]]:
 _IGNORED = frozenset({"_called", "_jax_state", "history"})
 
 
-def _mark(name: str, value: Any) -> Any:
-    if name[0] != "_" and isinstance(value, (dict, list, np.ndarray, tuple)):
-        return _readable(value)  # a scale for each channel, say
+def _mark(name: str, value: Any, objects: list[Any]) -> Any:
+    if isinstance(value, _READABLE) and (name[0] != "_" or isinstance(value, _FIXED)):
+        contents = _contents(value)
+        if contents is not None:  # a scale for each channel, say
+            return contents
+    objects.append(value)
     return id(value)
 
 
-def _readable(value: Any) -> Any:
-    """The contents of a container of numbers; elsewhere its identity."""
-    if isinstance(value, np.ndarray):
-        return value.tobytes() if value.nbytes <= MOST_BYTES else id(value)
-    items = tuple(value.items() if isinstance(value, dict) else enumerate(value))
-    plain = all(type(x) in _PLAIN for _, x in items)
-    return items if plain else id(value)
+def _contents(value: Any) -> Any:
+    """Of a number, or a container of numbers; None where that says too little."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        few = value.nbytes <= MOST_BYTES and not value.dtype.hasobject
+        return (value.shape, value.dtype.str, value.tobytes()) if few else None
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    found = [(k, x if type(x) in _PLAIN else _inner(x)) for k, x in items]
+    return None if any(x is _TOO_LITTLE for _, x in found) else (type(value), *found)
+
+
+def _inner(value: Any) -> Any:
+    contents = _contents(value) if isinstance(value, _READABLE) else None
+    return _TOO_LITTLE if contents is None else contents
+
+
+_TOO_LITTLE = object()
+_FIXED = (np.generic, tuple)
+_READABLE = (*_FIXED, dict, list, np.ndarray)
 
 
 _PLAIN = frozenset({bool, int, float, str, type(None)})

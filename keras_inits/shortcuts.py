@@ -35,7 +35,7 @@ def shortcuts(every: Iterable[Layer]) -> list[tuple[Layer, str, Any]]:
     """
     layers = list(every)
     observed = keras.distribution.distribution() is not None or is_hooked()
-    if observed or any(map(_casts, layers)):
+    if observed or any(map(_casts, layers)) or _hides_masks(layers):
         return []
     plain = {id(x) for x in layers if _is_plain(x)}
     short: dict[int, Short] = {}
@@ -203,6 +203,21 @@ def _naming(layer: Layer, error: Exception) -> Exception:
         return type(error)(f"{error}\n\n({where})")
     except Exception:
         return error
+
+
+def _hides_masks(layers: Iterable[Layer]) -> bool:
+    """Whether there may be masks that a tensor does not show: JAX, while it traces.
+
+    Keras keeps them elsewhere there.
+    """
+    return keras.backend.backend() == "jax" and any(map(_makes_masks, layers))
+
+
+def _makes_masks(layer: Any) -> bool:
+    if type(layer) in PLAIN or type(layer).__module__.startswith("keras."):
+        is_masking = isinstance(layer, keras.layers.Masking)
+        return is_masking or bool(getattr(layer, "mask_zero", False))
+    return type(layer).compute_mask is not Layer.compute_mask
 
 
 def _casts(layer: Any) -> bool:

@@ -39,6 +39,34 @@ def conv_stack() -> keras.Model:
     return keras.Model(inputs, [layers.Dense(4, activation="softmax")(x), x])
 
 
+def attention_over_padding() -> tuple[keras.Model, Any]:
+    """The mask of the tokens reaches attention through normalisation and sums."""
+    inputs = keras.Input((12,), dtype="int32")
+    x = layers.Embedding(30, 16, mask_zero=True)(inputs)
+    for _ in range(3):
+        y = layers.LayerNormalization()(x)
+        x = layers.Add()([x, layers.MultiHeadAttention(2, 8)(y, y)])
+    tokens = np.random.default_rng(0).integers(1, 30, (64, 12))
+    tokens[:, 5:] = 0
+    return keras.Model(inputs, layers.Dense(4, name="head")(x)), tokens
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_masks_reach_attention(dtype: str) -> None:
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(dtype)
+    try:
+        model, tokens = attention_over_padding()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    expected = numpy(model(tokens)).astype("float64").std()
+    for _ in range(3):  # eager, compiled, and compiled before
+        found = keras_inits.measure(model, tokens)["head"].std
+        assert found == pytest.approx(
+            expected, rel=2e-2 if dtype != "float32" else 1e-4
+        )
+
+
 def program_of(model: keras.Model) -> compiled.Program | None:
     """The program that was made for a model, if any."""
     known = compiled._STATES.get(model, {}).values()

@@ -198,6 +198,7 @@ class LayerSignal(Record):
         batch_std: deviation between samples: root of the variance over the
             batch axis, averaged over units. Where it is far below `std`, units
             differ but samples look alike.
+        broken: where NaN or infinity was seen, the weight that holds it.
     """
 
     name: str
@@ -225,6 +226,7 @@ class LayerSignal(Record):
     histogram: Histogram | None = None
     path: str | None = None
     batch_std: float | None = None
+    broken: str | None = None
 
 
 def without_inputs(layers: Iterable[LayerSignal]) -> list[LayerSignal]:

@@ -155,7 +155,7 @@ SICK = {
     ),
     "exploding until it overflows": (
         lambda: overflow(simulate(20, "linear", kernel_std=0.2), 15),
-        r"signal explodes from dense_\d+ on .* and overflows at dense_14",
+        r"signal explodes from dense_\d+ on .* its variance overflows at dense_14",
         r"lsuv_init\(model, x\)",
     ),
 }
@@ -270,8 +270,12 @@ def test_a_signal_that_recovers_has_not_vanished():
 
 def test_a_small_head_is_not_a_vanishing_signal():
     rows = simulate(6, "relu", lsuv=True)
-    rows[-1] = dataclasses.replace(rows[-1], std=1e-5, batch_std=1e-5)
+    small = {"std": 1e-5, "batch_std": 1e-5}
+    rows[-1] = dataclasses.replace(rows[-1], **small, kernel_std=1e-6)
     assert find(rows) == ()
+    # Not so where what it takes is small, though the layer before puts out enough.
+    rows[-1] = dataclasses.replace(rows[-1], kernel_std=0.1)
+    assert "vanishes from dense_5" in find(rows)[0].text
 
 
 def test_vanishing_where_normalisation_may_mend_it_is_a_warning():
@@ -321,7 +325,7 @@ def test_integer_tokens_are_not_called_unscaled():
 def test_nan_in_the_data_kernel_or_layer():
     rows = simulate(5, "relu", lsuv=True)
     data = [dataclasses.replace(rows[0], mean=math.nan, std=math.nan), *rows[1:]]
-    assert "data given to x holds NaN" in find(data)[0].text
+    assert "input x holds NaN" in find(data)[0].text
     lost = {"std": math.nan, "mean": math.nan}
     bad = dataclasses.replace(rows[3], **lost)
     assert find([*rows[:3], bad])[0].text == "NaN appears at dense_2"
@@ -411,6 +415,170 @@ def test_deep_relu_stack_after_lsuv_is_partly_dead():
 def test_constant_input():
     rows = simulate(3, "relu", x=np.zeros((SAMPLES, WIDTH)))
     assert "input x is constant" in find(rows)[0].text
+
+
+def replaced(rows, index, **fields):
+    rows = list(rows)
+    rows[index] = dataclasses.replace(rows[index], **fields)
+    return rows
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "softplus"])
+def test_outputs_that_are_rounded_to_zero_are_not_dead(activation):
+    rows = replaced(
+        simulate(6, "relu", lsuv=True), -1, dead_fraction=0.95, activation=activation
+    )
+    assert find(rows) == ()
+
+
+def test_branches_that_start_at_zero_have_no_gradient_yet():
+    rows = simulate(9, "relu", lsuv=True)
+    zero = {"kernel_std": 0.0, "std": 0.0, "mean": 0.0, "batch_std": 0.0}
+    rows = replaced(rows, 2, **zero, gradient_gain=None, dead_fraction=1.0)
+    [finding] = find(with_gradients(rows, [0.0, 0.1, 0.0, *[0.1] * 6]), plain=False)
+    assert "dense_1 is frozen" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("activation", "remedy"),
+    [
+        ("softplus", r'center=True\); or .*"looks_linear"'),
+        ("relu", r'center=True\); or .*"looks_linear"'),
+        ("sigmoid", r"^scale and centre: .*center=True\)$"),
+        ("tanh", r"^scale and centre: .*center=True\)$"),
+    ],
+)
+def test_samples_that_look_alike_are_not_parted_by_a_scale(activation, remedy):
+    rows = [
+        LayerSignal(
+            name=f"a{i}",
+            layer_type="Dense",
+            std=1.0,
+            batch_std=10.0 ** -(i + 1),
+            activation=activation,
+        )
+        for i in range(6)
+    ]
+    first = find(rows)[0]
+    assert "samples look alike" in first.text
+    assert re.search(remedy, first.remedy), first.remedy
+
+
+def test_the_same_row_again_and_again():
+    rows = replaced(simulate(4, "relu"), 0, batch_std=0.0)
+    [finding] = find(rows)
+    assert "rows of input x are all the same" in finding.text
+    assert "samples that differ" in finding.remedy
+
+
+def test_one_input_of_several_that_is_off():
+    rows = simulate(3, "linear", lsuv=True)
+    # A later layer takes it, and explodes by it.
+    wide = rows[2].kernel_std * math.sqrt(WIDTH) * 1e5
+    for i in (2, 3):
+        rows = replaced(rows, i, std=wide, batch_std=wide)
+    rows = replaced(rows, 0, name="data[1]", path="data[1]", std=1e5)
+    [finding, *_] = find(rows)
+    assert "input data[1] is not standardised" in finding.text
+    assert not any("explodes" in x.text for x in find(rows))
+    # Not where it is the only one: its first layer has rescaled it.
+    assert "explodes" in find(replaced(rows, 0, path=None))[0].text
+
+
+@pytest.mark.parametrize(("std", "found"), [(1e4, 1), (0.03, 0), (1.0, 0), (1e-6, 1)])
+def test_embeddings_far_from_any_scale(std, found):
+    row = LayerSignal(name="tokens", layer_type="Embedding", std=std, output_std=std)
+    rows = [row, *simulate(3, "relu", lsuv=True)[1:]]
+    texts = [x.text for x in find(rows, plain=False)]
+    assert sum("vectors of tokens" in text for text in texts) == found
+
+
+def test_dead_behind_a_normalisation_that_has_no_bias_of_its_own():
+    row = LayerSignal(
+        name="re_lu", layer_type="ReLU", mean=-100.0, std=1.0, dead_fraction=1.0
+    )
+    [finding] = find([row], plain=False)
+    assert "training=True" in finding.remedy
+    assert "bias" not in finding.remedy
+    own = dataclasses.replace(row, layer_type="Dense", kernel_shape=(4, 4))
+    [finding] = find([own], plain=False)
+    assert "bias_initializer" in finding.remedy
+
+
+def test_a_layer_that_nothing_reaches():
+    rows = simulate(4, "relu", lsuv=True)
+    zero = {"std": 0.0, "mean": 0.0, "batch_std": 0.0, "dead_fraction": 1.0}
+    [finding, *_] = find(replaced(rows, 3, **zero))
+    assert finding.text == "nothing reaches dense_2: all that it takes is 0"
+    assert "gamma is 0" in finding.remedy
+
+
+def test_a_weight_that_is_not_finite_is_named():
+    lost = {"mean": math.nan, "std": math.nan, "broken": "net/dense_2/bias"}
+    [finding] = find(replaced(simulate(5, "relu", lsuv=True), 3, **lost))
+    assert finding.text.startswith("net/dense_2/bias holds NaN or infinity")
+    assert "initialize(model, None)" in finding.remedy
+
+
+def test_a_head_as_large_as_its_labels():
+    rows = simulate(4, "relu", lsuv=True)
+    head = {"activation": "linear", "std": 1e6, "batch_std": 1e6, "gradient_gain": 1e9}
+    [finding] = find(replaced(rows, -1, **head))
+    assert finding.severity == "warning"
+    assert "output of dense_3 is large" in finding.text
+    assert "standardise them" in finding.remedy
+
+
+def test_a_tiny_head_scales_all_gradients_alike():
+    rows = simulate(4, "relu", lsuv=True)
+    head = {"activation": "linear", "gradient_gain": 1e-20, "kernel_std": 1e-12}
+    assert find(replaced(rows, -1, **head)) == ()
+
+
+def test_gradients_a_little_out_of_bounds_are_a_warning():
+    assert find(gains(2.5, "tanh"))[0].severity == "warning"  # 9,537-fold
+    assert find(gains(5.0, "tanh"))[0].severity == "error"
+
+
+def test_a_classifier_that_is_sure_of_itself():
+    rows = simulate(3, "tanh", lsuv=True, target=0.3)
+    sure = {"activation": "sigmoid", "saturated_fraction": 0.98}
+    [finding] = find(replaced(rows, -1, **sure))
+    assert finding.severity == "warning"
+    assert "no harm" in finding.remedy
+
+
+def test_constant_kernels_are_named_together():
+    rows = simulate(6, "relu", lsuv=True)
+    for i in (2, 4):
+        rows = replaced(rows, i, kernel_std=0.0)
+    [finding, *_] = find(rows)
+    assert finding.severity == "error"
+    assert "its units are all equal; so is dense_3" in finding.text
+    assert 'layers=["dense_1", "dense_3"]' in finding.remedy
+    assert find(rows, plain=False)[0].severity == "warning"
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "remedy"),
+    [
+        (128.0, 74.0, "Rescaling(1 / 127.5, offset=-1) as the first layer"),
+        (5e-5, 2.5e-5, "Rescaling(4e+04, offset=-2)"),
+        (32768.0, 20000.0, "Rescaling(5e-05, offset=-1.64)"),
+    ],
+)
+def test_images_are_rescaled_by_what_they_are(mean, std, remedy):
+    shape = (None, 8, 8, 3)
+    rows = replaced(simulate(3, "relu"), 0, mean=mean, std=std, output_shape=shape)
+    rows = replaced(rows, 1, std=std, mean=0.0)
+    [finding, *_] = find(rows)
+    assert "not standardised" in finding.text
+    assert remedy in finding.remedy
+
+
+def test_a_recurrent_kernel_that_explodes():
+    row = LayerSignal(name="rnn", layer_type="SimpleRNN", mean=0.0, std=math.inf)
+    assert 'recurrent_initializer="orthogonal"' in find([row])[0].remedy
 
 
 def test_dead_units_behind_normalisation_are_its_affair():

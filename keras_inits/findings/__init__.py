@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
-from keras_inits.findings import gradient, signal
+from keras_inits.findings import gradient, scale, signal
 from keras_inits.records import (
     INPUT_TYPES,
     Finding,
@@ -54,16 +54,21 @@ def find(
     inputs = [x for x in layers if x.layer_type in INPUT_TYPES]
     signals = without_inputs(layers)
     plain = is_plain(signals) if plain is None else plain
-    fatal = signal.not_finite(inputs, signals)
+    fatal = signal.not_finite(inputs, signals) or scale.same_rows(inputs)
     if fatal:
         return tuple(fatal)
-    found = signal.unscaled_input(inputs, signals, plain)
-    blocked = signal.frozen(signals) or signal.dead(signals, plain, blocking=True)
+    found = scale.unscaled_input(inputs, signals, plain)
+    found += scale.unscaled_embedding(signals, plain)
+    blocked = signal.frozen(signals, plain) or signal.dead(
+        signals, plain, blocking=True
+    )
     drift = signal.vanishing(signals, plain)
     if blocked and drift and _index(signals, blocked) <= _index(signals, drift):
         drift = []  # behind a blocked layer there is nothing left to vanish
     found += drift + blocked if drift else blocked
-    found += signal.exploding(signals) + signal.saturated(signals)
+    if not any(x.layer == row.name for x in found for row in inputs):
+        found += signal.exploding(signals)
+    found += signal.saturated(signals)
     if not blocked or blocked[0].severity == "warning":
         found += gradient.measured(signals) or (
             gradient.foreseen(signals) if plain else []

@@ -9,6 +9,7 @@ from keras_inits.findings import remedies
 from keras_inits.records import (
     Finding,
     LayerSignal,
+    Severity,
     gain_product,
     is_finite,
     kernel_input_rms,
@@ -16,6 +17,8 @@ from keras_inits.records import (
 
 # The contract's bounds for the product of gradient gains (squared norms).
 GAIN_BOUNDS = (1e-3, 1e3)
+# Beyond these, deviations differ as far as `GRADIENT_SPREAD` says: training stalls.
+SEVERE = (1e-6, 1e6)
 # Gradient-to-weight ratios of trained networks differ by far less between both ends.
 GRADIENT_SPREAD = 1e3
 
@@ -26,6 +29,9 @@ def measured(signals: Sequence[LayerSignal]) -> list[Finding]:
     if all(x.gradient_ratio is None for x in signals):
         field = "weight_gradient_std"
     rows = [x for x in signals if getattr(x, field) is not None]
+    if any(x.kernel_std == 0 for x in signals):
+        # Before a residual branch's kernel of zeros there is no gradient yet.
+        rows = [x for x in rows if getattr(x, field) != 0]
     for row in rows:
         if not is_finite(getattr(row, field)):
             text = f"the gradient of {row.name} is NaN or infinite"
@@ -60,6 +66,10 @@ def foreseen(signals: Sequence[LayerSignal]) -> list[Finding]:
         corrected = gain_product(rows[1:]) or 1.0
     else:
         corrected = product * kernel_input_rms(rows[0]) ** 2
+    last = rows[-1].gradient_gain or 1.0
+    if len(rows) > 1 and not GAIN_BOUNDS[0] <= last <= GAIN_BOUNDS[1]:
+        # A head that is small or large scales all gradients alike, as the loss does.
+        product, corrected = (gain_product(rows[:-1]) or 0.0, corrected / last)
     if any(GAIN_BOUNDS[0] <= x <= GAIN_BOUNDS[1] for x in (product, corrected)):
         return []
     if (product > 1) != (corrected > 1):
@@ -71,7 +81,10 @@ def foreseen(signals: Sequence[LayerSignal]) -> list[Finding]:
         f"gradient {'grows' if grows else 'shrinks'} {fold} (squared norm) between "
         f"{rows[-1].name} and {rows[0].name}"
     )
-    return [Finding.at(rows[-1], product, text, remedies.gradient(rows, grows))]
+    mild = any(SEVERE[0] <= x <= SEVERE[1] for x in (product, corrected))
+    severity: Severity = "warning" if mild else "error"
+    remedy = remedies.gradient(rows, grows)
+    return [Finding.at(rows[-1], product, text, remedy, severity)]
 
 
 def _log_mean(values: Iterable[float]) -> float:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from keras_inits.records import LayerSignal
+from keras_inits.records import INPUT_TYPES, LayerSignal
 
 CLEAN_DATA = "drop or fill such rows: x = x[np.isfinite(x).all(axis=1)]"
+DIFFERENT_ROWS = "pass samples that differ: here every row says the same"
+RESET = "reset the weights: keras_inits.initialize(model, None)"
+SURE = (
+    "in a trained classifier no harm: it is sure of its answers; before training, "
+    "keras_inits.lsuv_init(model, x)"
+)
+LABELS = (
+    "if the labels are of that size, standardise them: y = (y - y.mean()) / y.std(); "
+    "if not, keras_inits.lsuv_init(model, x)"
+)
 NOT_FINITE = (
     "look at this layer's data and operations (log, division, overflow in float16); "
     "keras_inits.lsuv_init(model, x) keeps the scale of every layer near 1"
@@ -22,20 +32,56 @@ _RELU_LIKE = frozenset({"gelu", "leaky_relu", "relu", "silu", "softplus", "swish
 _SIGMOID_LIKE = frozenset({"sigmoid", "hard_sigmoid", "log_sigmoid"})
 
 
-def redraw(row: LayerSignal) -> str:
-    """For kernels of zeros or NaN."""
+_RECURRENT = frozenset({"Bidirectional", "GRU", "LSTM", "RNN", "SimpleRNN"})
+
+
+def redraw(rows: Sequence[LayerSignal]) -> str:
+    """For kernels of zeros, of one value, or NaN."""
+    if len(rows) > 3:
+        return "draw their kernels: keras_inits.initialize(model)"
+    which = "its kernel" if len(rows) == 1 else "their kernels"
+    names = ", ".join(f'"{_name(row)}"' for row in rows)
+    return f"draw {which}: keras_inits.initialize(model, layers=[{names}])"
+
+
+def _name(row: LayerSignal) -> str:
     # A name that several layers share is told apart by the path, in full.
-    name = row.path if row.path and "/" in row.name else row.name.split(" (call")[0]
-    return f'draw its kernel: keras_inits.initialize(model, layers=["{name}"])'
+    return row.path if row.path and "/" in row.name else row.name.split(" (call")[0]
+
+
+def look_before(row: LayerSignal) -> str:
+    """For a layer that gets zeros."""
+    return (
+        f"look at what comes before {row.name}: a normalisation whose gamma is 0, a "
+        "product with 0, a mask"
+    )
+
+
+def not_finite(row: LayerSignal) -> str:
+    """For NaN and infinity that come neither from the data nor from the weights."""
+    if row.layer_type in _RECURRENT:
+        return (
+            "its recurrent kernel multiplies the state at every step: "
+            'recurrent_initializer="orthogonal" keeps its size'
+        )
+    return NOT_FINITE
 
 
 def standardise(row: LayerSignal) -> str:
     """For data far from mean 0 and deviation 1."""
-    rank = len(row.output_shape or ())
-    if rank == 4:
+    mean, std = row.mean or 0.0, row.std or 0.0
+    of_data = row.layer_type in INPUT_TYPES
+    if of_data and std == 0:
+        return "look at the data: all of its values are the same"
+    if of_data and len(row.output_shape or ()) == 4:
+        pixels = 0 <= mean - std and 20 < std < 130 and mean < 255
+        factor, offset = (
+            ("1 / 127.5", "-1") if pixels else (f"{1 / std:.3g}", f"{-mean / std:.3g}")
+        )
+        why = "for pixels in 0..255" if pixels else "for these data"
         return (
-            "standardise the images: keras.layers.Rescaling(1 / 127.5, offset=-1) "
-            "as the first layer, for pixels in 0..255"
+            f"standardise the images: keras.layers.Rescaling({factor}, "
+            f"offset={offset}) as the first layer, {why}"
         )
     return "standardise the data: x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6)"
 
@@ -44,7 +90,7 @@ def rescale(row: LayerSignal, *, plain: bool = True) -> str:
     """For signals that vanish, explode or saturate."""
     if not plain:
         return (
-            "BatchNormalization mends it in training mode: see "
+            "BatchNormalization mends it in training mode, if there is any: see "
             "keras_inits.measure(model, x, training=True); if it is still there, "
             "keras_inits.lsuv_init(model, x)"
         )
@@ -57,6 +103,15 @@ def rescale(row: LayerSignal, *, plain: bool = True) -> str:
     )
 
 
+def part(row: LayerSignal, *, plain: bool = True) -> str:
+    """For samples that look alike: a scale of 1 does not part them."""
+    if not plain:
+        return rescale(row, plain=False)
+    if row.activation in _RELU_LIKE:
+        return revive(row, pushed=False)
+    return "scale and centre: keras_inits.lsuv_init(model, x, center=True)"
+
+
 def unsaturate(row: LayerSignal) -> str:
     """For flat activations: at the start, or after steps that were too large."""
     return f"{rescale(row)}; in a trained model, a smaller learning rate"
@@ -64,7 +119,7 @@ def unsaturate(row: LayerSignal) -> str:
 
 def revive(row: LayerSignal, pushed: bool, *, plain: bool = True) -> str:
     """For units that are zero for the whole batch."""
-    if not plain and not pushed:
+    if not plain and not (pushed and row.kernel_shape):  # is it by a bias of its own?
         return rescale(row, plain=False)
     if pushed:
         return (

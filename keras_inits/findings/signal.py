@@ -20,8 +20,10 @@ VANISHED = 1e-3
 EXPLODED = 1e3
 # Deviation between samples over deviation of all: below, samples look alike.
 ALIKE = 1e-2
-# Standardised data has deviation 1; images in 0..1 have 0.2 to 0.5, pixels 50 to 80.
-INPUT_RMS = (1e-2, 10.0)
+# A head this much larger than what it takes is so by its own kernel.
+HEAD_JUMP = 30.0
+# An output of exactly 0 is a rounded one.
+NEVER_ZERO = frozenset({"exponential", "sigmoid", "softmax", "softplus"})
 # Share of dead or saturated units that is worth a word, and that stops training.
 WORTH_A_WORD = 0.25
 DEAD = 0.9
@@ -34,80 +36,52 @@ def not_finite(
     """NaN or infinity: the data, the kernel, or a signal that grew too large."""
     for row in inputs:
         if not is_finite(row.mean, row.std):
-            text = f"the data given to {row.name} holds NaN or infinity"
+            text = f"input {row.name} holds NaN or infinity"
             return [Finding.at(row, row.std, text, remedies.CLEAN_DATA)]
     for i, row in enumerate(signals):
         if is_finite(row.mean, row.std, row.output_mean, row.output_std):
             continue
         if not is_finite(row.kernel_std):
             text = f"the kernel of {row.name} holds NaN or infinity"
-            return [Finding.at(row, row.kernel_std, text, remedies.redraw(row))]
+            return [Finding.at(row, row.kernel_std, text, remedies.redraw([row]))]
         grown = exploding(signals[:i])
         if grown:
-            text = f"{grown[0].text}, and overflows at {row.name}"
-            first = _named(signals, grown[0].layer)
+            text = f"{grown[0].text}; its variance overflows at {row.name}"
+            first = named(signals, grown[0].layer)
             return [Finding.at(first, grown[0].figure, text, remedies.rescale(first))]
+        if row.broken:
+            text = f"{row.broken} holds NaN or infinity, as {row.name} shows"
+            return [Finding.at(row, math.nan, text, remedies.RESET)]
         figures = (row.mean, row.std, row.output_mean, row.output_std)
         figure = "NaN" if any(math.isnan(x or 0.0) for x in figures) else "infinity"
         text = f"{figure} appears at {row.name}"
-        return [Finding.at(row, row.std, text, remedies.NOT_FINITE)]
+        return [Finding.at(row, row.std, text, remedies.not_finite(row))]
     return []
 
 
-def unscaled_input(
-    inputs: Sequence[LayerSignal], signals: Sequence[LayerSignal], plain: bool
-) -> list[Finding]:
-    """Data that is not of order 1, unless the first layer's signal is all the same."""
-    first = next((x for x in signals if x.std is not None), None)
-    if first is None or any(x.layer_type == "Embedding" for x in signals):
-        return []
-    if VANISHED <= (first.std or 0.0) <= INPUT_RMS[1]:
-        return []  # rescaled within the model, or by LSUV
-    # Normalisation inside the model copes, at the price of a slow start.
-    severity: Severity = "error" if plain else "warning"
-    for row in inputs:
-        mean, std = row.mean or 0.0, row.std
-        if std is None:
-            continue
-        if not INPUT_RMS[0] <= math.hypot(mean, std) <= INPUT_RMS[1]:
-            wrong = "is constant" if std == 0 else "is not standardised"
-            text = f"input {row.name} {wrong} (mean {mean:.3g}, std {std:.3g})"
-            return [Finding.at(row, std, text, remedies.standardise(row), severity)]
-    if not inputs and _input_rms(first, signals) > INPUT_RMS[1]:
-        text = (
-            f"the input is not standardised (the signal of {first.name}, the first "
-            f"layer, has std {first.std:.3g})"
-        )
-        remedy = remedies.standardise(first)
-        return [Finding.at(first, first.std, text, remedy, severity)]
-    return []
-
-
-def _input_rms(first: LayerSignal, signals: Sequence[LayerSignal]) -> float:
-    """The size that the data must have had for the first layer's signal."""
-    if first.kernel_std and first.kernel_shape:
-        return kernel_input_rms(first)
-    # Kernel unknown: kernels that are too large would go on multiplying.
-    later = [x.std for x in signals if x.std]
-    growth = (later[-1] / later[0]) ** (1 / max(len(later) - 1, 1))
-    return (first.std or 0.0) if growth < 3 else 0.0
-
-
-def frozen(signals: Sequence[LayerSignal]) -> list[Finding]:
-    """A kernel of zeros, or a layer that gives zeros for an input that is not."""
+def frozen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
+    """Kernels of zeros or of one value, or a layer that gets or gives zeros only."""
     alive = True
     for i, row in enumerate(signals):
         zero = row.std == 0 and row.mean in (0, None)
+        # A residual branch may start at zero on purpose: the signal goes on.
+        later = signals[i + 1 :]
+        goes_on = not later or any(_carries(x) for x in later)
+        severity: Severity = "warning" if goes_on else "error"
         if row.kernel_std == 0 or (zero and alive and row.kernel_std is None):
-            # A residual branch may start at zero on purpose: the signal goes on.
-            later = signals[i + 1 :]
-            goes_on = not later or any(_carries(x) for x in later)
+            alike = [x for x in later if x.kernel_std == 0]
+            more = f"; so are {len(alike)} more layers" if len(alike) > 1 else ""
+            more = f"; so is {alike[0].name}" if len(alike) == 1 else more
             if row.kernel_std == 0 and row.std:
                 text = f"the kernel of {row.name} is constant: its units are all equal"
+                severity = "error" if plain and later else severity
             else:
                 text = f"{row.name} is frozen at zero (kernel and output are 0)"
-            severity: Severity = "warning" if goes_on else "error"
-            return [Finding.at(row, 0.0, text, remedies.redraw(row), severity)]
+            remedy = remedies.redraw([row, *alike])
+            return [Finding.at(row, 0.0, text + more, remedy, severity)]
+        if zero and alive and i > 0:
+            text = f"nothing reaches {row.name}: all that it takes is 0"
+            return [Finding.at(row, 0.0, text, remedies.look_before(row), severity)]
         if row.std is not None:
             alive = row.std > 0 and (row.dead_fraction or 0.0) < 1
     return []
@@ -124,11 +98,11 @@ def vanishing(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
             continue
         first, last = signals[run[0]], signals[run[-1]]
         if kind == "std":
-            figure = first.std or 0.0
+            figure, remedy = first.std or 0.0, remedies.rescale(first, plain=plain)
             text = f"signal vanishes from {first.name} on (std {figure:.2g}"
             end = f"{last.std or 0.0:.2g}"
         else:
-            figure = first.batch_std or 0.0
+            figure, remedy = first.batch_std or 0.0, remedies.part(first, plain=plain)
             share = figure / (first.std or math.inf)
             text = (
                 f"signal vanishes from {first.name} on: samples look alike there "
@@ -136,16 +110,17 @@ def vanishing(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
             )
             end = f"{last.batch_std or 0.0:.2g}"
         text += f"; {end} at {last.name})" if last is not first else ")"
-        remedy = remedies.rescale(first, plain=plain)
-        return [
-            Finding.at(first, figure, text, remedy, "error" if plain else "warning")
-        ]
+        severity: Severity = "error" if plain else "warning"
+        return [Finding.at(first, figure, text, remedy, severity)]
     return []
 
 
 def _small_head(signals: Sequence[LayerSignal], run: list[int]) -> bool:
-    """Whether only the last layer is small: many a head starts so on purpose."""
-    return len(run) == 1 < len(signals) and _carries(signals[run[0] - 1])
+    """Whether only the last kernel is small: many a head starts so on purpose."""
+    if len(run) != 1 or run[0] == 0:
+        return False
+    before, head = signals[run[0] - 1], signals[run[0]]
+    return _carries(before) and kernel_input_rms(head) >= VANISHED
 
 
 def _alike(layer: LayerSignal) -> bool:
@@ -169,6 +144,11 @@ def exploding(signals: Sequence[LayerSignal]) -> list[Finding]:
     first, last = signals[run[0]], signals[run[-1]]
     text = f"signal explodes from {first.name} on (std {first.std:.2g}"
     text += f"; {last.std:.2g} at {last.name})" if last is not first else ")"
+    if run[0] > 0 and last is first:  # a head, trained to labels of that size?
+        before = signals[run[0] - 1].std or math.inf
+        if (first.std or 0.0) > HEAD_JUMP * before:
+            text = f"the output of {first.name} is large (std {first.std:.2g})"
+            return [Finding.at(first, first.std, text, remedies.LABELS, "warning")]
     return [Finding.at(first, first.std, text, remedies.rescale(first))]
 
 
@@ -181,6 +161,9 @@ def dead(
     bias has pushed below zero.
     """
     rows = [x for x in signals if (x.dead_fraction or 0.0) >= WORTH_A_WORD]
+    # A frozen layer is no dead one, and where nothing arrives nothing comes out.
+    rows = [x for x in rows if x.kernel_std != 0 and x.std != 0]
+    rows = [x for x in rows if x.activation not in NEVER_ZERO]
     if blocking:
         rows = [x for x in rows if (x.dead_fraction or 0.0) >= DEAD or _pushed(x)]
     if not rows:
@@ -212,6 +195,8 @@ def saturated(signals: Sequence[LayerSignal]) -> list[Finding]:
     if first.std is not None:
         text += f" (std {first.std:.2g})"
     text += _others(flat, "saturated_fraction")
+    if first is signals[-1]:
+        return [Finding.at(first, share, text, remedies.SURE, "warning")]
     severity: Severity = "error" if share >= SATURATED else "warning"
     return [Finding.at(first, share, text, remedies.unsaturate(first), severity)]
 
@@ -219,7 +204,8 @@ def saturated(signals: Sequence[LayerSignal]) -> list[Finding]:
 # What the checks share
 
 
-def _named(signals: Sequence[LayerSignal], name: str | None) -> LayerSignal:
+def named(signals: Sequence[LayerSignal], name: str | None) -> LayerSignal:
+    """The record of this name."""
     return next(x for x in signals if x.name == name)
 
 

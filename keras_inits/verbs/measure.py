@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +11,13 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_inits.backends import whole
+from keras_inits.backends import fetch, whole
 from keras_inits.data import draw_batch, labels_of
 from keras_inits.distribution import shared_batch
 from keras_inits.errors import DataError
+from keras_inits.findings.scale import INPUT_RMS
 from keras_inits.recorder import Record, activation_name, recorded
-from keras_inits.records import Histogram, LayerSignal
+from keras_inits.records import Histogram, LayerSignal, is_finite
 from keras_inits.report import SignalReport
 from keras_inits.selection import Layers, Selection, everything
 from keras_inits.statistics import Moments
@@ -83,7 +85,7 @@ def measure(
         kernels = [r.map.kernel for r in records if r.map is not None]
         targets = shared_batch(model, labels_of(y, data, batch))
         gradients = weight_gradients(model, batch, targets, loss, kernels, training)
-    signals = [_row(record, gradients) for record in records]
+    signals = _with_broken(model, [_row(record, gradients) for record in records])
     signals += _uncalled(selection, records)
     return SignalReport(
         signals,
@@ -173,22 +175,59 @@ def _step(size: int, row: int) -> int:
 
 
 def _inputs(batch: Any) -> LayerSignal:
-    """The data themselves, pooled over all float inputs."""
+    """The data themselves: of several inputs all together, or the one that is off."""
     arrays = [ops.convert_to_numpy(whole(x)) for x in tree.flatten(batch)]
     numbers = [x for x in arrays if x.dtype.kind in "fiub"]
-    flat = [x.ravel().astype("float64") for x in numbers]
+    together = _data("data", numbers, arrays[0] if len(arrays) == 1 else None)
+    if len(arrays) < 2:
+        return together
+    paths = [path for path, _ in tree.flatten_with_path(batch)]
+    names = ["data" + "".join(f"[{key!r}]" for key in path) for path in paths]
+    several = zip(names, arrays, strict=True)
+    rows = [_data(n, [x], x, n) for n, x in several if x.dtype.kind == "f"]
+    return max(rows, key=_off, default=together) if any(map(_off, rows)) else together
+
+
+def _data(
+    name: str, arrays: Sequence[Any], one: Any, path: str | None = None
+) -> LayerSignal:
+    flat = [x.ravel().astype("float64") for x in arrays]
     values = np.concatenate(flat) if flat else np.zeros(1)
     with np.errstate(invalid="ignore"):
         mean, std = float(values.mean()), float(values.std())
+    several = [x for x in arrays if len(x) > 1]
+    alike = bool(several) and all((x[-1:] == x).all() for x in several)
     return LayerSignal(
-        name="data",
+        name=name,
         layer_type="InputLayer",
-        output_shape=(None, *arrays[0].shape[1:]) if len(arrays) == 1 else None,
+        output_shape=None if one is None else (None, *one.shape[1:]),
         mean=mean,
         std=std,
         output_mean=mean,
         output_std=std,
+        batch_std=0.0 if alike else None,
+        path=path,
     )
+
+
+def _off(row: LayerSignal) -> float:
+    """How far its size is from 1 in powers of ten; 0 where that is not far."""
+    size = math.hypot(row.mean or 0.0, row.std or 0.0)
+    if not math.isfinite(size):
+        return math.inf
+    return 0.0 if INPUT_RMS[0] <= size <= INPUT_RMS[1] else abs(math.log10(size or 1.0))
+
+
+def _with_broken(model: keras.Model, signals: list[LayerSignal]) -> list[LayerSignal]:
+    """The first row that is not finite says which weight holds NaN or infinity."""
+    for i, row in enumerate(signals):
+        if not is_finite(row.mean, row.std, row.output_mean, row.output_std):
+            values = fetch([v.value for v in model.weights])
+            paired = zip(model.weights, values, strict=True)
+            broken = (v.path for v, x in paired if not np.isfinite(x).all())
+            row = dataclasses.replace(row, broken=next(broken, None))
+            return [*signals[:i], row, *signals[i + 1 :]]
+    return signals
 
 
 def _uncalled(selection: Selection, records: Sequence[Record]) -> list[LayerSignal]:

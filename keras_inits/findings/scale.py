@@ -1,0 +1,87 @@
+"""What can be wrong before the first layer: the scale of data and of embeddings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from keras_inits.findings import remedies
+from keras_inits.findings.signal import VANISHED, exploding, named
+from keras_inits.records import Finding, LayerSignal, Severity, kernel_input_rms
+
+# Standardised data has deviation 1; images in 0..1 have 0.2 to 0.5, pixels 50 to 80.
+INPUT_RMS = (1e-2, 10.0)
+# Vectors of an embedding; Keras draws them with 0.03.
+EMBEDDING_STD = (1e-4, 1e2)
+
+
+def same_rows(inputs: Sequence[LayerSignal]) -> list[Finding]:
+    """Data of which each sample is every other."""
+    for row in inputs:
+        if row.batch_std == 0 and row.std:
+            text = f"the rows of input {row.name} are all the same"
+            return [Finding.at(row, 0.0, text, remedies.DIFFERENT_ROWS)]
+    return []
+
+
+def unscaled_input(
+    inputs: Sequence[LayerSignal], signals: Sequence[LayerSignal], plain: bool
+) -> list[Finding]:
+    """Data that is not of order 1, unless the first layer's signal is all the same."""
+    first = next((x for x in signals if x.std is not None), None)
+    if first is None or any(x.layer_type == "Embedding" for x in signals):
+        return []
+    if VANISHED <= (first.std or 0.0) <= INPUT_RMS[1]:  # by the model, or by LSUV
+        inputs = [x for x in inputs if _explodes_from(x, signals)]
+        if not inputs:
+            return []
+    # Normalisation inside the model copes, at the price of a slow start.
+    severity: Severity = "error" if plain else "warning"
+    for row in inputs:
+        mean, std = row.mean or 0.0, row.std
+        if std is None:
+            continue
+        if not INPUT_RMS[0] <= math.hypot(mean, std) <= INPUT_RMS[1]:
+            wrong = "is constant" if std == 0 else "is not standardised"
+            text = f"input {row.name} {wrong} (mean {mean:.3g}, std {std:.3g})"
+            return [Finding.at(row, std, text, remedies.standardise(row), severity)]
+    if not inputs and _input_rms(first, signals) > INPUT_RMS[1]:
+        text = (
+            f"the input is not standardised (the signal of {first.name}, the first "
+            f"layer, has std {first.std:.3g})"
+        )
+        remedy = remedies.standardise(first)
+        return [Finding.at(first, first.std, text, remedy, severity)]
+    return []
+
+
+def _explodes_from(row: LayerSignal, signals: Sequence[LayerSignal]) -> bool:
+    """Whether this one input of several is what a later layer takes and explodes on."""
+    grown, several = exploding(signals), row.path is not None
+    if not (grown and several):
+        return False
+    taken = kernel_input_rms(named(signals, grown[0].layer))
+    return 0.1 < taken / math.hypot(row.mean or 0.0, row.std or 0.0) < 10
+
+
+def unscaled_embedding(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
+    """Vectors far from every usual scale; what comes behind is measured by them."""
+    for row in signals:
+        std = row.output_std if row.output_std is not None else row.std
+        if row.layer_type != "Embedding" or not std:
+            continue
+        if not EMBEDDING_STD[0] <= std <= EMBEDDING_STD[1]:
+            text = f"the vectors of {row.name} are far from order 1 (std {std:.2g})"
+            severity: Severity = "error" if plain else "warning"
+            return [Finding.at(row, std, text, remedies.redraw([row]), severity)]
+    return []
+
+
+def _input_rms(first: LayerSignal, signals: Sequence[LayerSignal]) -> float:
+    """The size that the data must have had for the first layer's signal."""
+    if first.kernel_std and first.kernel_shape:
+        return kernel_input_rms(first)
+    # Kernel unknown: kernels that are too large would go on multiplying.
+    later = [x.std for x in signals if x.std]
+    growth = (later[-1] / later[0]) ** (1 / max(len(later) - 1, 1))
+    return (first.std or 0.0) if growth < 3 else 0.0

@@ -157,7 +157,8 @@ def mean_and_variance(x: Any, mean: Any = None) -> tuple[Any, Any]:
     if backend == "tensorflow" and not isinstance(x, np.ndarray):
         difference = module.math.squared_difference(x, mean)
         return mean, number(module.reduce_mean(difference))
-    return mean, mean_square(x - mean)
+    with np.errstate(all="ignore"):  # what is not finite is a figure like others
+        return mean, mean_square(x - mean)
 
 
 def _mean(x: Any) -> Any:
@@ -188,7 +189,7 @@ def _few(x: Any) -> Any:
     return array.reshape(-1)
 
 
-@np.errstate(all="ignore")  # what is not finite is a figure like others
+@np.errstate(all="ignore")
 def _sum_of_products(values: Any, others: Any) -> float:
     """Of two vectors; the second one may end with the first block."""
     if values.size <= BLOCK:

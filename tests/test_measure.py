@@ -663,3 +663,44 @@ def test_layers_in_branches_and_loops() -> None:
     assert shown[model.branch.name] == pytest.approx(z.std(), rel=1e-4)
     assert shown[model.loop.name] == pytest.approx(1.0, rel=1e-3)
     assert {row.name for row in report} == set(shown)
+
+
+def two_inputs() -> keras.Model:
+    a, b = keras.Input((6,)), keras.Input((3,))
+    x = [layers.Dense(8, activation="relu")(z) for z in (a, b)]
+    return keras.Model([a, b], layers.Dense(4)(layers.Concatenate()(x)))
+
+
+def test_the_input_that_is_off_is_named() -> None:
+    model, a, b = two_inputs(), normal(32, 6), normal(32, 3)
+    assert not keras_inits.measure(model, [a, b]).findings
+    first = keras_inits.measure(model, [a, 1e6 * b]).findings[0]
+    assert "input data[1] is not standardised" in first.text
+    b[0, 0] = np.nan
+    [first] = keras_inits.measure(model, [a, b]).findings
+    assert first.text == "input data[1] holds NaN or infinity"
+
+
+def test_rows_that_are_all_the_same() -> None:
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4), layers.Dense(4)])
+    [first] = keras_inits.measure(model, np.repeat(normal(1, 6), 9, 0)).findings
+    assert "rows of input data are all the same" in first.text
+    assert not keras_inits.measure(model, normal(1, 6)).inputs.batch_std
+
+
+@pytest.mark.parametrize("which", ["dense_b/bias", "norm/gamma"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_the_weight_that_is_not_finite_is_named(which: str, value: float) -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(5, name="dense_a"),
+            layers.LayerNormalization(name="norm"),
+            layers.Dense(5, activation="relu", name="dense_b"),
+            layers.Dense(4),
+        ]
+    )
+    [weight] = [v for v in model.weights if v.path.endswith(which)]
+    weight.assign(np.full(weight.shape, value))
+    [first] = keras_inits.measure(model, normal(32, 6)).findings
+    assert f"{which} holds NaN or infinity" in first.text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import itertools
 import math
 import os
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import keras
 
 from keras_inits.backends import host
 from keras_inits.compiled import one_period
-from keras_inits.data import draw_batch, inputs_of, labels_of
+from keras_inits.data import draw_batch, labels_of, peek
 from keras_inits.errors import KerasInitsError
 from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Options
@@ -102,8 +101,11 @@ class LSUV(keras.callbacks.Callback):
         return optimizer is not None and int(host(optimizer.iterations)) > 0
 
     def _initialise(self, data: Any) -> None:
-        if not self.model.built:  # a subclassed model, on TensorFlow
-            self.model(draw_batch(self.model, data, samples=1))
+        if not self.model.built:  # on TensorFlow; a Sequential keeps the number of rows
+            samples = self.options.get("samples", 256)
+            batch = draw_batch(self.model, data, samples, first_rows=False)
+            self.model(batch)
+            data = (batch,)
         self.report = lsuv_init(self.model, data, verbose=self.verbose, **self.options)
         if self.verbose:
             print(self.report.title, *self.report.findings[:1], sep="\n")
@@ -120,7 +122,7 @@ class LSUV(keras.callbacks.Callback):
         def first_step(*arguments: Any) -> Any:
             model.train_function = step
             *state, source = arguments
-            batch, source = _peek(source)
+            batch, source = peek(source)
             if not state:
                 self._initialise(batch)
                 return step(source)
@@ -251,20 +253,26 @@ class SignalMonitor(keras.callbacks.Callback):
             self.model(self._batch)
         # What `fit` has compiled stays too.
         with one_period(None if self.model.run_eagerly else self._fit):
-            batch, labels = self._batch, self._labels
-            report = measure(self.model, batch, labels, **self.options)
+            # A tuple of inputs alone would be read as (x, y).
+            data, labels = (self._batch,), self._labels
+            report = measure(self.model, data, labels, **self.options)
         self.reports.append(report)
         self.epochs.append(epoch)
         if self.logdir is not None:
             report.log_tensorboard(self.logdir, step=epoch)
 
     def _draw(self) -> Any:
-        batch = draw_batch(self.model, self._source, self.samples, check_values=False)
+        batch = draw_batch(
+            self.model,
+            self._source,
+            self.samples,
+            check_values=False,
+            first_rows=self._labels is not None,
+        )
         if self._labels is not None:
             self._labels = labels_of(self._labels, self._source, batch)
         self._source = None
-        # A tuple would be read as (x, y).
-        return list(batch) if isinstance(batch, tuple) else batch
+        return batch
 
 
 def _summary(report: SignalReport) -> dict[str, float]:
@@ -277,14 +285,6 @@ def _summary(report: SignalReport) -> dict[str, float]:
             broken = any(math.isnan(x) for x in values)
             found[key] = math.nan if broken else float(extreme(values))
     return found
-
-
-def _peek(source: Any) -> tuple[Any, Any]:
-    """Inputs of the first batch that `fit` passes, and a source that still has it."""
-    if hasattr(source, "__next__"):
-        batch = next(source)
-        return inputs_of(batch), itertools.chain([batch], source)
-    return inputs_of(source[0]), source
 
 
 def _attach(model: keras.Model, values: Any) -> None:

@@ -1,9 +1,10 @@
 """A batch from whatever `fit` accepts.
 
-- An array, a list or dict of arrays, a DataFrame: evenly spaced rows are drawn (data
-  are often sorted).
+- An array, a DataFrame, a list, tuple or dict of arrays, also nested: rows are drawn
+  that are evenly spaced (data are often sorted).
 - A `tf.data.Dataset`, `PyDataset`, `DataLoader` or generator: whole batches are drawn,
-  until there are enough rows.
+  until there are enough rows. Only batches whose rows have the shape of the first ones
+  serve (text is often padded batch by batch).
 
 A generator gives up the batches that were drawn from it, and no more; everything else
 can be iterated again. Of a tuple `(x, y[, sample_weight])` only `x` is used, both as
@@ -12,7 +13,8 @@ can be iterated again. Of a tuple `(x, y[, sample_weight])` only `x` is used, bo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -20,14 +22,32 @@ import numpy as np
 from keras import ops, tree
 
 from keras_inits import inputs
-from keras_inits.distribution import interleaved, is_global, shared_batch
+from keras_inits.arrays import (
+    as_array,
+    is_complex,
+    is_held,
+    length,
+    mapped,
+    spaced,
+    with_rows,
+)
+from keras_inits.distribution import is_global, shared_batch
 from keras_inits.errors import DataError
 
 Batch = Any
 
+# Batches without rows of the first one's shape that are passed over: enough to find
+# more of them, and the end of a stream that has none.
+OTHERS = 16
+
 
 def draw_batch(
-    model: keras.Model, data: Any, samples: int = 256, *, check_values: bool = True
+    model: keras.Model,
+    data: Any,
+    samples: int = 256,
+    *,
+    check_values: bool = True,
+    first_rows: bool = True,
 ) -> Batch:
     """At most `samples` rows of the inputs of `model`, in the structure of `data`.
 
@@ -37,24 +57,27 @@ def draw_batch(
         samples: Number of rows, at least 1. A model with a fixed batch size gets
             exactly that many.
         check_values: Refuse NaN, infinity and constant data.
+        first_rows: Of a stream, only rows from its first one on, which labels go with:
+            stop at a batch whose rows have another shape. False: pass over such
+            batches, up to 16.
 
     Returns:
         Arrays or tensors `(rows, ...)`, one for each input.
 
     Raises:
-        DataError: No data, no rows, a shape that the model does not take.
+        DataError: No data, no rows, a shape or complex numbers that the model does not
+            take.
         DegenerateDataError: NaN or infinity, or rows that are all the same.
     """
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
         raise DataError(
             f"`samples` is a number of rows, at least 1. Received: samples={samples!r}"
         )
-    fixed = {
-        shape[0] for _, shape, _ in inputs.expected_inputs(model) if shape and shape[0]
-    }
-    if fixed:
-        samples = fixed.pop()
-    batch = _standard_normal(model, samples) if data is None else rows(data, samples)
+    samples = inputs.fixed_rows(model) or samples
+    if data is None:
+        batch = _standard_normal(model, samples)
+    else:
+        batch = rows(data, samples, first_rows=first_rows)
     inputs.check_shapes(model, batch)
     # Values of other processes cannot be looked at; the first layer's signal tells.
     if check_values and not any(map(is_global, tree.flatten(batch))):
@@ -62,127 +85,71 @@ def draw_batch(
     return shared_batch(model, batch)
 
 
-def rows(data: Any, samples: int) -> Batch:
-    """At most `samples` rows from any source that `fit` accepts."""
+def rows(
+    data: Any, samples: int, *, first_rows: bool = True, name: str = "data"
+) -> Batch:
+    """At most `samples` rows from any source that `fit` accepts.
+
+    Raises:
+        DataError: No data, no rows; the message is about the argument `name`.
+    """
     if isinstance(data, tuple):
         data = inputs_of(data)
-    held = _held(data)
-    if held is not None:
-        drawn = _spaced(held, samples)
-        if isinstance(data, Mapping):
-            return dict(zip(data, drawn, strict=True))
-        return drawn if _is_several(data) else drawn[0]
+    if is_held(data):
+        return spaced(*with_rows(data, name), samples)
     if isinstance(data, (str, bytes, set)) or not isinstance(
         data, (Iterable, _PyDataset)
     ):
         raise DataError(
-            "`data` is what fit() accepts: an array, a list or dict of arrays, a "
+            f"`{name}` is what fit() accepts: an array, a list or dict of arrays, a "
             "dataset, a loader or a generator. "
             f"Received: {data!r} (of type {type(data).__name__})"
         )
-    return _gathered(_batches(data), samples)
+    return _gathered(_batches(data), samples, first_rows, name)
 
 
 def labels_of(y: Any, data: Any, batch: Batch) -> Batch:
     """The labels of the rows that `rows` has drawn from `data`.
 
     Args:
-        y: One row for each row of `data`; for a stream, from its first row on.
+        y: One row for each row of `data`; for a stream, from its first row on. An
+            array `(samples, ...)`, a structure of them, or a stream of batches.
         data: What was drawn from.
         batch: What was drawn.
 
+    Returns:
+        Arrays or tensors `(rows, ...)`, in the structure of `y`.
+
     Raises:
-        DataError: Rows and labels do not go together.
+        DataError: Rows and labels do not go together, or labels are complex.
     """
     if isinstance(y, tuple):  # one for each output
         y = y[0] if len(y) == 1 else list(y)
-    count = len(tree.flatten(batch)[0])
-    labels = _held(y)
-    held = _held(inputs_of(data) if isinstance(data, tuple) else data)
-    have = None if labels is None else {_length(x) for x in labels}
-    if held is None:  # its first rows
-        found = rows(y, count) if labels is None else _first(y, count)
-        have = {len(x) for x in tree.flatten(found)}
-        need, fits = f"{count} rows", have == {count}
+    count = length(batch)
+    x = inputs_of(data) if isinstance(data, tuple) else data
+    total = length(mapped(_with_shape, x)) if is_held(x) else None
+    if not is_held(y):
+        found = rows(y, count, name="y")
+        fits = length(found) == count and total in (None, count)
     else:
-        total = _length(held[0])
-        found = rows(y, count)
-        need, fits = f"{total} rows", have == {total} or (have, count) == (None, total)
+        labels, have = with_rows(y, "y")
+        if total is None:
+            found, fits = mapped(lambda v: as_array(v)[:count], labels), have >= count
+        else:
+            found, fits = spaced(labels, have, count), have == total
+    shapes = [tuple(v.shape) for v in tree.flatten(found)]
     if not fits:
         raise DataError(
             "`y` needs one row for each row of `data`, in its order. Received: labels "
-            f"of shapes {[tuple(x.shape) for x in tree.flatten(found)]} as drawn, for "
-            f"data of {need}."
+            f"of shapes {shapes} as drawn, for data of {total or count} rows."
+        )
+    for v in filter(is_complex, tree.flatten(found)):
+        raise DataError(
+            f"`y` takes real numbers. Received: labels of dtype {v.dtype}, of shape "
+            f"{tuple(v.shape)}. Pass real and imaginary parts: "
+            "np.stack([y.real, y.imag], -1)."
         )
     return found
-
-
-_PyDataset = keras.utils.PyDataset
-
-
-def _held(data: Any) -> list[Any] | None:
-    """The arrays that are in memory; None for a stream of batches."""
-    if _is_array(data):
-        return [data]
-    if isinstance(data, Mapping):
-        return list(data.values())
-    if isinstance(data, list):
-        return data if _is_several(data) else [_as_array(data)]
-    return None
-
-
-def _is_several(data: Any) -> bool:
-    """Whether a list holds an array for each input; otherwise it is one array."""
-    return isinstance(data, list) and bool(data) and all(map(_is_array, data))
-
-
-def _length(x: Any) -> int:
-    array = x if hasattr(x, "shape") else _as_array(x)
-    return int(array.shape[0]) if len(array.shape) else 0
-
-
-def _first(y: Any, count: int) -> Batch:
-    if isinstance(y, list) and not _is_several(y):
-        return _as_array(y)[:count]
-    return tree.map_structure(lambda x: _as_array(x)[:count], y)
-
-
-def _is_array(x: Any) -> bool:
-    if isinstance(x, np.ndarray) or ops.is_tensor(x) or _is_sparse(x):
-        return True
-    if isinstance(getattr(x, "values", None), tuple):
-        return True
-    return hasattr(x, "__array__") and hasattr(x, "shape")
-
-
-def _is_sparse(x: Any) -> bool:
-    """A SciPy matrix: rows are drawn before zeros are filled in."""
-    return hasattr(x, "toarray") and hasattr(x, "tocsr")
-
-
-def _as_array(x: Any) -> Any:
-    """Dense tensors as they are; frames, lists and scalars as NumPy arrays."""
-    if _is_sparse(x):
-        return x.toarray()
-    if ops.is_tensor(x):
-        sparse = type(x).__name__ in ("BCOO", "SparseTensor")
-        return ops.convert_to_tensor(x, sparse=False) if sparse else x
-    if isinstance(getattr(x, "values", None), tuple):  # one part for each replica
-        return interleaved([ops.convert_to_numpy(part) for part in x.values])
-    try:
-        array = np.asarray(x)
-    except ValueError as error:
-        raise DataError(f"`data` is not an array: {error}") from error
-    if array.dtype == object and hasattr(x, "to_numpy"):
-        array = x.to_numpy(dtype="float32")
-    text = array.dtype == object and all(isinstance(v, str) for v in array.flat)
-    if array.dtype == object and not text:
-        raise DataError(
-            "`data` holds Python objects, not numbers. "
-            f"Received: {type(x).__name__} of dtype object. Convert it with "
-            "np.asarray(data, 'float32'), or pass a list of arrays of one length."
-        )
-    return array
 
 
 def inputs_of(batch: Any) -> Any:
@@ -194,27 +161,26 @@ def inputs_of(batch: Any) -> Any:
     return batch
 
 
-def _spaced(arrays: list[Any], samples: int) -> list[Any]:
-    arrays = [x.tocsr() if _is_sparse(x) else _as_array(x) for x in arrays]
-    lengths = sorted({x.shape[0] if len(x.shape) else 0 for x in arrays})
-    if not lengths or lengths[0] == 0:
-        raise DataError(
-            "`data` holds no rows. Received: shapes "
-            f"{[tuple(x.shape) for x in arrays]}. Pass at least one sample."
-        )
-    if len(lengths) > 1:
-        raise DataError(
-            "All inputs need the same number of rows. Received: shapes "
-            f"{[tuple(x.shape) for x in arrays]}."
-        )
-    total = lengths[0]
-    if total > samples:
-        chosen = np.arange(samples) * total // samples
-        arrays = [
-            ops.take(x, chosen, axis=0) if ops.is_tensor(x) else x[chosen]
-            for x in arrays
-        ]
-    return list(map(_as_array, arrays))
+def peek(source: Any) -> tuple[Any, Any]:
+    """`(x,)` of the first batch that `fit` passes, and a source that still has it.
+
+    Args:
+        source: An iterator over batches, or a list of them.
+
+    Returns:
+        A tuple of one, because a bare tuple of inputs would be read as `(x, y)`.
+    """
+    if hasattr(source, "__next__"):
+        batch = next(source)
+        return (inputs_of(batch),), itertools.chain([batch], source)
+    return (inputs_of(source[0]),), source
+
+
+def _with_shape(x: Any) -> Any:
+    return x if hasattr(x, "shape") else as_array(x)
+
+
+_PyDataset = keras.utils.PyDataset
 
 
 def _batches(data: Any) -> Iterator[Any]:
@@ -230,20 +196,28 @@ def _batches(data: Any) -> Iterator[Any]:
             yield batch
 
 
-def _gathered(batches: Iterator[Any], samples: int) -> Batch:
+def _gathered(
+    batches: Iterator[Any], samples: int, first_rows: bool, name: str
+) -> Batch:
     """Whole batches until there are enough rows; nothing is drawn beyond."""
     parts: list[Any] = []
-    have = 0
+    have = others = 0
     for batch in batches:
-        x = tree.map_structure(_as_array, inputs_of(batch))
-        parts.append(x)
-        have += len(tree.flatten(x)[0])
-        if have >= samples:
+        x = mapped(lambda v: as_array(v, name), inputs_of(batch))
+        count = length(x, name)
+        if count and (not parts or _row_shapes(x) == _row_shapes(parts[0])):
+            parts.append(x)
+            have += count
+        elif count and first_rows:
+            break
+        else:
+            others += 1
+        if have >= samples or others == OTHERS:
             break
     if not have:
         raise DataError(
-            "`data` is empty: it gave no batch with rows. If it is a generator, it may "
-            "be used up: make a new one."
+            f"`{name}` is empty: it gave no batch with rows. If it is a generator, it "
+            "may be used up: make a new one."
         )
     joined = parts[0]
     if len(parts) > 1:
@@ -251,6 +225,10 @@ def _gathered(batches: Iterator[Any], samples: int) -> Batch:
             lambda *xs: np.concatenate([ops.convert_to_numpy(x) for x in xs]), *parts
         )
     return tree.map_structure(lambda x: x[:samples], joined)
+
+
+def _row_shapes(batch: Batch) -> Any:
+    return mapped(lambda x: tuple(x.shape[1:]), batch)
 
 
 def _standard_normal(model: keras.Model, samples: int) -> Batch:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_inits.arrays import is_complex
 from keras_inits.errors import DataError, DegenerateDataError
 
 Batch = Any
@@ -20,6 +21,19 @@ def expected_inputs(model: keras.Model) -> list[tuple[str, tuple[Any, ...], str]
         (name, tuple(x.shape), keras.backend.standardize_dtype(x.dtype))
         for name, x in _input_tensors(model)
     ]
+
+
+def fixed_rows(model: keras.Model) -> int | None:
+    """How many rows each batch has to have, None if any number will do.
+
+    One row is what `model(x[:1])` leaves behind in a Sequential model, which takes
+    other numbers too.
+    """
+    sizes = {shape[0] for _, shape, _ in expected_inputs(model) if shape and shape[0]}
+    if sizes == {1} and isinstance(model, keras.Sequential):
+        stateful = any(getattr(layer, "stateful", False) for layer in model.layers)
+        return 1 if stateful else None
+    return next(iter(sizes), None)
 
 
 def input_structure(model: keras.Model) -> Any:
@@ -37,22 +51,43 @@ def _input_tensors(model: keras.Model) -> list[tuple[str, Any]]:
     if structure is None:
         return []
     if isinstance(structure, Mapping):
-        return list(structure.items())
+        return list(_named(structure))
     return [(x.name, x) for x in tree.flatten(structure)]
 
 
+def _named(structure: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Each array with its name: `"u"`, or where it is nested `"v/0"`."""
+    if isinstance(structure, Mapping):
+        items: Iterable[tuple[Any, Any]] = structure.items()
+    elif isinstance(structure, (list, tuple)):
+        items = enumerate(structure)
+    else:
+        yield above, structure
+        return
+    for key, part in items:
+        yield from _named(part, f"{above}/{key}" if above else str(key))
+
+
 def check_shapes(model: keras.Model, batch: Batch) -> None:
+    """Arrays `(rows, ...)` against the shapes and dtypes that the model expects.
+
+    Raises:
+        DataError: An input is missing, or has a shape or dtype that is not expected.
+    """
     expected = expected_inputs(model)
+    if not any("complex" in dtype for _, _, dtype in expected):
+        _check_real(model, batch)
     if not expected:
         return
     if isinstance(batch, Mapping):
-        missing = sorted(name for name, _, _ in expected if name not in batch)
+        named = dict(_named(batch))
+        missing = sorted(name for name, _, _ in expected if name not in named)
         if missing:
             raise DataError(
                 f"Model {model.name!r} takes inputs {[e[0] for e in expected]}. "
-                f"Received: a dict with keys {sorted(batch)}; missing: {missing}."
+                f"Received: a dict with keys {sorted(named)}; missing: {missing}."
             )
-        arrays = [batch[name] for name, _, _ in expected]
+        arrays = [named[name] for name, _, _ in expected]
     else:
         arrays = tree.flatten(batch)
     if len(arrays) != len(expected):
@@ -73,6 +108,16 @@ def check_shapes(model: keras.Model, batch: Batch) -> None:
                 f"Input {name!r} of {model.name!r} takes shape {shape}. Received: "
                 f"data of shape {tuple(x.shape)}. Rows come first: (samples, ...)."
             )
+
+
+def _check_real(model: keras.Model, batch: Batch) -> None:
+    for x in filter(is_complex, tree.flatten(batch)):
+        raise DataError(
+            f"Model {model.name!r} takes real numbers. Received: `data` of dtype "
+            f"{x.dtype}, of shape {tuple(x.shape)}. Pass real and imaginary parts: "
+            "np.stack([x.real, x.imag], -1). Or declare what the model takes: "
+            "keras.Input(shape, dtype='complex64')."
+        )
 
 
 def _is_text(x: Any) -> bool:
@@ -100,7 +145,7 @@ def check_values(batch: Batch) -> None:
         array = ops.convert_to_numpy(x) if ops.is_tensor(x) else x
         if array.dtype.kind in "OSU":
             return  # text for a preprocessing layer
-        if array.dtype.kind not in "iubf":  # bfloat16
+        if array.dtype.kind not in "iubfc":  # bfloat16
             array = array.astype("float32")
         _check_finite(array, position)
         same_rows = len(array) > 1 and bool((array == array[:1]).all())

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from keras_inits.backends import host
 from keras_inits.errors import DataError
@@ -39,16 +39,23 @@ def weight_gradients(
 ) -> dict[int, WeightGradient]:
     """By `id(kernel)`, deviation and gradient-to-weight ratio; changes nothing.
 
+    The loss is that of `fit`: summed over the outputs, with the regularisers of the
+    model and whatever its layers add.
+
     Args:
         model: A built model.
         inputs: What it is called with.
-        targets: Labels, one row for each row of `inputs`.
-        loss: A Keras loss or its name; None: the loss of `model.compile`.
+        targets: Labels `(rows, ...)`, one row for each row of `inputs`; of several
+            outputs a list or dict of them.
+        loss: What `model.compile` accepts as its loss: a loss, its name, a function
+            of labels and predictions, or a list or dict of these (None among them: an
+            output without a loss). None: the loss of `model.compile`.
         kernels: The variables to differentiate for.
         training: The mode the layers run in.
 
     Raises:
-        DataError: No loss is given and the model is not compiled with one.
+        DataError: No loss is given and the model is not compiled with one, or the
+            loss cannot be computed of these labels and outputs.
     """
     if loss is None and not getattr(model, "compiled", False):
         raise DataError(
@@ -57,18 +64,25 @@ def weight_gradients(
         )
     accepts = "training" in inspect.signature(model.call).parameters
     mode = {"training": training} if accepts else {}
+    targets = tree.map_structure(_as_tensor, targets)
+    judge = model if loss is None else _Judge(model, loss)
+    unique = {id(k): k for k in kernels}
+    kernels = list(unique.values())
+    # Inside the scope Keras regularises what the scope knows of.
+    others = [v for v in model.trainable_variables if id(v) not in unique]
 
     def loss_of(values: Sequence[Tensor]) -> Tensor:
         mapping = list(zip(kernels, values, strict=True))
-        with keras.StatelessScope(state_mapping=mapping):
+        mapping += [(v, v.value) for v in others]
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True):
             predicted = model(inputs, **mode)
-            if loss is None:
-                return model.compute_loss(x=inputs, y=targets, y_pred=predicted)
-            function = keras.losses.get(loss)
-            return ops.mean(function(_as_shaped(targets, predicted), predicted))
+            try:
+                total = judge.compute_loss(x=inputs, y=targets, y_pred=predicted)
+            except Exception as error:  # of the backend's own classes, too
+                text = _misfit(model, targets, predicted, loss, error)
+                raise DataError(text) from error
+            return ops.mean(total)  # without a reduction, it has a value for each row
 
-    unique = {id(k): k for k in kernels}
-    kernels = list(unique.values())
     values = [k.value for k in kernels]
     gradients = _GRADIENTS[keras.backend.backend()](loss_of, values)
     found = {}
@@ -80,16 +94,42 @@ def weight_gradients(
     return found
 
 
-def _as_shaped(targets: Any, predicted: Any) -> Any:
-    """Labels `(n,)` for outputs `(n, 1)`, as `fit` takes them: `(n, 1)`.
+class _Judge(keras.Model):
+    """Computes a loss as `model` would, had it been compiled with it."""
 
-    A `keras.losses.Loss` sees to that itself, most of the functions do not.
-    """
-    if not hasattr(targets, "shape") or not hasattr(predicted, "shape"):
-        return targets
-    shape = tuple(predicted.shape)
-    flat = tuple(targets.shape) == shape[:-1] and shape[-1:] == (1,)
-    return ops.expand_dims(targets, -1) if flat else targets
+    def __init__(self, model: keras.Model, loss: Any) -> None:
+        super().__init__(name="judge")  # nameless, it would shift the names of others
+        self.model = model
+        if hasattr(model, "output_names"):
+            self.output_names = model.output_names
+        self.compile(optimizer=None, loss=loss, run_eagerly=True)
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """Of the regularisers, and what layers add."""
+        return self.model.losses
+
+
+def _as_tensor(y: Any) -> Tensor:
+    """As `fit` hands labels to a loss: floats in Keras's own dtype."""
+    floats = "float" in keras.backend.standardize_dtype(y.dtype)
+    return ops.convert_to_tensor(y, keras.config.floatx() if floats else None)
+
+
+def _misfit(
+    model: keras.Model, targets: Any, predicted: Any, loss: Any, error: Exception
+) -> str:
+    own = getattr(model, "loss", None) if loss is None else loss
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (
+        f"The loss of {model.name!r} cannot be computed: it needs one array of labels "
+        f"for each output with a loss. Received: y of shapes {_shapes(targets)}, "
+        f"outputs of shapes {_shapes(predicted)}, loss={own!r}. Keras says: {reason}"
+    )
+
+
+def _shapes(tensors: Any) -> str:
+    return str(tree.map_structure(lambda x: tuple(getattr(x, "shape", ())), tensors))
 
 
 def _deviation(x: Tensor) -> float:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from checks import assert_equal_weights, assert_target, changed, everything, overrides
-from keras import layers
+from keras import layers, ops
 from models import normal
 from textbook import numpy
 
@@ -158,6 +158,114 @@ def test_the_first_batch_of_any_source_serves_and_is_trained_on(
     assert any("kernel" in name for name in changed(before, model))
 
 
+# Models of several inputs
+
+LEFT, RIGHT = X, normal(64, 4, seed=2)
+
+
+class OfTwo(keras.Model):
+    """A subclassed model: its call unpacks what it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = layers.Dense(6)
+
+    def call(self, inputs: Any) -> Any:
+        left, right = inputs
+        return self.dense(ops.concatenate([left, right], axis=-1))
+
+
+def functional() -> keras.Model:
+    inputs = [keras.Input((6,)), keras.Input((4,))]
+    return keras.Model(inputs, layers.Dense(6)(layers.Concatenate()(inputs)))
+
+
+def in_batches() -> Iterator[Any]:
+    for k in range(0, 64, 16):
+        part = slice(k, k + 16)
+        yield (LEFT[part], RIGHT[part]), Y[part]
+
+
+class Pairs(keras.utils.PyDataset):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        return list(in_batches())[index]
+
+
+def pairs_tf_data() -> Any:
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices(((LEFT, RIGHT), Y)).batch(16)
+
+
+def pairs_loader() -> Any:
+    torch = pytest.importorskip("torch")
+
+    class Rows(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return 64
+
+        def __getitem__(self, index: int) -> Any:
+            return (LEFT[index], RIGHT[index]), Y[index]
+
+    return torch.utils.data.DataLoader(Rows(), batch_size=16)
+
+
+PAIRS: dict[str, Callable[[], Any]] = {
+    "list": lambda: ([LEFT, RIGHT], Y),
+    "tuple": lambda: ((LEFT, RIGHT), Y),
+    "generator": in_batches,
+    "PyDataset": Pairs,
+    "tf.data": pairs_tf_data,
+    "DataLoader": pairs_loader,
+}
+
+
+@pytest.mark.parametrize("make", [functional, OfTwo])
+@pytest.mark.parametrize("name", PAIRS)
+def test_several_inputs_from_what_fit_draws(
+    name: str, make: Callable[[], keras.Model]
+) -> None:
+    if name == "DataLoader" and keras.backend.backend() == "tensorflow":
+        pytest.skip("Keras takes no DataLoader of several inputs on TensorFlow")
+    model, callback, source = make(), LSUV(), PAIRS[name]()
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    options = {"shuffle": False, "verbose": 0, "callbacks": [callback]}
+    if isinstance(source, tuple):
+        model.fit(*source, batch_size=16, **options)
+    else:
+        model.fit(source, steps_per_epoch=4, **options)
+    assert [row.status for row in callback.report] == ["scaled"]
+    assert_target(model, [LEFT[:16], RIGHT[:16]])
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["data", "none"])
+def test_nested_inputs(given: bool) -> None:
+    u, v = keras.Input((6,), name="u"), (keras.Input((4,)), keras.Input((4,)))
+    y = layers.Dense(6)(layers.Concatenate()([u, *v]))
+    model = keras.Model({"u": u, "v": v}, y)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    x = {"u": LEFT, "v": (RIGHT, -RIGHT)}
+    callback = LSUV((x, Y) if given else None)
+    model.fit(x, Y, batch_size=64, shuffle=False, verbose=0, callbacks=[callback])
+    assert_target(model, x)
+
+
+def test_batches_padded_one_by_one() -> None:
+    model, callback = keras.Sequential([layers.Dense(1)]), LSUV()
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    batches = [(normal(8, n, 6), normal(8, n, 1)) for n in (3, 5, 3)]
+    stream = (batch for batch in batches)
+    model.fit(stream, steps_per_epoch=3, verbose=0, callbacks=[callback])
+    assert_target(model, batches[0][0])
+    lsuv = LSUV(iter(batches))
+    again = keras.Sequential([keras.Input((None, 6)), layers.Dense(1)])
+    again.compile(keras.optimizers.SGD(0.0), "mse")
+    again.fit(*batches[1], verbose=0, callbacks=[lsuv])
+    assert_target(again, np.concatenate([batches[0][0], batches[2][0]]))
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -209,6 +317,15 @@ def test_an_unbuilt_model_with_a_training_step_of_its_own(data: Any) -> None:
     assert model.steps
     assert_target(model, X[:16])
     assert len(callback.report) == 2
+
+
+@pytest.mark.parametrize("data", [X, None], ids=["data", "none"])
+def test_an_unbuilt_sequential_is_initialised_on_all_rows(data: Any) -> None:
+    """Keras takes the number of rows in its first call for a batch size."""
+    model = keras.Sequential([layers.Dense(6, "relu"), layers.Dense(6)])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(X, Y, batch_size=64, shuffle=False, verbose=0, callbacks=[LSUV(data)])
+    assert_target(model, X)
 
 
 # Never on trained weights

@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("linear_maps",),
     ("data",),
     ("inputs",),
+    ("arrays",),
     # a report, with no Keras model in sight
     ("report",),
     ("findings", "plotting", "rendering"),

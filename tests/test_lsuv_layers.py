@@ -514,9 +514,63 @@ def test_a_custom_layer_with_a_marked_weight_is_called_until_it_meets_the_target
 def test_a_custom_layer_that_cannot_meet_the_target_says_so() -> None:
     model = keras.Sequential([keras.Input((6,)), Custom(name="bounded")])
     before = everything(model)
-    with pytest.raises(keras_inits.ConvergenceError, match=r"'bounded' .* deviation"):
+    expected = r"'bounded' .* deviation.*smaller target_std.*register_linear_map"
+    with pytest.raises(keras_inits.ConvergenceError, match=expected):
         lsuv_init(model, normal(32, 6), target_std=2.0)
     assert changed(before, model) == []
+
+
+class Opaque(layers.Layer):
+    """It computes what `register_linear_map` asks for, and is not registered."""
+
+    def build(self, shape: Any) -> None:
+        self.kernel = self.add_weight(
+            shape=(shape[-1], 6), initializer="lsuv_normal", name="kernel"
+        )
+        self.activation = keras.activations.get("tanh")
+
+    def call(self, x: Any) -> Any:
+        return self.activation(ops.matmul(x, self.kernel))
+
+
+def test_what_that_error_advises_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    from keras_inits.linear_maps import registry
+
+    monkeypatch.setattr(registry, "_ADAPTERS", dict(registry._ADAPTERS))
+    x, layer = normal(32, 6), Opaque()
+    model = keras.Sequential([keras.Input((6,)), layer])
+    expected = r"register_linear_map\(Opaque\)"
+    with pytest.raises(keras_inits.ConvergenceError, match=expected):
+        lsuv_init(model, x)
+    lsuv_init(model, x, target_std=0.5)
+    assert numpy(model(x)).std() == pytest.approx(0.5, abs=1e-3)
+    keras_inits.register_linear_map(Opaque)
+    lsuv_init(model, x)
+    assert (x @ numpy(layer.kernel)).std() == pytest.approx(1, abs=1e-3)
+
+
+class Cell(layers.Layer):
+    """A user's own recurrent cell."""
+
+    state_size = output_size = 6
+
+    def build(self, shape: Any) -> None:
+        self.kernel = self.add_weight(
+            shape=(shape[-1], 6), initializer="lsuv_normal", name="kernel"
+        )
+
+    def call(self, x: Any, states: Any) -> Any:
+        h = ops.tanh(ops.matmul(x, self.kernel) + states[0])
+        return h, [h]
+
+
+def test_a_cell_of_its_own_that_cannot_meet_the_target_says_so() -> None:
+    model = keras.Sequential([keras.Input((5, 6)), layers.RNN(Cell())])
+    with pytest.raises(
+        keras_inits.ConvergenceError, match="smaller target_std"
+    ) as error:
+        lsuv_init(model, normal(32, 5, 6))
+    assert "register_linear_map" not in str(error.value)  # RNN itself is Keras's
 
 
 NUMPY_CONVOLUTIONS = [

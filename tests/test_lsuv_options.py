@@ -278,19 +278,75 @@ def test_output_centred_and_per_channel(activation: str) -> None:
         np.testing.assert_allclose(deviations, 0.5, atol=1.1e-3)
 
 
-def test_a_mean_of_zero_after_relu_does_not_exist() -> None:
-    model = single("relu", name="rectified")
+# So many rows that none stands alone where all others of its channel are silent.
+MANY = 2 * normal(1024, 6) + 0.3
+
+
+@pytest.mark.parametrize("activation", ["relu", "softplus", "sigmoid"])
+def test_a_mean_of_zero_after_relu_does_not_exist(activation: str) -> None:
+    model = single(activation, name="rectified")
     before = everything(model)
     with pytest.raises(ConvergenceError, match=r"'rectified'.*never negative") as error:
-        lsuv_init(model, X, signal="output", center=True)
+        lsuv_init(model, MANY, signal="output", center=True)
     assert "deviation" in str(error.value) and "mean" in str(error.value)
     assert changed(before, model) == []
+
+
+def test_a_mean_of_zero_below_zero_does_not_exist() -> None:
+    with pytest.raises(ConvergenceError, match=r"never positive.*pre_activation"):
+        lsuv_init(single("log_sigmoid"), MANY, signal="output", center=True)
+
+
+@pytest.mark.parametrize(
+    ("activation", "lowest"), [("gelu", 0.17), ("silu", 0.28), ("mish", 0.31)]
+)
+def test_a_mean_of_zero_needs_values_well_below_it(
+    activation: str, lowest: float
+) -> None:
+    """100 iterations do not meet it; a smaller deviation is met."""
+    options: dict[str, Any] = {"signal": "output", "center": True}
+    for per_channel in (False, True):
+        with pytest.raises(ConvergenceError, match=f"never below -{lowest}") as error:
+            lsuv_init(
+                single(activation),
+                MANY,
+                max_iterations=100,
+                per_channel=per_channel,
+                **options,
+            )
+        text = str(error.value)
+        assert "a smaller target_std" in text and 'signal="pre_activation"' in text
+        assert "aturating" not in text and "ax_iterations" not in text
+    lsuv_init(single(activation), MANY, target_std=0.1, **options)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("activation", ["softplus", "relu", "gelu", "log_sigmoid"])
+def test_what_a_step_has_silenced_has_not_met_its_target(
+    activation: str, seed: int
+) -> None:
+    """Few rows, all of which a shift may take to where the output is 0."""
+    keras.utils.set_random_seed(seed)
+    dense = layers.Dense(8, activation)
+    model = keras.Sequential([keras.Input((6,)), dense])
+    x = np.random.default_rng(seed).normal(size=(32, 6)).astype("float32")
+    with pytest.raises(ConvergenceError):
+        lsuv_init(model, x, signal="output", center=True, max_iterations=100)
+
+
+def test_elu_centred_needs_more_iterations() -> None:
+    """Its output goes down to -1 and stays there: no obstacle, and no saturation."""
+    options: dict[str, Any] = {"signal": "output", "center": True, "target_std": 2.0}
+    with pytest.raises(ConvergenceError, match="Raise max_iterations") as error:
+        lsuv_init(single("elu"), MANY, max_iterations=1, **options)
+    assert "aturating" not in str(error.value) and "never" not in str(error.value)
+    lsuv_init(single("elu"), MANY, max_iterations=100, **options)
 
 
 def test_a_deviation_beyond_saturation_does_not_exist() -> None:
     model = single("tanh", name="bounded")
     before = everything(model)
-    with pytest.raises(ConvergenceError, match=r"'bounded'.*target 1\.5"):
+    with pytest.raises(ConvergenceError, match=r"'bounded'.*target 1\.5.*saturating"):
         lsuv_init(model, X, signal="output", target_std=1.5)
     assert changed(before, model) == []
 

@@ -182,6 +182,48 @@ def test_a_subclassed_model_is_built_by_its_first_measurement() -> None:
     assert [r[0].name for r in monitor.reports] == ["inner", "inner"]
 
 
+class OfTwo(keras.Model):
+    """Built by its first call, which unpacks what it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(2, name="inner")
+
+    def call(self, inputs: Any) -> Any:
+        left, right = inputs
+        return self.dense(left + right)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("pack", [tuple, list])
+def test_several_inputs(pack: Any, labelled: bool) -> None:
+    x, y = data()
+    inputs = pack([x, 2 * x])
+    model = OfTwo()
+    model.compile("sgd", "mse")
+    monitor = SignalMonitor((inputs, y), y if labelled else None)
+    model.fit(inputs, y, verbose=0, callbacks=[monitor])
+    expected = keras_inits.measure(model, (inputs, y), y if labelled else None)
+    assert monitor.report is not None
+    assert monitor.report[0] == expected[0]
+    assert (expected[0].weight_gradient_std is not None) == labelled
+
+
+@pytest.mark.parametrize(("labelled", "count"), [(False, 16), (True, 8)])
+def test_batches_of_several_shapes(labelled: bool, count: int) -> None:
+    """Labels go with the first rows: no batch is passed over."""
+    dense = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Input((None, 6)), dense])
+    model.compile("sgd", "mse")
+    batches = [normal(8, steps, 6, seed=i) for i, steps in enumerate((3, 5, 3))]
+    y = normal(24, 3, 2)
+    monitor = SignalMonitor(iter(batches), y if labelled else None)
+    model.fit(batches[0], y[:8], verbose=0, callbacks=[monitor])
+    expected = np.concatenate([batches[0], batches[2]])[:count]
+    assert monitor.reports[0].inputs is not None
+    assert monitor.reports[0].inputs.std == pytest.approx(expected.std(), rel=1e-5)
+
+
 def test_only_the_layers_asked_for() -> None:
     monitor = SignalMonitor(data()[0], layers=["last"])
     train(monitor)

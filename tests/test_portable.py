@@ -14,7 +14,7 @@ import pytest
 from laws import CLASSES, FIXED, RECORDS, Record, check_law, to_numpy
 
 import keras_inits.initializers as inits
-from keras_inits.errors import UnsupportedLayerError
+from keras_inits.errors import KerasInitsError, UnsupportedLayerError
 from keras_inits.registry import available
 from keras_inits.verbs.portable import portable, to_builtin
 
@@ -136,6 +136,12 @@ def test_axes_go_along() -> None:
         pytest.skip("this Keras knows no axes")
     builtin: Any = to_builtin(initializer)
     assert [0] == builtin.input_axes
+
+
+@pytest.mark.parametrize("value", [3, None, "model", keras.layers.Dense(2)])
+def test_what_is_no_model_is_refused(value: Any) -> None:
+    with pytest.raises(KerasInitsError, match=r"`model` must be a keras\.Model.*type"):
+        portable(value)
 
 
 def test_an_unbuilt_model_is_refused() -> None:

@@ -46,9 +46,16 @@ class ForgetGateBias(FixedInitializer):
 
     def _values(self, shape: tuple[int, ...]) -> Array:
         if not shape or shape[-1] % 4:
+            advice = (
+                "On an LSTM, set `unit_forget_bias=False`; other layers have no "
+                "forget gate."
+                if len(shape) == 1
+                else "This is no bias: give it to an LSTM as `bias_initializer`, with "
+                "`unit_forget_bias=False`."
+            )
             raise ValueError(
                 "The bias of an LSTM has four gates, so a multiple of 4 values. "
-                f"Received: shape={shape}. Set `unit_forget_bias=False` on the layer."
+                f"Received: shape={shape}. {advice}"
             )
         values = np.zeros(shape)
         units = shape[-1] // 4

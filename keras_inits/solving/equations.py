@@ -164,10 +164,12 @@ def solve_output(
     scale = np.ones(count if problem.per_channel else 1)
     shift = np.zeros(count)
     before: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
+    varies = np.zeros(len(scale), bool)
     for iteration in range(1, max_iterations + 2):
         mean, deviation, slope = problem.observe(scale, shift)
         alive = deviation > 0
-        gap = np.abs(deviation - target)[alive]
+        varies = alive if iteration == 1 else varies  # a step may shift all below 0
+        gap = np.abs(deviation - target)[varies]
         off = np.abs(mean) if problem.center else np.zeros(1)
         settled = bool((gap <= tolerance).all() and (off <= tolerance).all())
         # Refine a little beyond what was asked: the next call then finds nothing.

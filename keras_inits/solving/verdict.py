@@ -77,12 +77,25 @@ def _check(decision: Decision, options: Options) -> None:
     if decision.map is None:
         deviation = float(np.sqrt(decision.after.variance))
         if abs(deviation - options.target_std) > tolerance(decision.layer, options):
-            raise ConvergenceError(
-                f"{decision.where}: after {decision.iterations} steps its output has "
-                f"deviation {deviation:.3g}, not {options.target_std:g}. It does "
-                "not scale with its variables: raise max_iterations, or leave it out "
-                "with layers=."
-            )
+            raise ConvergenceError(_out_of_reach(decision, deviation, options))
+
+
+def _out_of_reach(decision: Decision, deviation: float, options: Options) -> str:
+    """Of a layer that only its output tells about."""
+    text = (
+        f"{decision.where}: after {decision.iterations} steps its output has "
+        f"deviation {deviation:.3g}, not {options.target_std:g}. Something in it, such "
+        "as a tanh, keeps the output from scaling with its variables. Choose a smaller "
+        "target_std, or leave it out with layers=; where it slowly nears the target, "
+        "raise max_iterations."
+    )
+    if type(decision.layer).__module__.startswith("keras."):  # RNN: its cell is inside
+        return text
+    return (
+        f"{text} Or keep that function in an attribute `activation` and call "
+        f"keras_inits.register_linear_map({type(decision.layer).__name__}): then the "
+        "pre-activation meets the target."
+    )
 
 
 def _check_signal(decision: Decision, linear: Moments, options: Options) -> None:
@@ -135,31 +148,57 @@ def _not_converged(decision: Decision, found: Found, options: Options) -> str:
     if options.center:
         mean = float(np.abs(found.mean).max())
         reached += f" and a channel mean of up to {mean:.3g} (target 0)"
-    advice = "Raise max_iterations, or choose another target_std."
-    if options.center and _never_negative(decision):
-        advice = (
-            "The output of its activation is never negative: a mean of 0 does not "
-            'exist. Use signal="pre_activation", or center=False.'
-        )
-    elif float(worst) < options.target_std:
-        advice = (
-            "A saturating activation bounds the deviation of its output: choose a "
-            'smaller target_std, or signal="pre_activation". ' + advice
-        )
+    advice = _advice(decision, float(worst), options)
     return (
         f"{decision.where}: after {found.iterations} steps its output has {reached}. "
         + advice
     )
 
 
-def _never_negative(decision: Decision) -> bool:
+def _advice(decision: Decision, deviation: float, options: Options) -> str:
+    """What keeps the output of the activation from its target, and what to do."""
+    advice = "Raise max_iterations, or choose another target_std."
+    values = _activated(decision)
+    if values is None:
+        return advice
+    low, high = float(values[1:-1].min()), float(values[1:-1].max())
+    with np.errstate(invalid="ignore"):
+        flat_left, flat_right = (
+            bool((np.abs(values[far] - values[near]) < 1.0).all())
+            for far, near in ((0, 1), (-1, -2))
+        )
+    if options.center and (low >= 0 or high <= 0):
+        sign = "negative" if low >= 0 else "positive"
+        return (
+            f"The output of its activation is never {sign}: a mean of 0 does not "
+            'exist. Use signal="pre_activation", or center=False.'
+        )
+    # Like GELU: back at 0 far on the left, so that little is below the mean.
+    if options.center and not flat_right and values[:2].min() >= 0.01 * low:
+        steps = " or more max_iterations" if options.target_std < -2 * low else ""
+        return (
+            f"The output of its activation is never below {low:.2g}: a mean of 0 goes "
+            f"with small deviations alone. Choose a smaller target_std{steps}, or "
+            'signal="pre_activation", or center=False.'
+        )
+    if flat_left and flat_right and deviation < options.target_std:
+        return (
+            "A saturating activation bounds the deviation of its output: choose a "
+            'smaller target_std, or signal="pre_activation". ' + advice
+        )
+    return advice
+
+
+def _activated(decision: Decision) -> Any:
+    """The activation from -30 to 30, and first and last far out; None if unknown."""
     if decision.map is None:
-        return False
-    z = ops.convert_to_tensor(np.linspace(-30.0, 30.0, 601, dtype="float32")[:, None])
+        return None
+    z = np.concatenate([[-3000.0], np.linspace(-30.0, 30.0, 601), [3000.0]])
     try:
-        return bool((host(decision.map.activate(z)) >= 0).all())
+        z = ops.convert_to_tensor(z.astype("float32")[:, None])
+        return host(decision.map.activate(z))
     except Exception:  # an activation for one shape only: no opinion
-        return False
+        return None
 
 
 def to_scale(decisions: Sequence[Decision]) -> list[keras.Variable]:

@@ -73,9 +73,11 @@ def lsuv_init(
 
     Args:
         model: A built model.
-        data: What `fit` accepts: an array, a list or dict of arrays, a
+        data: What `fit` accepts: an array, a list or dict of arrays, also nested, a
             `tf.data.Dataset`, `PyDataset`, `DataLoader` or generator; of a tuple
-            `(x, y[, weights])` only `x` is used. None draws standard-normal inputs.
+            `(x, y[, weights])` only `x` is used. Where batches differ in the shape of
+            their rows, those like the first one serve. None draws standard-normal
+            inputs.
         layers: Names, layers, a class or a predicate. None: the layers marked by an
             `lsuv_*` initializer or, where none is marked, every trainable layer that
             has a linear map.
@@ -123,7 +125,7 @@ def lsuv_init(
     )
     selection = select(model, layers)
     selection.watched = activation_layers(selection.every)
-    batch = draw_batch(model, data, samples)
+    batch = draw_batch(model, data, samples, first_rows=False)
     if center:
         _require_biases(selection)
     if per_channel or orthonormal:

@@ -78,7 +78,9 @@ def measure(
             f"Received: loss={loss!r}, y=None"
         )
     selection = everything(model, layers)
-    batch = draw_batch(model, data, samples, check_values=False)
+    batch = draw_batch(
+        model, data, samples, check_values=False, first_rows=y is not None
+    )
     records = recorded(model, batch, selection, training)
     gradients: dict[int, WeightGradient] = {}
     if y is not None:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import keras
 
 from keras_inits import initializers as ours
-from keras_inits.errors import UnsupportedLayerError
+from keras_inits.errors import KerasInitsError, UnsupportedLayerError
 from keras_inits.initializers.truncated_normal import truncated_stddev
 from keras_inits.initializers.variance_scaling import TRUNCATED_STDDEV
 from keras_inits.registry import PACKAGE
@@ -34,12 +34,18 @@ def portable(model: keras.Model) -> keras.Model:
         model: a built model that can be saved. It stays as it is.
 
     Raises:
+        KerasInitsError: if `model` is not a `keras.Model`.
         ValueError: if the model is not built.
         UnsupportedLayerError: if Keras cannot load the model again.
 
     Returns:
         A new model.
     """
+    if not isinstance(model, keras.Model):
+        raise KerasInitsError(
+            "`model` must be a keras.Model. "
+            f"Received: {model!r} (of type {type(model).__name__})"
+        )
     if not model.built:
         raise ValueError(
             "A model must be built before it can be copied with its weights. "

@@ -139,6 +139,8 @@ def test_vectors_have_no_orthonormal_kernel(name: str) -> None:
         (inits.Bilinear(), (4, 4), r"`Bilinear` needs a kernel of at least 3 axes"),
         (inits.SparseNormal(), (4,), r"inputs and outputs.*shape=\(4,\)"),
         (inits.ForgetGateBias(), (6,), r"multiple of 4.*unit_forget_bias=False"),
+        (inits.ForgetGateBias(), (6,), r"other layers have no forget gate"),
+        (inits.ForgetGateBias(), (3, 3, 6, 1), r"This is no bias: give it to an LSTM"),
         (inits.LogOddsBias([0.1, 0.2]), (3,), r"2 probabilities for shape=\(3,\)"),
         (inits.ConvolutionOrthogonal(), (3, 5, 4), r"inputs=5, outputs=4"),
     ],

@@ -1,0 +1,142 @@
+"""Arrays in memory, in any structure of dicts, lists and tuples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from keras import ops, tree
+
+from keras_inits.distribution import interleaved
+from keras_inits.errors import DataError
+
+Structure = Any
+
+
+def is_held(data: Any) -> bool:
+    """Whether data are in memory; otherwise they are a stream of batches."""
+    return _is_array(data) or isinstance(data, (Mapping, list, tuple))
+
+
+def mapped(function: Callable[[Any], Any], data: Structure) -> Structure:
+    """`function` of each array, in the structure of `data`.
+
+    A list or tuple that holds anything but arrays is one array: rows of numbers.
+    """
+    if isinstance(data, Mapping):
+        return {name: mapped(function, x) for name, x in data.items()}
+    if _is_several(data):
+        parts = [mapped(function, x) for x in data]
+        return parts if isinstance(data, list) else tuple(parts)
+    return function(data)
+
+
+def length(arrays: Structure, name: str = "data") -> int:
+    """Number of rows `n` of arrays `(n, ...)`; 0 where one of them has none.
+
+    Raises:
+        DataError: The arrays differ in their number of rows.
+    """
+    flat = tree.flatten(arrays)
+    lengths = {int(x.shape[0]) if len(x.shape) else 0 for x in flat}
+    if len(lengths) > 1 and 0 not in lengths:
+        raise DataError(
+            f"All arrays of `{name}` need the same number of rows. Received: shapes "
+            f"{[tuple(x.shape) for x in flat]}."
+        )
+    return min(lengths, default=0)
+
+
+def with_rows(data: Structure, name: str = "data") -> tuple[Structure, int]:
+    """`data` as arrays `(n, ...)`, SciPy's sparse ones as they are, and `n`.
+
+    Raises:
+        DataError: No arrays, no rows, not the same number of rows in all of them.
+    """
+    held = mapped(lambda x: x.tocsr() if _is_sparse(x) else as_array(x, name), data)
+    total = length(held, name)
+    if not total:
+        raise DataError(
+            f"`{name}` holds no rows. Received: shapes "
+            f"{[tuple(x.shape) for x in tree.flatten(held)]}. Pass at least one sample."
+        )
+    return held, total
+
+
+def spaced(arrays: Structure, total: int, samples: int) -> Structure:
+    """At most `samples` of `total` rows, evenly spaced, as dense arrays."""
+    if total <= samples:
+        return mapped(as_array, arrays)
+    chosen = np.arange(samples) * total // samples
+    return mapped(
+        lambda x: as_array(
+            ops.take(x, chosen, axis=0) if ops.is_tensor(x) else x[chosen]
+        ),
+        arrays,
+    )
+
+
+def as_array(x: Any, name: str = "data") -> Any:
+    """Dense tensors as they are; frames, lists and scalars as NumPy arrays.
+
+    Raises:
+        DataError: `x`, a part of the argument `name`, is not made of numbers or text.
+    """
+    if _is_sparse(x):
+        return x.toarray()
+    if ops.is_tensor(x):
+        sparse = type(x).__name__ in ("BCOO", "SparseTensor")
+        return ops.convert_to_tensor(x, sparse=False) if sparse else x
+    if _is_per_replica(x):
+        return interleaved([ops.convert_to_numpy(part) for part in x.values])
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise DataError(f"`{name}` is not an array: {error}") from error
+    if array.dtype == object and hasattr(x, "to_numpy"):
+        array = x.to_numpy(dtype="float32")
+    text = array.dtype == object and all(isinstance(v, str) for v in array.flat)
+    if array.dtype == object and not text:
+        raise DataError(
+            f"`{name}` holds Python objects, not numbers. "
+            f"Received: {type(x).__name__} of dtype object. Convert it with "
+            f"np.asarray({name}, 'float32'), or pass a list of arrays of one length."
+        )
+    return array
+
+
+def is_complex(x: Any) -> bool:
+    """Whether an array or a tensor holds complex numbers."""
+    return "complex" in str(x.dtype)
+
+
+def _is_several(data: Any) -> bool:
+    """Whether a list or tuple is a structure of arrays; otherwise it is one array."""
+    return (
+        isinstance(data, (list, tuple))
+        and bool(data)
+        and all(_has_rows(x) or isinstance(x, Mapping) or _is_several(x) for x in data)
+    )
+
+
+def _has_rows(x: Any) -> bool:
+    return _is_array(x) and len(getattr(x, "shape", (None,))) > 0
+
+
+def _is_array(x: Any) -> bool:
+    if isinstance(x, np.ndarray) or ops.is_tensor(x):
+        return True
+    if _is_sparse(x) or _is_per_replica(x):
+        return True
+    return hasattr(x, "__array__") and hasattr(x, "shape")
+
+
+def _is_sparse(x: Any) -> bool:
+    """A SciPy matrix: rows are drawn before zeros are filled in."""
+    return hasattr(x, "toarray") and hasattr(x, "tocsr")
+
+
+def _is_per_replica(x: Any) -> bool:
+    """A distributed batch of TensorFlow, one part for each replica."""
+    return isinstance(getattr(x, "values", None), tuple)

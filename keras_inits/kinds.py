@@ -106,18 +106,20 @@ def _mark(name: str, value: Any, objects: list[Any]) -> Any:
     return id(value)
 
 
-def _contents(value: Any) -> Any:
-    """Of a number, or a container of numbers; None where that says too little."""
+def _contents(value: Any, depth: int = 3) -> Any:
+    """Of a number, or containers of numbers; None where that says too little."""
     if isinstance(value, (np.ndarray, np.generic)):
         few = value.nbytes <= MOST_BYTES and not value.dtype.hasobject
         return (value.shape, value.dtype.str, value.tobytes()) if few else None
+    if depth == 0:  # it may hold itself
+        return None
     items = value.items() if isinstance(value, dict) else enumerate(value)
-    found = [(k, x if type(x) in _PLAIN else _inner(x)) for k, x in items]
+    found = [(k, x if type(x) in _PLAIN else _inner(x, depth - 1)) for k, x in items]
     return None if any(x is _TOO_LITTLE for _, x in found) else (type(value), *found)
 
 
-def _inner(value: Any) -> Any:
-    contents = _contents(value) if isinstance(value, _READABLE) else None
+def _inner(value: Any, depth: int) -> Any:
+    contents = _contents(value, depth) if isinstance(value, _READABLE) else None
     return _TOO_LITTLE if contents is None else contents
 
 

@@ -49,6 +49,13 @@ def test_numbers_count_by_their_value(
     assert kind(model, **{name: other}).key != first
 
 
+def test_a_list_that_holds_itself() -> None:
+    model, endless = model_of(layers.Dropout(0.5)), []
+    endless.append(endless)
+    vars(model.layers[0])["thing"] = endless
+    assert kind(model).key == kind(model).key
+
+
 class Thing:
     """An attribute that is neither a number nor a container."""
 

@@ -35,24 +35,24 @@ class Kind(NamedTuple):
 
 
 class Held:
-    """Objects by reference: while all of them are alive, no other has their `id`.
+    """Objects by weak reference: while all are alive, no other has their `id`.
 
-    One whose end cannot be seen lives on.
+    Lists and dicts take none. To hold them would keep alive what they hold: a model.
     """
 
     def __init__(self, objects: Iterable[Any]) -> None:
-        self._references = list(map(_reference, objects))
+        self._references = [r for x in objects if (r := _reference(x)) is not None]
 
     def alive(self) -> bool:
         """Whether all of them are."""
         return all(reference() is not None for reference in self._references)
 
 
-def _reference(x: Any) -> Callable[[], Any]:
+def _reference(x: Any) -> Callable[[], Any] | None:
     try:
         return weakref.ref(x)
     except TypeError:
-        return lambda: (x,)
+        return None
 
 
 def kind_of(selection: Selection, batch: Any, *options: Any) -> Kind:

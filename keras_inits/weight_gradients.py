@@ -64,6 +64,7 @@ def weight_gradients(
         )
     accepts = "training" in inspect.signature(model.call).parameters
     mode = {"training": training} if accepts else {}
+    inputs = tree.map_structure(ops.convert_to_tensor, inputs)
     targets = tree.map_structure(_as_tensor, targets)
     judge = model if loss is None else _Judge(model, loss)
     unique = {id(k): k for k in kernels}
@@ -112,6 +113,8 @@ class _Judge(keras.Model):
 
 def _as_tensor(y: Any) -> Tensor:
     """As `fit` hands labels to a loss: floats in Keras's own dtype."""
+    if isinstance(y, np.ndarray) and y.dtype.kind in "OSU":
+        raise DataError(f"Labels are numbers. Received: y of dtype {y.dtype}.")
     floats = "float" in keras.backend.standardize_dtype(y.dtype)
     return ops.convert_to_tensor(y, keras.config.floatx() if floats else None)
 

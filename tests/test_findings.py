@@ -505,6 +505,50 @@ def test_dead_behind_a_normalisation_that_has_no_bias_of_its_own():
     assert "bias_initializer" in finding.remedy
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kernel_shape": (1, 1)},
+        {"kernel_shape": (WIDTH, 1)},
+        {"layer_type": "DepthwiseConv2D", "kernel_shape": (3, 3, 8, 2)},
+    ],
+)
+def test_kernels_that_may_be_constant(fields):
+    """One weight, the mean of all channels, a blur of each."""
+    assert (
+        find(replaced(simulate(4, "relu", lsuv=True), 2, kernel_std=0.0, **fields))
+        == ()
+    )
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softplus", "exponential"])
+def test_units_that_a_bias_has_silenced_are_dead(activation):
+    rows = simulate(6, "relu", lsuv=True)
+    dead = {"mean": -200.0, "dead_fraction": 1.0, "activation": activation}
+    rows = replaced(rows, 2, **dead)
+    for i in (3, 4, 5, 6):
+        rows = replaced(rows, i, std=0.0, mean=0.0, batch_std=0.0)
+    first = find(rows)[0]
+    assert "100 % of dense_1 is dead" in first.text
+    assert "bias_initializer" in first.remedy
+
+
+def test_kernels_that_explode_behind_an_input_that_is_off():
+    rows = simulate(12, "linear", kernel_std=2.0, x=pixels())
+    rows = replaced(rows, 0, path="x")
+    texts = [x.text for x in find(rows)]
+    assert "input x is not standardised" in texts[0]
+    assert any("explodes" in text for text in texts)
+
+
+def test_a_head_of_zeros():
+    rows = simulate(5, "relu", lsuv=True)
+    zero = {"kernel_std": 0.0, "std": 0.0, "mean": 0.0, "gradient_gain": 0.0}
+    [finding] = find(replaced(rows, -1, **zero, batch_std=0.0, activation="linear"))
+    assert (finding.layer, finding.severity) == ("dense_4", "warning")
+    assert "frozen" in finding.text
+
+
 def test_a_layer_that_nothing_reaches():
     rows = simulate(4, "relu", lsuv=True)
     zero = {"std": 0.0, "mean": 0.0, "batch_std": 0.0, "dead_fraction": 1.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from typing import Any
 
 import keras
@@ -66,8 +67,7 @@ def test_an_object_counts_by_its_identity_while_it_lives() -> None:
     assert any(x is thing for x in objects)
     assert kind(model, thing=thing).key == key
     assert kind(model, thing=Thing()).key != key
-    held = Held([thing, [thing], 3])
-    assert held.alive()
+    assert Held([thing, [thing], 3]).alive()
     held = Held([Thing(), [thing]])
     gc.collect()
     assert not held.alive()
@@ -98,3 +98,28 @@ def test_a_program_goes_with_what_it_was_made_for() -> None:
     model.layers[0].thing = None
     gc.collect()
     assert not state.is_of(state.period)
+
+
+class Stack(keras.Model):
+    """A subclassed model: `compile` gives it containers that hold it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = [layers.Dense(3) for _ in range(compiled.WORTHWHILE)]
+
+    def call(self, x: Any) -> Any:
+        for layer in self.dense:
+            x = layer(x)
+        return x
+
+
+def test_a_compiled_model_can_be_freed() -> None:
+    model, x = Stack(), normal(6, 3)
+    model(x)
+    model.compile("adam", "mse")
+    for _ in range(2):
+        measure(model, x)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None

@@ -262,3 +262,33 @@ def test_the_models_own_loss_stays() -> None:
     monitor = keras_inits.SignalMonitor(X, y, loss=["mse", "mse"])
     model.fit(X, y, verbose=0, callbacks=[monitor])
     assert model.loss == "mae" and model.evaluate(X, y, verbose=0)
+
+
+class Reconstructing(keras.Model):
+    """Computes its loss of what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = layers.Dense(4, "tanh"), layers.Dense(6)
+
+    def call(self, x: Any) -> Any:
+        return self.outer(self.inner(x))
+
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, **_: Any) -> Any:
+        return ops.mean(ops.square(x - y_pred))
+
+
+def test_a_loss_of_the_inputs() -> None:
+    model, x = Reconstructing(), normal(16, 6)
+    model(x)
+    expected = measure(model, x, x, loss="mse")
+    model.compile("sgd")
+    for one, two in zip(measure(model, x, x), expected, strict=True):
+        assert one.weight_gradient_std == pytest.approx(two.weight_gradient_std)
+
+
+def test_labels_of_text() -> None:
+    model, x = Reconstructing(), normal(4, 6)
+    model(x)
+    with pytest.raises(DataError, match="Labels are numbers"):
+        measure(model, x, np.array(["a", "b", "a", "b"]), loss="mse")

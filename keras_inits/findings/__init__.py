@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 
 from keras_inits.findings import gradient, scale, signal
@@ -66,8 +67,7 @@ def find(
     if blocked and drift and _index(signals, blocked) <= _index(signals, drift):
         drift = []  # behind a blocked layer there is nothing left to vanish
     found += drift + blocked if drift else blocked
-    if not any(x.layer == row.name for x in found for row in inputs):
-        found += signal.exploding(signals)
+    found += _not_by_data(signal.exploding(signals), signals, inputs, found)
     found += signal.saturated(signals)
     if not blocked or blocked[0].severity == "warning":
         found += gradient.measured(signals) or (
@@ -75,6 +75,19 @@ def find(
         )
         found += signal.dead(signals, plain, blocking=False)
     return tuple(dict.fromkeys(found))
+
+
+def _not_by_data(
+    grown: list[Finding],
+    signals: Sequence[LayerSignal],
+    inputs: Sequence[LayerSignal],
+    found: Sequence[Finding],
+) -> list[Finding]:
+    """An explosion, unless it is as large as the input that is blamed already."""
+    blamed = {x.layer for x in found}
+    sizes = [math.hypot(x.mean or 0, x.std or 0) for x in inputs if x.name in blamed]
+    largest = max((x.std or 0.0 for x in signals), default=0.0)
+    return [] if sizes and largest <= signal.EXPLODED * max(sizes) else grown
 
 
 def _index(signals: Sequence[LayerSignal], found: Sequence[Finding]) -> int:

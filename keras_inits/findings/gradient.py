@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from keras_inits.findings import remedies
+from keras_inits.findings.signal import is_constant
 from keras_inits.records import (
     Finding,
     LayerSignal,
@@ -29,7 +30,7 @@ def measured(signals: Sequence[LayerSignal]) -> list[Finding]:
     if all(x.gradient_ratio is None for x in signals):
         field = "weight_gradient_std"
     rows = [x for x in signals if getattr(x, field) is not None]
-    if any(x.kernel_std == 0 for x in signals):
+    if any(map(is_constant, signals)):
         # Before a residual branch's kernel of zeros there is no gradient yet.
         rows = [x for x in rows if getattr(x, field) != 0]
     for row in rows:
@@ -57,19 +58,19 @@ def measured(signals: Sequence[LayerSignal]) -> list[Finding]:
 def foreseen(signals: Sequence[LayerSignal]) -> list[Finding]:
     """A product of gradient gains outside the contract's bounds."""
     rows = [x for x in signals if x.gradient_gain is not None]
-    product = gain_product(rows)
+    counted = rows
+    if len(rows) > 1 and not GAIN_BOUNDS[0] <= _gain(rows[-1]) <= GAIN_BOUNDS[1]:
+        # A head that is small or large scales all gradients alike, as the loss does.
+        counted = rows[:-1]
+    product = gain_product(counted)
     if product is None or math.isnan(product):
         return []
     # A first kernel that is small because the data is large (or the reverse) hurts
     # only the gradient of the data, which nobody asks for.
     if rows[0].scale is not None:  # LSUV has made it as small as the data is large
-        corrected = gain_product(rows[1:]) or 1.0
+        corrected = gain_product(counted[1:]) or 1.0
     else:
         corrected = product * kernel_input_rms(rows[0]) ** 2
-    last = rows[-1].gradient_gain or 1.0
-    if len(rows) > 1 and not GAIN_BOUNDS[0] <= last <= GAIN_BOUNDS[1]:
-        # A head that is small or large scales all gradients alike, as the loss does.
-        product, corrected = (gain_product(rows[:-1]) or 0.0, corrected / last)
     if any(GAIN_BOUNDS[0] <= x <= GAIN_BOUNDS[1] for x in (product, corrected)):
         return []
     if (product > 1) != (corrected > 1):
@@ -85,6 +86,10 @@ def foreseen(signals: Sequence[LayerSignal]) -> list[Finding]:
     severity: Severity = "warning" if mild else "error"
     remedy = remedies.gradient(rows, grows)
     return [Finding.at(rows[-1], product, text, remedy, severity)]
+
+
+def _gain(row: LayerSignal) -> float:
+    return row.gradient_gain if row.gradient_gain is not None else 1.0
 
 
 def _log_mean(values: Iterable[float]) -> float:

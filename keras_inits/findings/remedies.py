@@ -97,10 +97,16 @@ def rescale(row: LayerSignal, *, plain: bool = True) -> str:
     if row.activation in _SIGMOID_LIKE:
         # Outputs around 0.5 are what all samples share: centring removes that.
         return "scale and centre: keras_inits.lsuv_init(model, x, center=True)"
-    return (
+    text = (
         "scale every layer on your data: keras_inits.lsuv_init(model, x); without "
         "data: keras_inits.initialize(model)"
     )
+    if row.activation in _RELU_LIKE:
+        text += (
+            "; dozens of plain layers train better from "
+            'keras_inits.initialize(model, "looks_linear")'
+        )
+    return text
 
 
 def part(row: LayerSignal, *, plain: bool = True) -> str:

@@ -18,7 +18,7 @@ EMBEDDING_STD = (1e-4, 1e2)
 def same_rows(inputs: Sequence[LayerSignal]) -> list[Finding]:
     """Data of which each sample is every other."""
     for row in inputs:
-        if row.batch_std == 0 and row.std:
+        if row.batch_std == 0 and (row.std or row.mean):
             text = f"the rows of input {row.name} are all the same"
             return [Finding.at(row, 0.0, text, remedies.DIFFERENT_ROWS)]
     return []

@@ -23,7 +23,7 @@ ALIKE = 1e-2
 # A head this much larger than what it takes is so by its own kernel.
 HEAD_JUMP = 30.0
 # An output of exactly 0 is a rounded one.
-NEVER_ZERO = frozenset({"exponential", "sigmoid", "softmax", "softplus"})
+NEVER_ZERO = frozenset({"exponential", "sigmoid", "softplus"})
 # Share of dead or saturated units that is worth a word, and that stops training.
 WORTH_A_WORD = 0.25
 DEAD = 0.9
@@ -68,11 +68,11 @@ def frozen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
         later = signals[i + 1 :]
         goes_on = not later or any(_carries(x) for x in later)
         severity: Severity = "warning" if goes_on else "error"
-        if row.kernel_std == 0 or (zero and alive and row.kernel_std is None):
-            alike = [x for x in later if x.kernel_std == 0]
+        if is_constant(row) or (zero and alive and row.kernel_std is None):
+            alike = list(filter(is_constant, later))
             more = f"; so are {len(alike)} more layers" if len(alike) > 1 else ""
             more = f"; so is {alike[0].name}" if len(alike) == 1 else more
-            if row.kernel_std == 0 and row.std:
+            if is_constant(row) and row.std:
                 text = f"the kernel of {row.name} is constant: its units are all equal"
                 severity = "error" if plain and later else severity
             else:
@@ -162,8 +162,9 @@ def dead(
     """
     rows = [x for x in signals if (x.dead_fraction or 0.0) >= WORTH_A_WORD]
     # A frozen layer is no dead one, and where nothing arrives nothing comes out.
-    rows = [x for x in rows if x.kernel_std != 0 and x.std != 0]
-    rows = [x for x in rows if x.activation not in NEVER_ZERO]
+    rows = [x for x in rows if not is_constant(x) and x.std != 0]
+    # A softmax, or the output of a classifier, is rounded to 0.
+    rows = [x for x in rows if x.activation != "softmax" and not _is_sure(x, signals)]
     if blocking:
         rows = [x for x in rows if (x.dead_fraction or 0.0) >= DEAD or _pushed(x)]
     if not rows:
@@ -177,6 +178,10 @@ def dead(
     severity: Severity = "error" if blocking else "warning"
     remedy = remedies.revive(first, _pushed(first), plain=plain)
     return [Finding.at(first, share, text, remedy, severity)]
+
+
+def _is_sure(layer: LayerSignal, signals: Sequence[LayerSignal]) -> bool:
+    return layer is signals[-1] and layer.activation in NEVER_ZERO
 
 
 def _pushed(layer: LayerSignal) -> bool:
@@ -202,6 +207,16 @@ def saturated(signals: Sequence[LayerSignal]) -> list[Finding]:
 
 
 # What the checks share
+
+
+def is_constant(layer: LayerSignal) -> bool:
+    """Whether all weights of a kernel are equal, so that its units are, too.
+
+    One weight, or one unit, always is; depthwise units see channels of their own.
+    """
+    shape = layer.kernel_shape or (2, 2)
+    several = shape[-1] > 1 and not layer.layer_type.startswith("Depthwise")
+    return layer.kernel_std == 0 and (several or not layer.std)
 
 
 def named(signals: Sequence[LayerSignal], name: str | None) -> LayerSignal:

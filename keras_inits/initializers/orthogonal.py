@@ -104,7 +104,9 @@ def _lengthen(kernel: Tensor, axis: int, dtype: str, seeds: Seeds) -> Tensor:
     basis = haar(columns, columns, dtype, seeds)
     coins = keras.random.uniform((columns,), dtype=dtype, seed=seeds.next()) < 0.5
     chosen = basis * ops.cast(coins, dtype)
-    first = kernel @ chosen @ ops.transpose(basis)
+    # As matrices: TensorFlow's product of many with one goes wrong for odd sizes.
+    rows = ops.reshape(kernel, (-1, columns)) @ chosen @ ops.transpose(basis)
+    first = ops.reshape(rows, kernel.shape)
     before, after = [(0, 0)] * len(kernel.shape), [(0, 0)] * len(kernel.shape)
     before[axis], after[axis] = (0, 1), (1, 0)
     return ops.pad(first, before) + ops.pad(kernel - first, after)

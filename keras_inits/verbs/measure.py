@@ -224,12 +224,21 @@ def _with_broken(model: keras.Model, signals: list[LayerSignal]) -> list[LayerSi
     """The first row that is not finite says which weight holds NaN or infinity."""
     for i, row in enumerate(signals):
         if not is_finite(row.mean, row.std, row.output_mean, row.output_std):
-            values = fetch([v.value for v in model.weights])
-            paired = zip(model.weights, values, strict=True)
-            broken = (v.path for v, x in paired if not np.isfinite(x).all())
-            row = dataclasses.replace(row, broken=next(broken, None))
+            broken = filter(_is_broken, _weights_up_to(row, model))
+            path = next((v.path for v in broken), None)
+            row = dataclasses.replace(row, broken=path)
             return [*signals[:i], row, *signals[i + 1 :]]
     return signals
+
+
+def _weights_up_to(row: LayerSignal, model: keras.Model) -> list[keras.Variable]:
+    """Of what comes before a layer, and its own; all where it has none."""
+    own = [i for i, v in enumerate(model.weights) if v.path.startswith(f"{row.path}/")]
+    return model.weights[: own[-1] + 1] if own else model.weights
+
+
+def _is_broken(variable: keras.Variable) -> bool:
+    return not np.isfinite(fetch([variable.value])[0]).all()
 
 
 def _uncalled(selection: Selection, records: Sequence[Record]) -> list[LayerSignal]:

@@ -73,6 +73,15 @@ def test_orthogonal_convolutions_are_those_of_the_paper(
         np.testing.assert_allclose(taps[place], kernel[place], atol=1e-5)
 
 
+@pytest.mark.parametrize("outputs", [41, 64, 131])
+def test_convolution_orthogonal_of_many_channels(outputs: int) -> None:
+    """It keeps the norm of every signal: its taps together are isometries."""
+    kernel = to_numpy(inits.ConvolutionOrthogonal(seed=1)((3, 3, 40, outputs)))
+    total = sum(np.linalg.norm(kernel[i, j]) ** 2 for i in range(3) for j in range(3))
+    assert total == pytest.approx(40, rel=1e-4)
+    assert np.abs(kernel).max() < 1
+
+
 def test_orthogonal_is_the_law_of_keras() -> None:
     """Same matrix, by the same convention, up to the law (tested as Haar's)."""
     kernel = to_numpy(inits.Orthogonal(gain=3.0)((3, 3, 4, 5))).reshape(36, 5)

@@ -55,10 +55,11 @@ def measure(
     Args:
         model: A built model.
         data: What `fit` accepts, see `lsuv_init`.
-        y: Labels for the rows of `data`, `(samples, ...)`; of a dataset, loader or
-            generator, for its rows from the first one on. With them the report also
-            has the gradient of the loss for every kernel.
-        loss: A loss, its name, or None for the loss that the model was compiled with.
+        y: Labels for the rows of `data`, `(samples, ...)`, of several outputs in a list
+            or dict; of a dataset, loader or generator, for its rows from the first one
+            on. With them the report also has the gradient of the loss for every kernel.
+        loss: What `model.compile` accepts: a loss, its name, a function, or a list or
+            dict of these. None: the loss that the model was compiled with.
         layers: Names, layers or a predicate. None: every layer with a linear map,
             frozen ones too, and Keras's activation layers.
         training: Run the layers in training mode.

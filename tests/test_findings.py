@@ -146,7 +146,7 @@ SICK = {
     "tanh at std 1, gradient grows": (
         lambda: simulate(100, "tanh", lsuv=True),
         r"gradient grows .*-fold \(squared norm\) between dense_99 and dense_0",
-        r'lsuv_init\(model, x, target_std="critical"\)',
+        r'lsuv_init\(model, x, target_std="critical", orthonormal=True\)',
     ),
     "sigmoid, spread between samples not measured": (
         lambda: without(simulate(30, "sigmoid"), "batch_std"),

@@ -156,5 +156,6 @@ def gradient(rows: Sequence[LayerSignal], grows: bool) -> str:
             return f'keras_inits.initialize(model, "delta_orthogonal"){last}'
         return f'keras_inits.initialize(model, "lsuv_normal"){last}'
     if grows:
-        return f'keras_inits.lsuv_init(model, x, target_std="critical"){last}'
+        how = 'target_std="critical", orthonormal=True'  # Gaussian ones blur samples
+        return f"keras_inits.lsuv_init(model, x, {how}){last}"
     return f"keras_inits.lsuv_init(model, x){last}"

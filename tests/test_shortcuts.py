@@ -167,7 +167,9 @@ def test_masks_other_dtypes_and_losses_take_the_long_way(
     model, x = masked()
     ways = taken(model, x, monkeypatch)
     short = [layer for layer in model.layers if ways.get(layer.name)]
-    assert short == model.layers[-1:]  # behind the recurrent layer there is no mask
+    # Behind the recurrent layer there is no mask; JAX shows none while it traces.
+    seen = keras.backend.backend() != "jax"
+    assert short == (model.layers[-1:] if seen else [])
     model, x = wider()
     ways = taken(model, x, monkeypatch)
     assert list(ways.values()) == [True, False, False][: len(ways)]

@@ -330,7 +330,7 @@ def test_what_a_step_has_silenced_has_not_met_its_target(
     dense = layers.Dense(8, activation)
     model = keras.Sequential([keras.Input((6,)), dense])
     x = np.random.default_rng(seed).normal(size=(32, 6)).astype("float32")
-    with pytest.raises(ConvergenceError):
+    with pytest.raises(ConvergenceError, match="its output has"):
         lsuv_init(model, x, signal="output", center=True, max_iterations=100)
 
 

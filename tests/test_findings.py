@@ -481,6 +481,8 @@ def test_one_input_of_several_that_is_off():
     [finding, *_] = find(rows)
     assert "input data[1] is not standardised" in finding.text
     assert not any("explodes" in x.text for x in find(rows))
+    nothing = replaced(rows, 0, std=0.0, mean=0.0)  # which explodes nowhere
+    assert "explodes" in find(nothing)[0].text
     # Not where it is the only one: its first layer has rescaled it.
     assert "explodes" in find(replaced(rows, 0, path=None))[0].text
 

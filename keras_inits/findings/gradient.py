@@ -59,9 +59,11 @@ def foreseen(signals: Sequence[LayerSignal]) -> list[Finding]:
     """A product of gradient gains outside the contract's bounds."""
     rows = [x for x in signals if x.gradient_gain is not None]
     counted = rows
-    if len(rows) > 1 and not GAIN_BOUNDS[0] <= _gain(rows[-1]) <= GAIN_BOUNDS[1]:
-        # A head that is small or large scales all gradients alike, as the loss does.
-        counted = rows[:-1]
+    if len(rows) > 1:
+        head = rows[-1].gradient_gain or 0.0
+        if not GAIN_BOUNDS[0] <= head <= GAIN_BOUNDS[1]:
+            # A small or large head scales all gradients alike, as the loss does.
+            counted = rows[:-1]
     product = gain_product(counted)
     if product is None or math.isnan(product):
         return []
@@ -86,10 +88,6 @@ def foreseen(signals: Sequence[LayerSignal]) -> list[Finding]:
     severity: Severity = "warning" if mild else "error"
     remedy = remedies.gradient(rows, grows)
     return [Finding.at(rows[-1], product, text, remedy, severity)]
-
-
-def _gain(row: LayerSignal) -> float:
-    return row.gradient_gain if row.gradient_gain is not None else 1.0
 
 
 def _log_mean(values: Iterable[float]) -> float:

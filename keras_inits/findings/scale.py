@@ -61,7 +61,8 @@ def _explodes_from(row: LayerSignal, signals: Sequence[LayerSignal]) -> bool:
     if not (grown and several):
         return False
     taken = kernel_input_rms(named(signals, grown[0].layer))
-    return 0.1 < taken / math.hypot(row.mean or 0.0, row.std or 0.0) < 10
+    size = math.hypot(row.mean or 0.0, row.std or 0.0)
+    return 0.1 * size < taken < 10 * size
 
 
 def unscaled_embedding(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:

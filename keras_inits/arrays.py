@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from keras_inits.distribution import interleaved
 from keras_inits.errors import DataError
 
 Structure = Any
+
+# Values that are looked at together: temporaries that stay in the cache.
+BLOCK = 2**16
 
 
 def is_held(data: Any) -> bool:
@@ -104,6 +108,42 @@ def as_array(x: Any, name: str = "data") -> Any:
             f"np.asarray({name}, 'float32'), or pass a list of arrays of one length."
         )
     return array
+
+
+def mean_and_deviation(arrays: Iterable[np.ndarray[Any, Any]]) -> tuple[float, float]:
+    """Over all values of several arrays of numbers, in float64; of none 0 and 0.
+
+    Block by block: the batch of a model of images takes gigabytes in float64.
+    """
+    count, mean, squares = 0, 0.0, 0.0
+    with np.errstate(all="ignore"):
+        for array in arrays:
+            for block in _blocks(array):
+                values = block.astype("float64")
+                own, before = float(values.mean()), count
+                values -= own
+                count += values.size
+                step = own - mean
+                mean += step * values.size / count
+                squares += float(np.square(values, out=values).sum())
+                squares += step * step * (before * values.size / count)
+    return mean, math.sqrt(squares / max(1, count))
+
+
+def all_finite(array: np.ndarray[Any, Any]) -> bool:
+    """Whether no value is NaN or infinite."""
+    return all(bool(np.isfinite(block).all()) for block in _blocks(array))
+
+
+def all_alike(array: np.ndarray[Any, Any]) -> bool:
+    """Whether the entries along the first axis are all the same, and several."""
+    first, last = array[:1], array[-1:]
+    return len(array) > 1 and bool((first == last).all() and (array == first).all())
+
+
+def _blocks(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    flat = array.ravel(order="K")  # a copy only where values lie apart
+    return (flat[i : i + BLOCK] for i in range(0, flat.size, BLOCK))
 
 
 def is_complex(x: Any) -> bool:

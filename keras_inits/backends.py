@@ -173,16 +173,28 @@ def fetch(tensors: Sequence[Any]) -> list[Any]:
 
 
 def read(tensors: Sequence[Any]) -> Sequence[Any]:
-    """Tensors as NumPy arrays; on a CPU they share memory, where the backend can."""
+    """Tensors as NumPy arrays; on a CPU they share memory, where the backend can.
+
+    bfloat16, which NumPy does not know, becomes float32.
+    """
     backend, module = keras.backend.backend(), loaded()
-    if backend == "jax":
-        found: Sequence[Any] = list(map(whole, tensors))
-        if module.default_backend() == "cpu":  # nothing to transfer
-            return [np.asarray(x) if isinstance(x, module.Array) else x for x in found]
-        return list(module.device_get(found))
     if backend == "torch":
         return _from_torch(tensors, module)
-    return [x.numpy() if hasattr(x, "numpy") else x for x in tensors]
+    found: Sequence[Any]
+    if backend == "jax":
+        found = list(map(whole, tensors))
+        if module.default_backend() == "cpu":  # nothing to transfer
+            kind = module.Array
+            found = [np.asarray(x) if isinstance(x, kind) else x for x in found]
+        else:
+            found = module.device_get(found)
+    else:
+        found = [x.numpy() if hasattr(x, "numpy") else x for x in tensors]
+    return [x.astype("float32") if _is_foreign(x) else x for x in found]
+
+
+def _is_foreign(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind == "V"
 
 
 def _from_torch(tensors: Sequence[Any], module: Any) -> list[Any]:

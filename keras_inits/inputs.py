@@ -7,9 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
-from keras_inits.arrays import is_complex
+from keras_inits.arrays import all_alike, all_finite, is_complex
+from keras_inits.backends import read
 from keras_inits.errors import DataError, DegenerateDataError
 
 Batch = Any
@@ -141,15 +142,11 @@ def _fits(expected: tuple[Any, ...], got: tuple[int, ...]) -> bool:
 def check_values(batch: Batch) -> None:
     """NaN, infinity and constant inputs, said before any layer is run."""
     constant = []
-    for position, x in enumerate(tree.flatten(batch)):
-        array = ops.convert_to_numpy(x) if ops.is_tensor(x) else x
+    for position, array in enumerate(read(tree.flatten(batch))):
         if array.dtype.kind in "OSU":
             return  # text for a preprocessing layer
-        if array.dtype.kind not in "iubfc":  # bfloat16
-            array = array.astype("float32")
         _check_finite(array, position)
-        same_rows = len(array) > 1 and bool((array == array[:1]).all())
-        constant.append(same_rows or bool((array == array.flat[0]).all()))
+        constant.append(all_alike(array) or _is_constant(array))
     if all(constant):
         raise DegenerateDataError(
             "`data` is constant: all rows are the same, so that no layer has a signal "
@@ -159,9 +156,14 @@ def check_values(batch: Batch) -> None:
         )
 
 
+def _is_constant(array: np.ndarray[Any, Any]) -> bool:
+    value = array.flat[0]
+    return bool(array.flat[-1] == value and (array == value).all())
+
+
 def _check_finite(array: np.ndarray[Any, Any], position: int) -> None:
-    bad = ~np.isfinite(array)
-    if bad.any():
+    if not all_finite(array):
+        bad = ~np.isfinite(array)
         first = tuple(np.argwhere(bad)[0])
         raise DegenerateDataError(
             f"`data` holds {int(bad.sum())} values that are not finite; the first is "

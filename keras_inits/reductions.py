@@ -98,15 +98,22 @@ def zero_share(x: Any, axes: list[int], *, nonnegative: bool = False) -> Any:
         return _zero_share(array, len(axes), nonnegative)
     if backend == "torch" and x.numel() and axes:
         x = x.detach()  # one or two reductions take less than one and a temporary
-        zero = x.amax(axes) == 0
-        zero = zero if nonnegative else zero & (x.amin(axes) == 0)
+        zero = _over(module.amax, x, axes) == 0
+        zero = zero if nonnegative else zero & (_over(module.amin, x, axes) == 0)
         return number(zero.float().mean())
     if backend == "tensorflow":
-        zero = module.reduce_max(x, axes) == 0
-        zero = zero if nonnegative else zero & (module.reduce_min(x, axes) == 0)
+        zero = _over(module.reduce_max, x, axes) == 0
+        zero = zero if nonnegative else zero & (_over(module.reduce_min, x, axes) == 0)
     else:
-        zero = ops.max(x if nonnegative else ops.abs(x), axis=axes) == 0
+        zero = _over(ops.max, x if nonnegative else ops.abs(x), axes) == 0
     return number(ops.mean(ops.cast(zero, "float32")))
+
+
+def _over(reduce: Any, x: Any, axes: list[int]) -> Any:
+    """`reduce(x, axes)`, rows first: where the last axis is short, in a tenth of it."""
+    if len(axes) < 2 or axes[0]:
+        return reduce(x, axes)
+    return reduce(reduce(x, [0]), [axis - 1 for axis in axes[1:]])
 
 
 def share_above_zero(x: Any) -> float:

@@ -134,6 +134,29 @@ def test_a_unit_that_is_never_positive_is_not_dead(
     assert measure(model, data)[0].dead_fraction == dead
 
 
+@pytest.mark.parametrize("pixels", [(4, 6), (48, 64)], ids=["few", "many"])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_channel_is_dead_where_it_is_zero_at_every_pixel(
+    activation: str, pixels: tuple[int, int]
+) -> None:
+    shape = (*pixels, 3)
+    hidden = layers.Conv2D(5, 1, activation=activation)
+    model = keras.Sequential([keras.Input(shape), hidden])
+    kernel = normal(1, 1, 3, 5)
+    kernel[..., 1] = kernel[..., 3] = 0.0
+    hidden.set_weights([kernel, np.zeros(5)])
+    x = normal(60, *shape)
+    x[1:, 1:] = 0.0  # all but one row of pixels of one sample
+    assert measure(model, x)[0].dead_fraction == pytest.approx(2 / 5)
+
+
+def test_data_in_bfloat16_are_looked_at() -> None:
+    x = 300 * normal(64, 8)
+    model = keras.Sequential([keras.Input((8,), dtype="bfloat16"), layers.Dense(4)])
+    inputs = measure(model, ops.cast(x, "bfloat16")).inputs
+    assert inputs.std == pytest.approx(x.std(), rel=0.01)
+
+
 def test_activation_layers_show_what_they_are_given_and_put_out() -> None:
     model = sequential(layers.Dense(16), layers.ReLU(), layers.Activation("tanh"))
     x = 9 * normal(64, 16)

@@ -82,9 +82,9 @@ def interleaved(
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
     for index in range(warm_up + rounds):
         for name, function in functions.items():
+            gc.collect()
             if before is not None:
                 wait(before())
-            gc.collect()
             took = seconds(function)
             if index >= warm_up:
                 times[name].append(took)

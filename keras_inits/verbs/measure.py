@@ -9,9 +9,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
-from keras_inits.backends import fetch, whole
+from keras_inits.arrays import all_alike, mean_and_deviation
+from keras_inits.backends import fetch, read
 from keras_inits.data import draw_batch, labels_of
 from keras_inits.distribution import shared_batch
 from keras_inits.errors import DataError
@@ -179,7 +180,7 @@ def _step(size: int, row: int) -> int:
 
 def _inputs(batch: Any) -> LayerSignal:
     """The data themselves: of several inputs all together, or the one that is off."""
-    arrays = [ops.convert_to_numpy(whole(x)) for x in tree.flatten(batch)]
+    arrays = read(tree.flatten(batch))
     numbers = [x for x in arrays if x.dtype.kind in "fiub"]
     together = _data("data", numbers, arrays[0] if len(arrays) == 1 else None)
     if len(arrays) < 2:
@@ -194,12 +195,8 @@ def _inputs(batch: Any) -> LayerSignal:
 def _data(
     name: str, arrays: Sequence[Any], one: Any, path: str | None = None
 ) -> LayerSignal:
-    flat = [x.ravel().astype("float64") for x in arrays]
-    values = np.concatenate(flat) if flat else np.zeros(1)
-    with np.errstate(invalid="ignore"):
-        mean, std = float(values.mean()), float(values.std())
+    mean, std = mean_and_deviation(arrays)
     several = [x for x in arrays if len(x) > 1]
-    alike = bool(several) and all((x[-1:] == x).all() for x in several)
     return LayerSignal(
         name=name,
         layer_type="InputLayer",
@@ -208,7 +205,7 @@ def _data(
         std=std,
         output_mean=mean,
         output_std=std,
-        batch_std=0.0 if alike else None,
+        batch_std=0.0 if several and all(map(all_alike, several)) else None,
         path=path,
     )
 

@@ -82,16 +82,20 @@ _STATES: weakref.WeakKeyDictionary[Any, dict[Any, State]] = weakref.WeakKeyDicti
 
 
 def possible(selection: Selection, variables: Sequence[keras.Variable]) -> bool:
-    """Whether the pass is tensor operations only, without a look at a value."""
-    backend = keras.backend.backend()
-    if backend not in PASSES or len(selection.maps) < WORTHWHILE or selection.opaque:
+    """Whether the pass is tensor operations only, and it pays to compile it."""
+    if len(selection.maps) < WORTHWHILE or selection.opaque:
+        return False
+    dtypes = {keras.backend.standardize_dtype(x.compute_dtype) for x in selection.maps}
+    return "float16" not in dtypes and traceable(selection, variables)
+
+
+def traceable(selection: Selection, variables: Sequence[keras.Variable]) -> bool:
+    """Whether the backend can trace calls of the model, in this process alone."""
+    if keras.backend.backend() not in PASSES:
         return False
     if not all(layer.built for layer in selection.every):
         return False  # a layer built while it is traced would keep traced weights
-    if keras.distribution.distribution() or _replicated(variables):
-        return False
-    dtypes = {keras.backend.standardize_dtype(x.compute_dtype) for x in selection.maps}
-    return "float16" not in dtypes
+    return not (keras.distribution.distribution() or _replicated(variables))
 
 
 _PERIOD: contextvars.ContextVar[object | None] = contextvars.ContextVar("period")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -55,15 +55,24 @@ def _reference(x: Any) -> Callable[[], Any] | None:
         return None
 
 
-def kind_of(selection: Selection, batch: Any, *options: Any) -> Kind:
-    """Every attribute of every layer, the kernels, and the shapes."""
-    parts = list(_parts(selection.every))
+def kind_of(
+    selection: Selection, batch: Any, *options: Any, held: Sequence[Any] = ()
+) -> Kind:
+    """Every attribute of every layer, the kernels, and the shapes.
+
+    Args:
+        selection: Of the layers of a model.
+        batch: Tensors of certain shapes.
+        options: What else makes a difference, by value.
+        held: Objects and functions that are called beside the layers.
+    """
+    parts = [*_parts(selection.every), *held]
     kernels = [m.kernel for maps in selection.maps.values() for m in maps]
     objects = [*parts, *kernels, *selection.watched]
     named = tuple(map(id, objects))
     layers = tuple((_dtype(x), *_marks(x, objects)) for x in parts)
     shapes = tuple((tuple(x.shape), str(x.dtype)) for x in tree.flatten(batch))
-    own_code = any(map(_has_own_code, parts))
+    own_code = any(map(_has_own_code, parts)) or any(map(_is_own_code, held))
     return Kind((named, layers, shapes, options), own_code, objects)
 
 
@@ -88,7 +97,7 @@ def _marks(layer: Any, objects: list[Any]) -> list[tuple[str, Any]]:
         return []
     return [
         (name, value if type(value) in _PLAIN else _mark(name, value, objects))
-        for name, value in vars(layer).items()
+        for name, value in _attributes(layer).items()
         if name not in _IGNORED
     ]
 
@@ -139,8 +148,12 @@ def _has_own_code(layer: Any) -> bool:
         return True
     if isinstance(layer, keras.Model):  # losses and metrics are not in the pass
         return False
-    held = vars(layer).values()
+    held = _attributes(layer).values()
     return any(_is_own_code(x) for x in held if type(x) not in _KNOWN)
+
+
+def _attributes(part: Any) -> dict[str, Any]:
+    return getattr(part, "__dict__", {})
 
 
 def _is_own_code(value: Any) -> bool:

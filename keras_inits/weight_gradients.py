@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_inits.backends import host
+from keras_inits import compiled
+from keras_inits.backends import fetch, is_traced
 from keras_inits.errors import DataError
+from keras_inits.kinds import Kind, kind_of
+from keras_inits.selection import Selection
 from keras_inits.statistics import moments
+from keras_inits.trial import Trial
 
 Tensor = Any
 
@@ -31,6 +38,7 @@ class WeightGradient(NamedTuple):
 
 def weight_gradients(
     model: keras.Model,
+    selection: Selection,
     inputs: Any,
     targets: Any,
     loss: Any,
@@ -44,6 +52,7 @@ def weight_gradients(
 
     Args:
         model: A built model.
+        selection: Its layers.
         inputs: What it is called with.
         targets: Labels `(rows, ...)`, one row for each row of `inputs`; of several
             outputs a list or dict of them.
@@ -62,37 +71,123 @@ def weight_gradients(
             f"The gradient needs a loss, and {model.name!r} is not compiled with one. "
             'Pass it: measure(model, x, y, loss="mse").'
         )
-    accepts = "training" in inspect.signature(model.call).parameters
-    mode = {"training": training} if accepts else {}
+    if not kernels:
+        return {}
     inputs = tree.map_structure(ops.convert_to_tensor, inputs)
     targets = tree.map_structure(_as_tensor, targets)
-    judge = model if loss is None else _Judge(model, loss)
     unique = {id(k): k for k in kernels}
-    kernels = list(unique.values())
-    # Inside the scope Keras regularises what the scope knows of.
-    others = [v for v in model.trainable_variables if id(v) not in unique]
+    variables = list({**{id(v): v for v in model.variables}, **unique}.values())
+    of_loss = _OfLoss(model, loss, list(unique.values()), variables, training)
+    values, found = [v.value for v in variables], None
+    if keras.backend.backend() == "jax" and compiled.traceable(selection, variables):
+        kind = of_loss.kind(selection, (inputs, targets))
+        arguments = (values, inputs, targets)
+        found = compiled.run(model, kind, variables, arguments, of_loss.trace)
+    rows = of_loss.moments(values, inputs, targets) if found is None else found[0]
+    figures = iter(fetch([figure for row in rows for figure in row]))
+    return {
+        key: _compared(math.prod(k.shape), *itertools.islice(figures, 4))
+        for key, k in unique.items()
+    }
 
-    def loss_of(values: Sequence[Tensor]) -> Tensor:
-        mapping = list(zip(kernels, values, strict=True))
-        mapping += [(v, v.value) for v in others]
-        with keras.StatelessScope(state_mapping=mapping, collect_losses=True):
-            predicted = model(inputs, **mode)
-            try:
-                total = judge.compute_loss(x=inputs, y=targets, y_pred=predicted)
-            except Exception as error:  # of the backend's own classes, too
-                text = _misfit(model, targets, predicted, loss, error)
-                raise DataError(text) from error
-            return ops.mean(total)  # without a reduction, it has a value for each row
 
-    values = [k.value for k in kernels]
-    gradients = _GRADIENTS[keras.backend.backend()](loss_of, values)
-    found = {}
-    for kernel, gradient in zip(kernels, gradients, strict=True):
-        # None: the loss does not depend on it.
-        size = 0.0 if gradient is None else _deviation(gradient)
-        weight = _deviation(kernel.value)
-        found[id(kernel)] = WeightGradient(size, size / weight if weight else None)
-    return found
+def _compared(
+    count: int, mean: Any, variance: Any, own_mean: Any, own_variance: Any
+) -> WeightGradient:
+    """Of a gradient of `count` values, beside those of its kernel."""
+    # None: the loss does not depend on it.
+    size = 0.0 if mean is None else _deviation(count, mean, variance)
+    weight = _deviation(count, own_mean, own_variance)
+    return WeightGradient(size, size / weight if weight else None)
+
+
+def _deviation(count: int, mean: Any, variance: Any) -> float:
+    """A single value has none: its size stands for it."""
+    return abs(float(mean)) if count == 1 else float(np.sqrt(variance))
+
+
+@dataclass
+class _OfLoss:
+    """The gradient of a loss.
+
+    Args:
+        model: The model.
+        loss: See `weight_gradients`.
+        kernels: The variables to differentiate for.
+        variables: All that the model reads, these among them.
+        training: The mode the layers run in.
+    """
+
+    model: keras.Model
+    loss: Any
+    kernels: list[keras.Variable]
+    variables: list[keras.Variable]
+    training: bool
+
+    def moments(
+        self, values: Sequence[Tensor], inputs: Any, targets: Any
+    ) -> list[list[Tensor | None]]:
+        """For each kernel mean and variance of its gradient, and of the kernel.
+
+        Args:
+            values: Of the variables.
+            inputs: What the model is called with.
+            targets: Labels.
+        """
+        places = {id(v): place for place, v in enumerate(self.variables)}
+        chosen = [places[id(k)] for k in self.kernels]
+        accepts = "training" in inspect.signature(self.model.call).parameters
+        mode = {"training": self.training} if accepts else {}
+        judge = self.model if self.loss is None else _Judge(self.model, self.loss)
+
+        def loss_of(kernels: Sequence[Tensor]) -> Tensor:
+            now = list(values)
+            for place, kernel in zip(chosen, kernels, strict=True):
+                now[place] = kernel
+            # Inside the scope Keras regularises what the scope knows of.
+            mapping = list(zip(self.variables, now, strict=True))
+            with keras.StatelessScope(state_mapping=mapping, collect_losses=True):
+                predicted = self.model(inputs, **mode)
+                try:
+                    total = judge.compute_loss(x=inputs, y=targets, y_pred=predicted)
+                except Exception as error:  # of the backend's own classes, too
+                    text = _misfit(self.model, targets, predicted, self.loss, error)
+                    raise DataError(text) from error
+                # Without a reduction, it has a value for each row.
+                return ops.mean(total)
+
+        kernels = [values[place] for place in chosen]
+        gradients = _GRADIENTS[keras.backend.backend()](loss_of, kernels)
+        return [
+            [*([None, None] if g is None else moments(g)), *moments(kernel)]
+            for g, kernel in zip(gradients, kernels, strict=True)
+        ]
+
+    def trace(self, trial: Trial, inputs: Any, targets: Any) -> tuple[Any, None]:
+        """The same of traced values, for `compiled.run`."""
+        values = [trial.base(v) for v in self.variables]
+        return self.moments(values, inputs, targets), None
+
+    def kind(self, selection: Selection, batch: Any) -> Kind:
+        """All that a trace depends on."""
+        loss = getattr(self.model, "loss", None) if self.loss is None else self.loss
+        named = tree.map_structure(lambda x: x if _is_name(x) else id(x), loss)
+        # Made anew by each `compile`; what is in it is made at the first call.
+        own = None
+        if self.loss is None:
+            own = getattr(self.model, "_compile_loss", None)
+        held = [*tree.flatten(loss), *(v.regularizer for v in self.variables)]
+        held += [getattr(x, "activity_regularizer", None) for x in selection.every]
+        held = [x for x in held if not _is_name(x)]
+        kernels = tuple(map(id, self.kernels))
+        options = ("gradients", str(named), id(own), kernels, self.training)
+        kind = kind_of(selection, batch, *options, held=held)
+        kind.objects.append(own)
+        return kind
+
+
+def _is_name(loss: Any) -> bool:
+    return loss is None or isinstance(loss, str)
 
 
 class _Judge(keras.Model):
@@ -135,14 +230,6 @@ def _shapes(tensors: Any) -> str:
     return str(tree.map_structure(lambda x: tuple(getattr(x, "shape", ())), tensors))
 
 
-def _deviation(x: Tensor) -> float:
-    """A single value has none: its size stands for it."""
-    seen = moments(x)
-    if math.prod(x.shape) == 1:
-        return abs(float(host(seen.mean)))
-    return float(np.sqrt(host(seen.variance)))
-
-
 def _tensorflow(loss_of: Callable[..., Tensor], values: list[Tensor]) -> list[Tensor]:
     tf = sys.modules["tensorflow"]
     values = [tf.convert_to_tensor(v) for v in values]
@@ -156,8 +243,11 @@ def _tensorflow(loss_of: Callable[..., Tensor], values: list[Tensor]) -> list[Te
 
 
 def _jax(loss_of: Callable[..., Tensor], values: list[Tensor]) -> list[Tensor]:
-    jax = sys.modules["jax"]  # compiled as one: operation by operation takes longer
-    return list(jax.jit(jax.grad(loss_of))(values))
+    jax = sys.modules["jax"]
+    if not is_traced(values[0]):  # operation by operation takes longer
+        with contextlib.suppress(Exception):
+            return list(jax.jit(jax.grad(loss_of))(values))
+    return list(jax.grad(loss_of)(values))
 
 
 def _torch(loss_of: Callable[..., Tensor], values: list[Tensor]) -> list[Tensor]:

@@ -28,11 +28,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("verbs", "porting"),
     ),
     # what the verbs share
-    ("looks_linear", "recorder", "solving"),
+    ("looks_linear", "recorder", "solving", "weight_gradients"),
     ("compiled",),
     ("kinds", "pieces"),
     ("packing", "steps"),
-    ("blocks", "commit", "gradient_gains", "weight_gradients"),
+    ("blocks", "commit", "gradient_gains"),
     ("slopes", "sweep"),
     ("partners", "probes", "shortcuts"),
     ("selection", "trial"),

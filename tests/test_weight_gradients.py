@@ -13,7 +13,7 @@ from keras import layers, ops
 from models import normal
 
 import keras_inits
-from keras_inits import DataError, measure
+from keras_inits import DataError, compiled, measure
 
 X = normal(20, 4)
 CLASSES = np.arange(20) % 3
@@ -292,3 +292,103 @@ def test_labels_of_text() -> None:
     model(x)
     with pytest.raises(DataError, match="Labels are numbers"):
         measure(model, x, np.array(["a", "b", "a", "b"]), loss="mse")
+
+
+def copied(model: keras.Model) -> keras.Model:
+    """The same in new objects, of which nothing is known yet."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def test_whatever_has_changed_since_the_last_call_counts() -> None:
+    model, y = two_outputs(kernel_regularizer=keras.regularizers.L2(0.1)), columns()
+    penalty = model.layers[1].kernel_regularizer
+    huber, power = keras.losses.Huber(delta=0.1), [2.5]
+
+    def own(y: Any, p: Any) -> Any:
+        return ops.mean(ops.abs(y - p) ** power[0], axis=-1)
+
+    def check(given: Any = None, **compiled: Any) -> None:
+        copy = copied(model)
+        if given is None:
+            model.compile("sgd", **compiled)
+            copy.compile("sgd", **compiled)
+        found = deviations(model, y, given)
+        assert found == pytest.approx(deviations(copy, y, given), rel=1e-5)
+        seen.append(tuple(found.values()))
+
+    seen: list[tuple[float, ...]] = []
+    check(["mse", "mae"])
+    model.set_weights([2 * w for w in model.get_weights()])
+    check(["mse", "mae"])
+    penalty.l2 = np.float32(0.4)
+    check(["mse", "mae"])
+    check(["mae", "mse"])
+    check([huber, huber])
+    check([huber, keras.losses.Huber(delta=2.0)])
+    check([own, own])
+    power[0] = 3.0
+    check([own, own])
+    check(loss=["mse", "mse"])
+    check(loss=["mse", "mse"], loss_weights=[1.0, 0.3])
+    y[0] = np.repeat(y[0], 2, axis=1)
+    y[0] = (y[0] > 0).astype("int32")[:, :1]
+    check(["mse", "mae"])
+    assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="compiled on JAX alone")
+@pytest.mark.parametrize("regularised", [False, True])
+def test_a_loss_of_keras_is_traced_once(
+    monkeypatch: pytest.MonkeyPatch, regularised: bool
+) -> None:
+    options = {"kernel_regularizer": "l2"} if regularised else {}
+    model, y, traces = two_outputs(**options), columns(), []
+    original = compiled.Function.__call__
+
+    def counting(self: compiled.Function, *args: Any) -> Any:
+        traces.append(self)
+        return original(self, *args)
+
+    monkeypatch.setattr(compiled.Function, "__call__", counting)
+    model.compile("sgd", [keras.losses.MeanSquaredError(), "mae"])
+    first = deviations(model, y)
+    once = len(traces)
+    assert once
+    assert deviations(model, y) == first
+    model.set_weights([2 * w for w in model.get_weights()])
+    assert deviations(model, y) != first
+    assert len(traces) == once
+    measure(model, X[:10], [part[:10] for part in y])
+    assert len(traces) > once
+
+
+class Branching(keras.Model):
+    """Looks at a value: it cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = layers.Dense(1, name="inner")
+
+    def call(self, inputs: Any) -> Any:
+        output = self.inner(inputs)
+        positive = float(ops.max(ops.stop_gradient(output))) > 0
+        return output if positive else -output
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="no float() there")
+def test_a_model_that_looks_at_values() -> None:
+    model, branching, y = one_output(), Branching(), normal(20, 1)
+    branching(X)
+    branching.set_weights(model.get_weights())
+    expected = list(deviations(model, y, "mse").values())
+    for _ in range(2):
+        found = deviations(branching, y, "mse")["inner"]
+        assert [found] == pytest.approx(expected)
+
+
+def test_a_model_without_kernels() -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.ReLU()])
+    [row] = measure(model, X, X, loss="mse")
+    assert row.weight_gradient_std is None

@@ -88,7 +88,9 @@ def measure(
     if y is not None:
         kernels = [r.map.kernel for r in records if r.map is not None]
         targets = shared_batch(model, labels_of(y, data, batch))
-        gradients = weight_gradients(model, batch, targets, loss, kernels, training)
+        gradients = weight_gradients(
+            model, selection, batch, targets, loss, kernels, training
+        )
     signals = _with_broken(model, [_row(record, gradients) for record in records])
     signals += _uncalled(selection, records)
     return SignalReport(

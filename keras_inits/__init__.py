@@ -57,7 +57,7 @@ if typing.TYPE_CHECKING:
     from keras_inits import porting
     from keras_inits.callbacks import LSUV, SignalMonitor
     from keras_inits.linear_maps import LinearMap, register_linear_map
-    from keras_inits.report import LayerSignal, SignalReport
+    from keras_inits.report import LayerSignal, LossSignal, SignalReport
     from keras_inits.verbs.initialize import initialize
     from keras_inits.verbs.lsuv import lsuv_init
     from keras_inits.verbs.measure import measure
@@ -96,6 +96,7 @@ __all__ = [
     "LinearMap",
     "LogOddsBias",
     "LooksLinear",
+    "LossSignal",
     "Orthogonal",
     "SignalMonitor",
     "SignalReport",
@@ -127,6 +128,7 @@ _LATER = {
     "LSUV": "callbacks",
     "LayerSignal": "report",
     "LinearMap": "linear_maps",
+    "LossSignal": "report",
     "SignalMonitor": "callbacks",
     "SignalReport": "report",
     "initialize": "verbs.initialize",

@@ -10,11 +10,12 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_inits.activations import ACTIVATION_LAYERS
 from keras_inits.blocks import redraw
 from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers import LooksLinear
 from keras_inits.linear_maps import LinearMap
-from keras_inits.selection import ACTIVATION_LAYERS, Selection
+from keras_inits.selection import Selection
 from keras_inits.walking import walk
 
 Tensor = Any

@@ -11,13 +11,14 @@ import keras
 from keras import ops
 
 from keras_inits import compiled
+from keras_inits.activations import ACTIVATION_LAYERS, activation_name
 from keras_inits.backends import fetch, fused, read
 from keras_inits.gradient_gains import kernel_gain, mean_square_slopes
 from keras_inits.kinds import kind_of
 from keras_inits.linear_maps import LinearMap
 from keras_inits.probes import Probe, activation_of, acts_anywhere
 from keras_inits.reductions import mean_square, number, zero_share
-from keras_inits.selection import ACTIVATION_LAYERS, Selection
+from keras_inits.selection import Selection
 from keras_inits.slopes import look
 from keras_inits.statistics import (
     Moments,
@@ -284,14 +285,3 @@ def _dead(
         return zero_share(y, others, nonnegative=nonnegative)
 
     return fused(share) if kept is not None else lambda y: None
-
-
-def activation_name(layer: Any) -> str | None:
-    """What the layer applies to its pre-activation, by name."""
-    named = ACTIVATION_LAYERS.get(type(layer))
-    activation = getattr(layer, "activation", None)
-    if named is not None or activation is None:
-        return named
-    if type(activation) in ACTIVATION_LAYERS:
-        return activation_name(activation)
-    return getattr(activation, "__name__", type(activation).__name__)

@@ -10,8 +10,10 @@ import dataclasses
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from keras_inits.plain_record import Record
 
 Severity = Literal["error", "warning"]
 
@@ -20,85 +22,6 @@ INPUT_TYPES = frozenset({"Input", "InputLayer"})
 
 # exp() of more than this overflows a Python float.
 _LOG_MAX = math.log(sys.float_info.max)
-
-
-def _plain(value: Any) -> Any:
-    """NumPy (or tensor) scalars and arrays as Python scalars and tuples."""
-    if isinstance(value, Record):
-        return value
-    if hasattr(value, "tolist"):  # np.float64 is a float, but prints as its own type
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return tuple(_plain(item) for item in value)
-    return value
-
-
-def _json_safe(value: Any) -> Any:
-    """What `json.dumps` takes: NaN and infinity are None, tuples are lists."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Record):
-        return value.to_dict()
-    if isinstance(value, Mapping):
-        return {str(key): _json_safe(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json_safe(item) for item in value]
-    return value
-
-
-def _comparable(value: Any) -> Any:
-    """Two records that both saw NaN say the same, though NaN != NaN."""
-    if isinstance(value, float) and math.isnan(value):
-        return "NaN"
-    if isinstance(value, tuple):
-        return tuple(_comparable(item) for item in value)
-    return value
-
-
-_PLAIN_TYPES = frozenset({type(None), bool, int, float, str})
-
-
-class Record:
-    """Base of the frozen dataclasses below: plain values, equality, `to_dict`."""
-
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
-
-    def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            if type(value) in _PLAIN_TYPES:
-                continue
-            if type(value) is tuple and _PLAIN_TYPES.issuperset(map(type, value)):
-                continue
-            object.__setattr__(self, name, _plain(value))
-
-    def _key(self) -> tuple[Any, ...]:
-        values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return tuple(_comparable(value) for value in values)
-
-    def __eq__(self, other: object) -> bool:
-        if other.__class__ is not self.__class__:
-            return NotImplemented
-        return isinstance(other, Record) and self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __repr__(self) -> str:
-        """The fields that say something: those not at their default."""
-        shown = [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != field.default
-        ]
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON takes them: NaN and infinity become None."""
-        fields = dataclasses.fields(self)
-        return {f.name: _json_safe(getattr(self, f.name)) for f in fields}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -227,6 +150,45 @@ class LayerSignal(Record):
     path: str | None = None
     batch_std: float | None = None
     broken: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class LossSignal(Record):
+    """What a loss is given for one output; None: not known.
+
+    Args:
+        output: the output's name; of most models that of a layer.
+        loss: the name of the loss.
+        takes_logits: whether it was told that the output is not a probability.
+        ignored: a label that it leaves out.
+        activation: name of the activation that the output comes out of.
+        units: length of the output's last axis.
+        output_min: smallest value of the output.
+        output_max: largest value of the output.
+        off_one: how far sums over the last axis of the output are from 1, at most.
+        labels_min: smallest label (without the one that is left out).
+        labels_max: largest label.
+        labels_mean: their mean.
+        labels_std: their deviation.
+        labels_outside: share of the labels that lie outside the activation's range.
+        labels_alike: whether the labels of all rows are the same.
+    """
+
+    output: str
+    loss: str
+    takes_logits: bool | None = None
+    ignored: float | None = None
+    activation: str | None = None
+    units: int | None = None
+    output_min: float | None = None
+    output_max: float | None = None
+    off_one: float | None = None
+    labels_min: float | None = None
+    labels_max: float | None = None
+    labels_mean: float | None = None
+    labels_std: float | None = None
+    labels_outside: float | None = None
+    labels_alike: bool = False
 
 
 def without_inputs(layers: Iterable[LayerSignal]) -> list[LayerSignal]:

@@ -20,6 +20,7 @@ from keras_inits.records import (
     Finding,
     Histogram,
     LayerSignal,
+    LossSignal,
     gain_product,
     unique_names,
     without_inputs,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-__all__ = ["Finding", "Histogram", "LayerSignal", "SignalReport"]
+__all__ = ["Finding", "Histogram", "LayerSignal", "LossSignal", "SignalReport"]
 
 # `repr` in a prompt should not scroll the session away; `str` prints every layer.
 _REPR_LAYERS = 60
@@ -70,6 +71,7 @@ class SignalReport(Sequence[LayerSignal]):
             None: judged by the types of the layers in the report.
         inputs: what the data itself is like: shown above the layers, used by the
             findings, no member of the sequence.
+        losses: what the loss is given, for each output: used by the findings.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class SignalReport(Sequence[LayerSignal]):
         notes: Iterable[str] = (),
         plain: bool | None = None,
         inputs: LayerSignal | None = None,
+        losses: Iterable[LossSignal] = (),
     ) -> None:
         self._layers = tuple(layers)
         self.inputs = inputs
@@ -93,6 +96,7 @@ class SignalReport(Sequence[LayerSignal]):
         self.target_std = None if target_std is None else float(target_std)
         self.title = title
         self.notes = tuple(notes)
+        self.losses = tuple(losses)
         signals = without_inputs(self._layers)
         self.plain = is_plain(signals) if plain is None else plain
 
@@ -117,8 +121,10 @@ class SignalReport(Sequence[LayerSignal]):
                 title=self.title,
                 notes=self.notes,
                 plain=self.plain,
-                # What the data is like says something of the first layer only.
+                # What the data is like says something of the first layer only, and
+                # what the loss is given of the last one.
                 inputs=self.inputs if rows[:1] == self._layers[:1] else None,
+                losses=self.losses if rows[-1:] == self._layers[-1:] else (),
             )
         return self._layers[index]
 
@@ -143,7 +149,7 @@ class SignalReport(Sequence[LayerSignal]):
 
     def _key(self) -> tuple[Any, ...]:
         texts = (self.title, self.notes, self.plain)
-        return (self._layers, self.inputs, self.target_std, *texts)
+        return (self._layers, self.inputs, self.losses, self.target_std, *texts)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SignalReport):
@@ -158,7 +164,7 @@ class SignalReport(Sequence[LayerSignal]):
     @functools.cached_property
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong, the cause first; empty for a healthy model."""
-        return find(rendering.shown(self), plain=self.plain)
+        return find(rendering.shown(self), plain=self.plain, losses=self.losses)
 
     @property
     def gradient_gain(self) -> float | None:
@@ -224,6 +230,7 @@ class SignalReport(Sequence[LayerSignal]):
             "gradient_gain": gain if gain is not None and math.isfinite(gain) else None,
             "inputs": None if self.inputs is None else self.inputs.to_dict(),
             "layers": [layer.to_dict() for layer in self._layers],
+            "losses": [loss.to_dict() for loss in self.losses],
             "findings": [finding.to_dict() for finding in self.findings],
             "notes": list(self.notes),
         }

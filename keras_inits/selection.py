@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import keras
 from keras.layers import Layer
 
+from keras_inits.activations import ACTIVATION_LAYERS
 from keras_inits.errors import KerasInitsError, UnsupportedLayerError
 from keras_inits.initializers.marking import MarksForLSUV, is_marked
 from keras_inits.linear_maps import LinearMap, adapter_of, held_by, linear_maps
@@ -158,17 +159,6 @@ def select(model: keras.Model, layers: Layers = None) -> Selection:
         return _by_predicate(model, found, layers)
     names = [layers] if isinstance(layers, (str, Layer)) else list(layers)
     return _by_name(model, found, names)
-
-
-# What Keras's activation layers apply, by name.
-ACTIVATION_LAYERS = {
-    keras.layers.Activation: None,
-    keras.layers.ELU: "elu",
-    keras.layers.LeakyReLU: "leaky_relu",
-    keras.layers.PReLU: "prelu",
-    keras.layers.ReLU: "relu",
-    keras.layers.Softmax: "softmax",
-}
 
 
 def everything(model: keras.Model, layers: Layers = None) -> Selection:

@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -19,11 +19,14 @@ from keras_inits import compiled
 from keras_inits.backends import fetch, is_traced
 from keras_inits.errors import DataError
 from keras_inits.kinds import Kind, kind_of
+from keras_inits.loss_inputs import seen_of
 from keras_inits.selection import Selection
 from keras_inits.statistics import moments
 from keras_inits.trial import Trial
 
 Tensor = Any
+# Gradients, None where the loss does not depend on a kernel; and what else was seen.
+Found: TypeAlias = tuple[list[Tensor | None], Any]
 
 
 class WeightGradient(NamedTuple):
@@ -44,8 +47,10 @@ def weight_gradients(
     loss: Any,
     kernels: Sequence[keras.Variable],
     training: bool,
-) -> dict[int, WeightGradient]:
+) -> tuple[dict[int, WeightGradient], list[list[Any]]]:
     """By `id(kernel)`, deviation and gradient-to-weight ratio; changes nothing.
+
+    Beside them, what `seen_of` has seen of the outputs.
 
     The loss is that of `fit`: summed over the outputs, with the regularisers of the
     model and whatever its layers add.
@@ -72,7 +77,7 @@ def weight_gradients(
             'Pass it: measure(model, x, y, loss="mse").'
         )
     if not kernels:
-        return {}
+        return {}, []
     inputs = tree.map_structure(ops.convert_to_tensor, inputs)
     targets = tree.map_structure(_as_tensor, targets)
     unique = {id(k): k for k in kernels}
@@ -83,12 +88,15 @@ def weight_gradients(
         kind = of_loss.kind(selection, (inputs, targets))
         arguments = (values, inputs, targets)
         found = compiled.run(model, kind, variables, arguments, of_loss.trace)
-    rows = of_loss.moments(values, inputs, targets) if found is None else found[0]
+    rows, outputs = (
+        of_loss.moments(values, inputs, targets) if found is None else found[0]
+    )
     figures = iter(fetch([figure for row in rows for figure in row]))
-    return {
+    gradients = {
         key: _compared(math.prod(k.shape), *itertools.islice(figures, 4))
         for key, k in unique.items()
     }
+    return gradients, outputs
 
 
 def _compared(
@@ -126,8 +134,10 @@ class _OfLoss:
 
     def moments(
         self, values: Sequence[Tensor], inputs: Any, targets: Any
-    ) -> list[list[Tensor | None]]:
+    ) -> tuple[list[list[Tensor | None]], list[list[Tensor]]]:
         """For each kernel mean and variance of its gradient, and of the kernel.
+
+        Beside them, what `seen_of` sees of the outputs.
 
         Args:
             values: Of the variables.
@@ -140,7 +150,7 @@ class _OfLoss:
         mode = {"training": self.training} if accepts else {}
         judge = self.model if self.loss is None else _Judge(self.model, self.loss)
 
-        def loss_of(kernels: Sequence[Tensor]) -> Tensor:
+        def loss_of(kernels: Sequence[Tensor]) -> tuple[Tensor, Any]:
             now = list(values)
             for place, kernel in zip(chosen, kernels, strict=True):
                 now[place] = kernel
@@ -153,15 +163,16 @@ class _OfLoss:
                 except Exception as error:  # of the backend's own classes, too
                     text = _misfit(self.model, targets, predicted, self.loss, error)
                     raise DataError(text) from error
-                # Without a reduction, it has a value for each row.
-                return ops.mean(total)
+            # Without a reduction, it has a value for each row.
+            return ops.mean(total), seen_of(predicted)
 
         kernels = [values[place] for place in chosen]
-        gradients = _GRADIENTS[keras.backend.backend()](loss_of, kernels)
-        return [
+        gradients, seen = _GRADIENTS[keras.backend.backend()](loss_of, kernels)
+        rows = [
             [*([None, None] if g is None else moments(g)), *moments(kernel)]
             for g, kernel in zip(gradients, kernels, strict=True)
         ]
+        return rows, seen
 
     def trace(self, trial: Trial, inputs: Any, targets: Any) -> tuple[Any, None]:
         """The same of traced values, for `compiled.run`."""
@@ -230,31 +241,31 @@ def _shapes(tensors: Any) -> str:
     return str(tree.map_structure(lambda x: tuple(getattr(x, "shape", ())), tensors))
 
 
-def _tensorflow(loss_of: Callable[..., Tensor], values: list[Tensor]) -> list[Tensor]:
+def _tensorflow(loss_of: Callable[..., Any], values: list[Tensor]) -> Found:
     tf = sys.modules["tensorflow"]
     values = [tf.convert_to_tensor(v) for v in values]
     with tf.GradientTape() as tape:
         tape.watch(values)
-        loss = loss_of(values)
-    return [
-        None if g is None else tf.convert_to_tensor(g)
-        for g in tape.gradient(loss, values)
-    ]
+        loss, seen = loss_of(values)
+    found = tape.gradient(loss, values)
+    return [None if g is None else tf.convert_to_tensor(g) for g in found], seen
 
 
-def _jax(loss_of: Callable[..., Tensor], values: list[Tensor]) -> list[Tensor]:
+def _jax(loss_of: Callable[..., Any], values: list[Tensor]) -> Found:
     jax = sys.modules["jax"]
+    gradient = jax.grad(loss_of, has_aux=True)
     if not is_traced(values[0]):  # operation by operation takes longer
         with contextlib.suppress(Exception):
-            return list(jax.jit(jax.grad(loss_of))(values))
-    return list(jax.grad(loss_of)(values))
+            return jax.jit(gradient)(values)
+    return gradient(values)
 
 
-def _torch(loss_of: Callable[..., Tensor], values: list[Tensor]) -> list[Tensor]:
+def _torch(loss_of: Callable[..., Any], values: list[Tensor]) -> Found:
     torch = sys.modules["torch"]
     values = [v.detach().clone().requires_grad_() for v in values]
     with torch.enable_grad(), torch.random.fork_rng():
-        return list(torch.autograd.grad(loss_of(values), values, allow_unused=True))
+        loss, seen = loss_of(values)
+        return list(torch.autograd.grad(loss, values, allow_unused=True)), seen
 
 
 _GRADIENTS = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}

@@ -44,6 +44,7 @@ PUBLIC = [
     "LinearMap",
     "LogOddsBias",
     "LooksLinear",
+    "LossSignal",
     "Orthogonal",
     "SignalMonitor",
     "SignalReport",

@@ -376,7 +376,8 @@ def test_to_dict_is_json_safe():
     )
     found = json.loads(json.dumps(rows.to_dict(), allow_nan=False))
     assert set(found) == {
-        "title", "target_std", "gradient_gain", "inputs", "layers", "findings", "notes",
+        "title", "target_std", "gradient_gain", "inputs", "layers", "losses",
+        "findings", "notes",
     }  # fmt: skip
     first, second = found["layers"]
     assert list(first)[: len(CONTRACT)] == CONTRACT

@@ -13,11 +13,12 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from keras_inits.findings import gradient, scale, signal
+from keras_inits.findings import gradient, loss, scale, signal
 from keras_inits.records import (
     INPUT_TYPES,
     Finding,
     LayerSignal,
+    LossSignal,
     unique_names,
     without_inputs,
 )
@@ -40,7 +41,10 @@ _PROJECTIONS = frozenset({"query", "key", "value", "attention_output"})
 
 
 def find(
-    layers: Sequence[LayerSignal], *, plain: bool | None = None
+    layers: Sequence[LayerSignal],
+    *,
+    plain: bool | None = None,
+    losses: Sequence[LossSignal] = (),
 ) -> tuple[Finding, ...]:
     """The findings of a report, the cause first; none for a healthy model.
 
@@ -49,6 +53,7 @@ def find(
             data.
         plain: whether the layers form one chain without skip connection or
             normalisation; None: judged from the records.
+        losses: what the loss is given for each output.
     """
     named = zip(layers, unique_names(layers), strict=True)
     layers = [dataclasses.replace(layer, name=name) for layer, name in named]
@@ -60,6 +65,7 @@ def find(
         return tuple(fatal)
     found = scale.unscaled_input(inputs, signals, plain)
     found += scale.unscaled_embedding(signals, plain)
+    found += loss.mismatched(losses, signals)
     blocked = signal.frozen(signals, plain) or signal.dead(
         signals, plain, blocking=True
     )

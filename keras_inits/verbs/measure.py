@@ -11,14 +11,17 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_inits.activations import activation_name
 from keras_inits.arrays import all_alike, mean_and_deviation
 from keras_inits.backends import fetch, read
 from keras_inits.data import draw_batch, labels_of
 from keras_inits.distribution import shared_batch
 from keras_inits.errors import DataError
+from keras_inits.findings.loss import unusable
 from keras_inits.findings.scale import INPUT_RMS
-from keras_inits.recorder import Record, activation_name, recorded
-from keras_inits.records import Histogram, LayerSignal, is_finite
+from keras_inits.loss_inputs import loss_signals, with_outputs
+from keras_inits.recorder import Record, recorded
+from keras_inits.records import Histogram, LayerSignal, LossSignal, is_finite
 from keras_inits.report import SignalReport
 from keras_inits.selection import Layers, Selection, everything
 from keras_inits.statistics import Moments
@@ -85,12 +88,16 @@ def measure(
     )
     records = recorded(model, batch, selection, training)
     gradients: dict[int, WeightGradient] = {}
+    losses: Sequence[LossSignal] = ()
     if y is not None:
         kernels = [r.map.kernel for r in records if r.map is not None]
         targets = shared_batch(model, labels_of(y, data, batch))
-        gradients = weight_gradients(
-            model, selection, batch, targets, loss, kernels, training
-        )
+        losses = loss_signals(model, loss, targets)
+        if not any(map(unusable, losses)):
+            gradients, outputs = weight_gradients(
+                model, selection, batch, targets, loss, kernels, training
+            )
+            losses = with_outputs(losses, outputs)
     signals = _with_broken(model, [_row(record, gradients) for record in records])
     signals += _uncalled(selection, records)
     return SignalReport(
@@ -98,6 +105,7 @@ def measure(
         title=f"Signal in {model.name!r}",
         plain=is_plain(selection.every),
         inputs=_inputs(batch),
+        losses=losses,
     )
 
 

@@ -1,0 +1,178 @@
+"""What is wrong between outputs, labels and loss: no initialisation mends that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from keras_inits.findings import remedies
+from keras_inits.records import Finding, LayerSignal, LossSignal, Severity
+
+# What activations put out.
+RANGES = {
+    "hard_sigmoid": (0.0, 1.0),
+    "hard_tanh": (-1.0, 1.0),
+    "relu": (0.0, math.inf),
+    "relu6": (0.0, 6.0),
+    "sigmoid": (0.0, 1.0),
+    "softmax": (0.0, 1.0),
+    "softplus": (0.0, math.inf),
+    "softsign": (-1.0, 1.0),
+    "tanh": (-1.0, 1.0),
+}
+
+_BINARY = ("binarycrossentropy", "binaryfocalcrossentropy")
+_CATEGORICAL = ("categoricalcrossentropy", "categoricalfocalcrossentropy")
+_SPARSE = ("sparsecategoricalcrossentropy",)
+_REGRESSION = (
+    *("meansquarederror", "meanabsoluteerror", "huber", "logcosh"),
+    *("meanabsolutepercentageerror", "meansquaredlogarithmicerror"),
+)
+# Sums of probabilities are 1 up to rounding, in bfloat16 too.
+ROUNDING = 0.02
+# Share of labels outside what the activation puts out that is no accident.
+OUTSIDE = 0.01
+# Labels so many times as large as the outputs: the first steps go into their scale.
+LARGE_LABELS = 30.0
+
+
+def mismatched(
+    losses: Sequence[LossSignal], signals: Sequence[LayerSignal]
+) -> list[Finding]:
+    """The first of each output's troubles, outputs in their order."""
+    found = _single_unit(signals)
+    for row in losses:
+        asked = (_classes, _logits, _targets, _range, _alike, _scale)
+        found += next(filter(None, (ask(row) for ask in asked)), [])
+    return found
+
+
+def _is(row: LossSignal, *families: tuple[str, ...]) -> bool:
+    name = row.loss.lower().replace("_", "")
+    return any(name in family for family in families)
+
+
+def _at(
+    row: LossSignal,
+    figure: float | None,
+    text: str,
+    remedy: str,
+    severity: Severity = "error",
+) -> list[Finding]:
+    return [
+        Finding(
+            layer=row.output, figure=figure, text=text, remedy=remedy, severity=severity
+        )
+    ]
+
+
+def _single_unit(signals: Sequence[LayerSignal]) -> list[Finding]:
+    for row in signals:
+        if row.activation == "softmax" and (row.output_shape or ())[1:] == (1,):
+            text = f"{row.name} is a softmax over 1 unit: it puts out 1 for any input"
+            return [Finding.at(row, 1.0, text, remedies.SINGLE_UNIT)]
+    return []
+
+
+def unusable(row: LossSignal) -> bool:
+    """Whether the loss is given labels that it is not made for: some backends stop."""
+    return bool(_classes(row) or _targets(row))
+
+
+def _classes(row: LossSignal) -> list[Finding]:
+    """Class numbers that no unit stands for."""
+    low, high, units = row.labels_min, row.labels_max, row.units
+    if not _is(row, _SPARSE) or low is None or high is None or units is None:
+        return []
+    if 0 <= low and high < units:
+        return []
+    text = (
+        f"labels of {row.output} go from {low:.6g} to {high:.6g}, and its {units} "
+        f"units are the classes 0 to {units - 1}"
+    )
+    return _at(row, low if low < 0 else high, text, remedies.classes(row))
+
+
+def _logits(row: LossSignal) -> list[Finding]:
+    """Probabilities where the loss takes logits, or the reverse."""
+    low, high, off = row.output_min, row.output_max, row.off_one
+    if row.takes_logits is None or low is None or high is None or off is None:
+        return []
+    between = low >= 0 and high <= 1
+    several = _is(row, _SPARSE, _CATEGORICAL) and (row.units or 2) > 1
+    if row.takes_logits:
+        sums = several and between and off < ROUNDING
+        sigmoid = _is(row, _BINARY) and between and row.activation == "sigmoid"
+        if not (sums or sigmoid):
+            return []
+        text = (
+            f"{row.loss} takes logits, and {row.output} puts out probabilities "
+            "already (on JAX and PyTorch they are squashed twice)"
+        )
+        return _at(row, high, text, remedies.SQUASHED_TWICE)
+    binary, linear = _is(row, _BINARY), row.activation == "linear"
+    outside = low < 0 or (binary and high > 1 + ROUNDING)
+    unfit = binary and (outside or linear)
+    unfit = unfit or (several and (outside or (linear and off > ROUNDING)))
+    if not unfit:
+        return []
+    text = (
+        f"{row.loss} takes probabilities, and {row.output} puts out {low:.3g} to "
+        f"{high:.3g}: what lies outside 0..1 is cut off, and has no gradient"
+    )
+    return _at(row, low if low < 0 else high, text, remedies.NOT_SQUASHED)
+
+
+def _targets(row: LossSignal) -> list[Finding]:
+    """Labels that are no probabilities, where the loss takes those."""
+    low, high = row.labels_min, row.labels_max
+    if not _is(row, _BINARY, _CATEGORICAL) or low is None or high is None:
+        return []
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return []
+    text = (
+        f"labels of {row.output} go from {low:.4g} to {high:.4g}, and {row.loss} takes "
+        "probabilities, 0 to 1"
+    )
+    return _at(row, low if low < 0 else high, text, remedies.not_probabilities(row))
+
+
+def _range(row: LossSignal) -> list[Finding]:
+    """Labels that the activation cannot put out."""
+    bounds, share = RANGES.get(row.activation or ""), row.labels_outside or 0.0
+    if not _is(row, _REGRESSION) or bounds is None or share <= OUTSIDE:
+        return []
+    low, high = bounds
+    reach = f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} and more"
+    text = (
+        f"{100 * share:.0f} % of the labels of {row.output} are beyond its "
+        f"{row.activation}: they go from {row.labels_min:.4g} to "
+        f"{row.labels_max:.4g}, and it puts out {reach}"
+    )
+    return _at(row, share, text, remedies.OUT_OF_RANGE)
+
+
+def _alike(row: LossSignal) -> list[Finding]:
+    """Nothing to tell apart."""
+    if not row.labels_alike:
+        return []
+    which = f" ({row.labels_max:.4g})" if row.labels_min == row.labels_max else ""
+    text = f"the labels of {row.output} are the same in every row that was drawn{which}"
+    return _at(row, row.labels_max, text, remedies.LABELS_ALIKE, "warning")
+
+
+def _scale(row: LossSignal) -> list[Finding]:
+    """Regression to numbers that are far larger than what comes out."""
+    low, high = row.output_min, row.output_max
+    if not _is(row, _REGRESSION) or low is None or high is None:
+        return []
+    mean, std = row.labels_mean or 0.0, row.labels_std or 0.0
+    largest = max(abs(low), abs(high), 1.0)
+    size = math.hypot(mean, std)
+    if not math.isfinite(size) or size <= LARGE_LABELS * largest:
+        return []
+    text = (
+        f"the labels of {row.output} are not standardised (mean {mean:.3g}, std "
+        f"{std:.3g}; its outputs reach {largest:.2g})"
+    )
+    return _at(row, size, text, remedies.STANDARDISE_LABELS, "warning")

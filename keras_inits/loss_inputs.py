@@ -1,0 +1,158 @@
+"""What a loss is given for each output: labels and predictions, in figures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_inits.activations import activation_name
+from keras_inits.arrays import all_alike, mean_and_deviation
+from keras_inits.backends import fetch, read
+from keras_inits.findings.loss import RANGES
+from keras_inits.records import LossSignal
+from keras_inits.statistics import widen
+
+Tensor = Any
+
+
+def seen_of(predicted: Any) -> list[list[Tensor]]:
+    """Of each output: smallest and largest value, and how far sums are from 1.
+
+    Args:
+        predicted: What a model puts out, in any structure.
+    """
+    found = []
+    for tensor in tree.flatten(predicted):
+        y = widen(ops.stop_gradient(tensor))
+        sums = ops.sum(y, axis=-1) if len(y.shape) > 1 else y
+        found.append([ops.min(y), ops.max(y), ops.max(ops.abs(sums - 1.0))])
+    return found
+
+
+def loss_signals(model: keras.Model, loss: Any, targets: Any) -> list[LossSignal]:
+    """What can be said before the model is run; [] where labels and losses differ.
+
+    Args:
+        model: The model.
+        loss: What `compile` takes. None: what it has taken.
+        targets: Labels, in the structure that the losses have.
+    """
+    loss = getattr(model, "loss", None) if loss is None else loss
+    names, arrays = _named(model, targets), read(tree.flatten(targets))
+    losses = _each(loss, targets, len(arrays))
+    if names is None or losses is None:
+        return []
+    several = zip(names, losses, arrays, strict=True)
+    return [
+        _of_labels(model, *row) for row in several if row[1] is not None and row[2].size
+    ]
+
+
+def with_outputs(
+    signals: Sequence[LossSignal], seen: Sequence[Sequence[Any]]
+) -> tuple[LossSignal, ...]:
+    """The same with what `seen_of` has seen, where there is one for each."""
+    if len(seen) != len(signals):
+        return tuple(signals)
+    found = []
+    for signal, row in zip(signals, seen, strict=True):
+        smallest, largest, off_one = map(float, fetch(row))
+        new = dataclasses.replace(
+            signal, output_min=smallest, output_max=largest, off_one=off_one
+        )
+        found.append(new)
+    return tuple(found)
+
+
+def _named(model: Any, targets: Any) -> list[str] | None:
+    """The outputs that the labels are for; None where that is not sure."""
+    names = output_names(model)
+    if not isinstance(targets, (Mapping, list, tuple)):
+        return names if len(names) == 1 else [model.name]
+    outputs = getattr(model, "output", None) if names else None
+    if isinstance(targets, Mapping):
+        alike = isinstance(outputs, Mapping) and set(outputs) == set(targets)
+        found = [str(path[0]) for path, _ in tree.flatten_with_path(targets)]
+    else:
+        alike, found = isinstance(outputs, (list, tuple)), names
+    return found if alike and len(found) == len(targets) else None
+
+
+def output_names(model: Any) -> list[str]:
+    """Of the outputs, those of layers as a rule; [] where the model knows none."""
+    if isinstance(model, keras.Sequential):
+        return [model.layers[-1].name]
+    return list(getattr(model, "output_names", None) or [])
+
+
+def _each(loss: Any, targets: Any, count: int) -> list[Any] | None:
+    """The loss of each output, in the order of the labels."""
+    if isinstance(loss, Mapping):
+        if not (isinstance(targets, Mapping) and set(loss) == set(targets)):
+            return None
+        return [loss[path[0]] for path, _ in tree.flatten_with_path(targets)]
+    if isinstance(loss, (list, tuple)):
+        fits = len(loss) == count and not isinstance(targets, Mapping)
+        return list(loss) if fits else None
+    return [loss] * count
+
+
+def _of_labels(model: Any, name: str, loss: Any, y: Any) -> LossSignal:
+    layer = _layer(model, name)
+    activation, shape = activation_name(layer), _shape(model, name)
+    config, called = _described(loss)
+    last = config.get("axis", -1) == -1
+    ignored = config.get("ignore_class")
+    kept = y.ravel() if ignored is None else y[y != ignored]
+    numbers = kept if kept.size and kept.dtype.kind in "fiub" else np.zeros(1)
+    mean, std = mean_and_deviation([numbers])
+    low, high = RANGES.get(activation or "", (-np.inf, np.inf))
+    return LossSignal(
+        output=name,
+        loss=called,
+        takes_logits=config.get("from_logits") if last else None,
+        ignored=ignored,
+        activation=activation,
+        units=shape[-1] if shape else None,
+        labels_min=float(numbers.min()),
+        labels_max=float(numbers.max()),
+        labels_mean=mean,
+        labels_std=std,
+        labels_outside=float(((numbers < low) | (numbers > high)).mean()),
+        labels_alike=all_alike(y),
+    )
+
+
+def _layer(model: Any, name: str) -> Any:
+    try:
+        return model.get_layer(name)
+    except (AttributeError, ValueError):
+        return None
+
+
+def _shape(model: Any, name: str) -> Any:
+    """Of one output, where the model knows it."""
+    try:
+        tensors = zip(output_names(model), tree.flatten(model.outputs), strict=True)
+        return tuple(dict(tensors)[name].shape)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _described(loss: Any) -> tuple[dict[str, Any], str]:
+    """Its options and its name; of a function the options are those by default."""
+    try:
+        loss = keras.losses.get(loss)
+        of_keras = type(loss).__module__.startswith("keras.")
+        if isinstance(loss, keras.losses.Loss):
+            return (loss.get_config() if of_keras else {}), type(loss).__name__
+    except Exception:  # whatever it is, the gradient of it fails and says so
+        return {}, str(loss)
+    of_keras = getattr(loss, "__module__", "").startswith("keras.")
+    known = {"from_logits": False} if of_keras else {}
+    return known, getattr(loss, "__name__", type(loss).__name__)

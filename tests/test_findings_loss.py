@@ -1,0 +1,295 @@
+"""Outputs, labels and loss that do not go together are found, and named."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, losses, ops
+from models import normal
+
+from keras_inits import LossSignal, SignalReport, measure
+from keras_inits.findings import find
+
+# Of Keras's own.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*from_logits=True"),
+    pytest.mark.filterwarnings("ignore:.*softmax over axis"),
+]
+
+X = normal(200, 16)
+CLASSES = np.arange(200) % 10
+COLUMNS = np.eye(10, dtype="float32")[CLASSES]
+YES = (CLASSES > 4).astype("float32")
+REAL = normal(200, 1, seed=1)
+
+SPARSE, COLUMN, BINARY = (
+    losses.SparseCategoricalCrossentropy,
+    losses.CategoricalCrossentropy,
+    losses.BinaryCrossentropy,
+)
+
+
+def model_of(units: int, activation: str | None, *more: layers.Layer) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    hidden = layers.Dense(32, "relu", kernel_initializer="he_normal")
+    head = layers.Dense(units, activation, name="head")
+    return keras.Sequential([keras.Input((16,)), hidden, head, *more])
+
+
+# Units, activation, labels, loss; what the first finding says, and its remedy
+SICK: dict[str, tuple[int, str | None, Any, Any, str, str]] = {
+    "softmax twice": (
+        *(10, "softmax", CLASSES, SPARSE(from_logits=True)),
+        *("head puts out probabilities already", "from_logits=False"),
+    ),
+    "softmax twice, columns": (
+        *(10, "softmax", COLUMNS, COLUMN(from_logits=True)),
+        *("head puts out probabilities already", "from_logits=False"),
+    ),
+    "sigmoid twice": (
+        *(1, "sigmoid", YES, BINARY(from_logits=True)),
+        *("head puts out probabilities already", "from_logits=False"),
+    ),
+    "softmax never": (
+        *(10, None, CLASSES, "sparse_categorical_crossentropy"),
+        *("takes probabilities, and head puts out -", "from_logits=True"),
+    ),
+    "softmax never, columns": (
+        *(10, None, COLUMNS, "categorical_crossentropy"),
+        *("takes probabilities, and head puts out -", "from_logits=True"),
+    ),
+    "sigmoid never": (
+        *(1, None, YES, "binary_crossentropy"),
+        *("takes probabilities, and head puts out -", "from_logits=True"),
+    ),
+    "probabilities above 1": (
+        *(1, "softplus", YES, "binary_crossentropy"),
+        *("takes probabilities, and head puts out ", "from_logits=True"),
+    ),
+    "classes from 1": (
+        *(10, "softmax", CLASSES + 1, "sparse_categorical_crossentropy"),
+        *("labels of head go from 1 to 10, and its 10 units", "y = y - 1"),
+    ),
+    "classes from -1": (
+        *(10, "softmax", CLASSES - 1, SPARSE()),
+        *("labels of head go from -1 to 8", r"y = y \+ 1"),
+    ),
+    "a class left out, one too many": (
+        *(9, "softmax", np.where(CLASSES < 1, -1, CLASSES), SPARSE(ignore_class=-1)),
+        *("labels of head go from 1 to 9, and its 9 units", "y = y - 1"),
+    ),
+    "too few units": (
+        *(5, "softmax", CLASSES, "sparse_categorical_crossentropy"),
+        *("its 5 units are the classes 0 to 4", "give head 10 units"),
+    ),
+    "-1 and 1": (
+        *(1, "sigmoid", 2 * YES - 1, "binary_crossentropy"),
+        *("labels of head go from -1 to 1", "hinge"),
+    ),
+    "classes as probabilities": (
+        *(10, "sigmoid", np.tile(CLASSES[:, None], 10), "binary_crossentropy"),
+        *("labels of head go from 0 to 9", "to_categorical"),
+    ),
+    "one class": (
+        *(10, "softmax", 0 * CLASSES + 3, "sparse_categorical_crossentropy"),
+        *(r"same in every row that was drawn \(3\)", "shuffle"),
+    ),
+    "one class, columns": (
+        *(10, "softmax", 0 * COLUMNS + COLUMNS[3], "categorical_crossentropy"),
+        *("same in every row that was drawn$", "shuffle"),
+    ),
+    "softmax of one unit": (
+        *(1, "softmax", YES, "binary_crossentropy"),
+        *("head is a softmax over 1 unit", "sigmoid"),
+    ),
+    "pixels from a sigmoid": (
+        *(1, "sigmoid", 128 + 60 * REAL, "mse"),
+        *("100 % of the labels of head are beyond its sigmoid", "activation=None"),
+    ),
+    "negative from a ReLU": (
+        *(1, "relu", REAL, losses.MeanAbsoluteError()),
+        *(r"\d\d % of the labels of head are beyond its relu", "activation=None"),
+    ),
+    "large labels": (
+        *(1, None, 3e5 + 1e5 * REAL, "mse"),
+        *("labels of head are not standardised", r"\(y - y.mean\(axis=0\)\)"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SICK)
+def test_the_first_finding_names_it(case: str) -> None:
+    units, activation, y, loss, text, remedy = SICK[case]
+    first = measure(model_of(units, activation), X, y, loss=loss).findings[0]
+    assert first.layer == "head"
+    assert re.search(text, first.text), first
+    assert re.search(remedy, first.remedy), first
+
+
+@pytest.mark.parametrize("case", ["softmax never", "classes from 1"])
+def test_the_loss_of_compile_is_looked_at(case: str) -> None:
+    units, activation, y, loss, text, _ = SICK[case]
+    model = model_of(units, activation)
+    model.compile("sgd", loss)
+    report = measure(model, X, y)
+    assert re.search(text, report.findings[0].text)
+    json.dumps(report.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("units", "y", "loss"),
+    [(1, YES, "binary_crossentropy"), (10, CLASSES, SPARSE())],
+    ids=["sigmoid", "softmax"],
+)
+def test_linear_outputs_are_no_probabilities_even_between_0_and_1(
+    units: int, y: Any, loss: Any
+) -> None:
+    model = model_of(units, None)
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([0.01 * kernel, bias + 0.5])
+    report = measure(model, X, y, loss=loss)
+    assert 0 < report.losses[0].output_min < report.losses[0].output_max < 1
+    assert "head puts out 0." in report.findings[0].text
+
+
+def own(y: Any, p: Any) -> Any:
+    return ops.mean(ops.square(y - p), axis=-1)
+
+
+HEALTHY: dict[str, tuple[int, str | None, Any, Any]] = {
+    "classes": (10, "softmax", CLASSES, "sparse_categorical_crossentropy"),
+    "classes, a column": (10, "softmax", CLASSES[:, None], SPARSE()),
+    "logits": (10, None, CLASSES, SPARSE(from_logits=True)),
+    "columns": (10, "softmax", COLUMNS, "categorical_crossentropy"),
+    "columns, logits": (10, None, COLUMNS, COLUMN(from_logits=True)),
+    "positive scores": (10, "softplus", COLUMNS, "categorical_crossentropy"),
+    "smoothed": (10, "softmax", COLUMNS, COLUMN(label_smoothing=0.1)),
+    "binary": (1, "sigmoid", YES, "binary_crossentropy"),
+    "binary, logits": (1, None, YES, BINARY(from_logits=True)),
+    "many binary": (10, "sigmoid", COLUMNS, BINARY()),
+    "a class left out": (
+        *(10, "softmax", np.where(CLASSES < 1, -1, CLASSES)),
+        SPARSE(ignore_class=-1),
+    ),
+    "hinge": (1, "tanh", 2 * YES - 1, "hinge"),
+    "regression": (1, None, REAL, "mse"),
+    "regression to 0..1": (1, "sigmoid", YES, "mse"),
+    "a loss of one's own": (1, None, REAL, own),
+}
+
+
+@pytest.mark.parametrize("case", HEALTHY)
+def test_what_goes_together_is_not_accused(case: str) -> None:
+    units, activation, y, loss = HEALTHY[case]
+    assert measure(model_of(units, activation), X, y, loss=loss).findings == ()
+
+
+def test_a_trained_regression_to_large_labels_is_not_accused() -> None:
+    model, y = model_of(1, None), 3e5 + 1e5 * REAL
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([1e5 * kernel, bias + 3e5])
+    texts = [finding.text for finding in measure(model, X, y, loss="mse").findings]
+    assert not any("labels" in text for text in texts)
+
+
+def test_an_activation_layer_at_the_end_counts() -> None:
+    model = model_of(10, None, layers.Softmax(name="shares"))
+    report = measure(model, X, CLASSES, loss=SPARSE(from_logits=True))
+    assert report.findings[0].layer == "shares"
+    healthy = measure(model, X, CLASSES, loss=SPARSE())
+    assert healthy.findings == ()
+    [row] = healthy.losses
+    assert (row.output, row.activation, row.units) == ("shares", "softmax", 10)
+
+
+def test_the_figures_are_those_of_outputs_and_labels() -> None:
+    model = model_of(3, "relu")
+    y = normal(200, 3, seed=2)
+    [row] = measure(model, X, y, loss="mse", samples=200).losses
+    p = ops.convert_to_numpy(model(X)).astype("float64")
+    assert (row.loss, row.takes_logits) == ("mean_squared_error", False)
+    assert row.output_min == pytest.approx(p.min(), abs=1e-6)
+    assert row.output_max == pytest.approx(p.max(), rel=1e-5)
+    assert row.off_one == pytest.approx(abs(p.sum(axis=1) - 1).max(), rel=1e-5)
+    assert (row.labels_min, row.labels_max) == (y.min(), y.max())
+    assert row.labels_mean == pytest.approx(y.mean(dtype="f8"), rel=1e-6)
+    assert row.labels_std == pytest.approx(y.std(dtype="f8"), rel=1e-6)
+    assert row.labels_outside == (y < 0).mean()
+    assert not row.labels_alike
+
+
+@pytest.mark.parametrize("structure", [list, dict])
+def test_of_several_outputs_the_one_that_is_wrong(structure: Callable) -> None:
+    inputs = keras.Input((16,))
+    heads = {
+        "ages": layers.Dense(1, name="ages")(inputs),
+        "kinds": layers.Dense(10, name="kinds")(inputs),
+    }
+    pick = dict if structure is dict else (lambda pairs: list(pairs.values()))
+    model = keras.Model(inputs, pick(heads))
+    y = pick({"ages": REAL, "kinds": CLASSES})
+    good = pick({"ages": "mse", "kinds": SPARSE(from_logits=True)})
+    bad = pick({"ages": "mse", "kinds": SPARSE()})
+    assert measure(model, X, y, loss=good).findings == ()
+    [finding] = measure(model, X, y, loss=bad).findings
+    assert finding.layer == "kinds"
+    names = [row.output for row in measure(model, X, y, loss=good).losses]
+    assert names == ["ages", "kinds"]
+
+
+class Own(keras.Model):
+    """Says nothing of its outputs before it is called."""
+
+    def __init__(self) -> None:
+        super().__init__(name="own")
+        self.inner = layers.Dense(10, "softmax")
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x)
+
+
+def test_a_model_that_knows_no_outputs() -> None:
+    model = Own()
+    model(X)
+    report = measure(model, X, CLASSES, loss=SPARSE(from_logits=True))
+    assert report.findings[0].layer == "own"
+    assert measure(model, X, CLASSES, loss=SPARSE()).findings == ()
+
+
+def test_labels_that_a_loss_is_not_made_for_leave_the_signal() -> None:
+    report = measure(model_of(5, "softmax"), X, CLASSES, loss=SPARSE())
+    assert [row.std is None for row in report] == [False, False]
+    assert [row.weight_gradient_std for row in report] == [None, None]
+    [row] = report.losses
+    assert (row.labels_max, row.output_max) == (9.0, None)
+
+
+def test_losses_are_part_of_the_report() -> None:
+    model = model_of(10, None)
+    bad, good = (
+        measure(model, X, CLASSES, loss=SPARSE(from_logits=logits))
+        for logits in (False, True)
+    )
+    assert bad != good
+    assert bad[-1:].losses == bad.losses and bad[:1].losses == ()
+    assert bad.to_dict()["losses"][0]["output"] == "head"
+    again = SignalReport(bad, title=bad.title, inputs=bad.inputs, losses=bad.losses)
+    assert again == bad
+    assert measure(model, X).losses == ()
+
+
+def test_labels_are_asked_about_before_the_signal_but_after_the_data() -> None:
+    row = LossSignal(
+        output="head", loss="BinaryCrossentropy", labels_min=0.0, labels_max=7.0
+    )
+    assert [x.layer for x in find([], losses=[row])] == ["head"]
+    report = measure(
+        model_of(1, "sigmoid"), 1e4 * X, 7 * YES, loss="binary_crossentropy"
+    )
+    assert [x.layer for x in report.findings][:2] == ["data", "head"]

@@ -71,7 +71,8 @@ def measure(
 
     Returns:
         A `SignalReport`, one row per layer in the order of the calls; its `inputs`
-        describes the data.
+        describes the data, its `losses` what the loss is given. Where labels are none
+        that the loss is made for, there are no gradients, and a finding that says so.
 
     Raises:
         DataError: The data are missing, empty, of the wrong shape; labels do not fit.

@@ -515,3 +515,36 @@ def test_outputs_in_float64(options: dict[str, Any]) -> None:
     y = numpy(model(x))
     deviations = y.std(axis=0) if "per_channel" in options else y.std()
     np.testing.assert_allclose(deviations, 0.5, atol=1e-3)
+
+
+def with_a_dead_unit(bias: Any = "zeros") -> keras.Model:
+    """The second ReLU never lets its first unit through."""
+    model = keras.Sequential(
+        [
+            keras.Input((40,)),
+            layers.Dense(8, "relu"),
+            layers.Dense(8, "relu", bias_initializer=bias),
+        ]
+    )
+    kernel, bias_values = model.layers[1].get_weights()
+    kernel[:, 0] = -np.abs(kernel[:, 0])
+    model.layers[1].set_weights([kernel, bias_values])
+    return model
+
+
+def test_channels_that_the_activation_silences_are_counted() -> None:
+    model, x = with_a_dead_unit(), normal(256, 40)
+    report = lsuv_init(model, x, signal="output", per_channel=True)
+    assert report[1].status == "scaled, 1 of 8 channels do not vary"
+    deviations = ops.convert_to_numpy(model(x)).std(axis=0)
+    np.testing.assert_allclose(deviations, [0.0] + [1.0] * 7, atol=2e-3)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_layer_that_is_silent_from_the_start_is_refused(per_channel: bool) -> None:
+    model = with_a_dead_unit(bias=keras.initializers.Constant(-100.0))
+    before = model.get_weights()
+    with pytest.raises(ConvergenceError, match=r"deviation 0 .* zero biases"):
+        lsuv_init(model, normal(256, 40), signal="output", per_channel=per_channel)
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)

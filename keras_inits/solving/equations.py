@@ -172,6 +172,7 @@ def solve_output(
         gap = np.abs(deviation - target)[varies]
         off = np.abs(mean) if problem.center else np.zeros(1)
         settled = bool((gap <= tolerance).all() and (off <= tolerance).all())
+        settled = settled and bool(varies.any())
         # Refine a little beyond what was asked: the next call then finds nothing.
         if settled or iteration > max_iterations:
             break

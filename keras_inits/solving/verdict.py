@@ -109,7 +109,10 @@ def _check_signal(decision: Decision, linear: Moments, options: Options) -> None
         )
     alive = variance > (NOISE * mean) ** 2
     if options.per_channel and decision.map is not None:
-        decision.silent_channels = int((~alive).sum())
+        silent = ~alive
+        if decision.found is not None:  # the activation may silence some more
+            silent = silent | ~(np.asarray(decision.found.deviation) > 0)
+        decision.silent_channels = int(silent.sum())
         alive = alive.any()
     if not np.all(alive):
         raise DegenerateSignalError(
@@ -158,6 +161,11 @@ def _not_converged(decision: Decision, found: Found, options: Options) -> str:
 def _advice(decision: Decision, deviation: float, options: Options) -> str:
     """What keeps the output of the activation from its target, and what to do."""
     advice = "Raise max_iterations, or choose another target_std."
+    if deviation == 0:
+        return (
+            "All of it lies where the activation is flat, as behind a ReLU that its "
+            "bias has silenced: start from zero biases, or pass center=True."
+        )
     values = _activated(decision)
     if values is None:
         return advice

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import keras
+from keras import tree
 
 # What Keras's activation layers apply; None: their attribute says it.
 ACTIVATION_LAYERS = {
@@ -26,3 +29,33 @@ def activation_name(layer: Any) -> str | None:
     if type(activation) in ACTIVATION_LAYERS:
         return activation_name(activation)
     return getattr(activation, "__name__", type(activation).__name__)
+
+
+def activations_behind(every: Iterable[Any]) -> dict[int, Any]:
+    """Activation layers that take what a layer puts out, by the `id` of that layer.
+
+    Args:
+        every: All layers of a model; graphs and Sequential models among them know.
+    """
+    found: dict[int, Any] = {}
+    for graph in every:
+        if isinstance(graph, keras.Sequential):
+            pairs = list(pairwise(graph.layers))
+        else:
+            operations = getattr(graph, "operations", ())
+            pairs = [
+                (_source(x), x) for x in operations if type(x) in ACTIVATION_LAYERS
+            ]
+        for before, layer in pairs:
+            if before is not None and type(layer) in ACTIVATION_LAYERS:
+                found.setdefault(id(before), layer)
+    return found
+
+
+def _source(layer: Any) -> Any:
+    """The operation whose output an activation layer takes in a graph."""
+    try:
+        [tensor] = tree.flatten(layer.input)
+        return tensor._keras_history.operation
+    except (AttributeError, ValueError):
+        return None

@@ -9,6 +9,7 @@ where the kernel has them.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +17,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_inits.fans import Fans, compute_fans
+from keras_inits.fans import compute_fans
+from keras_inits.initializers.base import FanInitializer
 from keras_inits.initializers.orthonormal import OrthonormalInitializer
+from keras_inits.initializers.variance_scaling import choose_fan
 from keras_inits.linear_maps import LinearMap
 
 Tensor = Any
@@ -37,18 +40,18 @@ def redraw(
     Returns:
         A tensor. Laws that scale by fans get those of `m`: a look-up has one input,
         and a stride of a transposed convolution spreads the receptive field.
+        Orthonormal rows of a look-up have length 1.
     """
     dtype = keras.backend.standardize_dtype(m.kernel.dtype)
-    shape = tuple(m.kernel.shape)
-    if m.lookup:  # every row is the map of one input
-        values = (fresh(draw) if fresh else draw)(shape, dtype=dtype)
-        return _rescaled(values, draw, compute_fans(shape), m.fans)
+    shape = tuple(m.kernel.shape) if m.lookup else block_shape(m)
     blocks = []
-    for _ in range(block_count(m)):
-        block = (fresh(draw) if fresh else draw)(block_shape(m), dtype=dtype)
-        drawn = compute_fans(block_shape(m))
-        blocks.append(_rescaled(block, draw, drawn, m.fans))
-    return _placed(m, ops.stack(blocks))
+    for _ in range(1 if m.lookup else block_count(m)):
+        law = _for_map(fresh(draw) if fresh else draw, shape, m)
+        values, factor = law(shape, dtype=dtype), _factor(law, shape, m)
+        blocks.append(
+            values if factor == 1.0 else values * ops.cast(factor, values.dtype)
+        )
+    return blocks[0] if m.lookup else _placed(m, ops.stack(blocks))
 
 
 def block_shape(m: LinearMap) -> tuple[int, ...]:
@@ -65,27 +68,28 @@ def block_count(m: LinearMap) -> int:
     return beside * m.gates * m.groups
 
 
-def _rescaled(values: Tensor, draw: Draw, drawn: Fans, true: Fans) -> Tensor:
-    """From the fans of the block as drawn to those of the map."""
-    if isinstance(draw, OrthonormalInitializer):
-        factor = math.sqrt(drawn.fan_in / true.fan_in) if drawn.fan_in else 1.0
-        # Rows of a look-up are orthonormal as they are.
-        factor = 1.0 if true.fan_in == 1 else factor
-    elif isinstance(draw, keras.initializers.VarianceScaling):
-        mode = str(getattr(draw, "mode", "fan_in")).lower()
-        factor = math.sqrt(_count(drawn, mode) / _count(true, mode))
-    else:
-        factor = 1.0
-    return values if factor == 1.0 else values * ops.cast(factor, values.dtype)
+def _for_map(draw: Draw, shape: tuple[int, ...], m: LinearMap) -> Draw:
+    """A law that scales by fans, with those of the map."""
+    if isinstance(draw, FanInitializer):
+        return draw.with_fans(m.fans)
+    if not isinstance(draw, keras.initializers.VarianceScaling):
+        return draw
+    law = copy.copy(draw)
+    drawn, true = (
+        choose_fan(fans, draw.mode) for fans in (compute_fans(shape), m.fans)
+    )
+    law.scale = draw.scale * drawn / true
+    return law
 
 
-def _count(fans: Fans, mode: str) -> float:
-    """The `n` by which a scaling law divides."""
-    if mode == "fan_out":
-        return max(1.0, fans.fan_out)
-    if mode in ("fan_avg", "avg"):
-        return max(1.0, (fans.fan_in + fans.fan_out) / 2)
-    return max(1.0, fans.fan_in)
+def _factor(draw: Draw, shape: tuple[int, ...], m: LinearMap) -> float:
+    """Of orthonormal blocks, which know their shape alone."""
+    if not isinstance(draw, (OrthonormalInitializer, keras.initializers.Orthogonal)):
+        return 1.0
+    if m.lookup:  # vectors of length 1
+        return math.sqrt(max(1.0, shape[0] / shape[-1]))
+    drawn = compute_fans(shape).fan_in
+    return math.sqrt(drawn / m.fans.fan_in) if drawn and m.fans.fan_in else 1.0
 
 
 def _placed(m: LinearMap, blocks: Tensor) -> Tensor:

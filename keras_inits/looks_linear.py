@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_inits.activations import ACTIVATION_LAYERS
 from keras_inits.blocks import redraw
 from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers import LooksLinear
-from keras_inits.linear_maps import LinearMap
+from keras_inits.linear_maps import LinearMap, adapter_of
 from keras_inits.selection import Selection
 from keras_inits.walking import walk
 
@@ -31,27 +32,27 @@ def looks_linear_kernels(
     """New kernels: mirrored where the layer before, and its own activation, pair units.
 
     Raises:
-        UnsupportedLayerError: An activation for which it does not hold, or a layer
-            that does not keep units in pairs.
+        UnsupportedLayerError: An activation for which it does not hold, a layer that
+            is not known to keep units in pairs, or a bias that is not zero.
     """
     stack = _stack(model, selection)
     changes = []
-    paired, slope = False, 0.0
+    before: _Step | None = None  # whose units come in pairs
     for step in stack:
         last = step is stack[-1]
         _require(step, last)
-        pairs = step.activation in HOLDS and not last
+        positions = 1 if before is None else _positions(before, step)
         draw = LooksLinear(
-            mirrored_input=paired,
-            mirrored_output=pairs,
-            negative_slope=slope if paired else 0.0,
+            mirrored_input=before is not None,
+            mirrored_output=step.pairs and not last,
+            negative_slope=0.0 if before is None else before.slope,
             seed=next_seed(),
         )
         value = redraw(step.maps[0], draw)
-        if paired and step.positions > 1:
-            value = _pairs_within_positions(value, step.positions)
+        if positions > 1:
+            value = _pairs_within_positions(value, positions)
         changes.append((step.maps[0].kernel, value))
-        paired, slope = pairs, step.slope
+        before = step if step.pairs else None
     return changes
 
 
@@ -64,51 +65,144 @@ class _Step:
         maps: Its linear maps.
         activation: Name of what is applied to it, by itself or a layer behind it.
         slope: The slope of that below zero.
-        positions: Into how many positions its inputs were flattened.
+        axes: Where its channels lie when the next layer reads them, from the right.
+        flat: Where they lay when they were flattened: `"last"` or `"first"` of a row,
+            `"mixed"`; None: they are not.
     """
 
     layer: Layer
     maps: tuple[LinearMap, ...]
     activation: str | None
     slope: float
-    positions: int
+    axes: tuple[int, ...]
+    flat: str | None = None
+
+    @property
+    def pairs(self) -> bool:
+        return self.activation in HOLDS
 
 
 def _stack(model: keras.Model, selection: Selection) -> list[_Step]:
-    """Chosen layers in order, each with what is applied to it and how it is reached."""
+    """Chosen layers in order, each with what is applied to it.
+
+    What stands before the first only prepares its input, and is not looked at. Behind
+    the last, activations, other heads and a user's own layers are as good.
+    """
     stack: list[_Step] = []
-    positions = 1
-    for layer in walk(model):
-        if layer in selection.maps:
-            stack.append(
-                _Step(layer, selection.maps[layer], *_activation(layer), positions)
-            )
-            positions = 1
-        elif type(layer) in ACTIVATION_LAYERS and stack:
-            if stack[-1].activation in (None, "linear"):
-                stack[-1].activation, stack[-1].slope = _activation(layer)
-        elif isinstance(layer, keras.layers.Flatten):
-            positions = math.prod(size or 1 for size in layer.input.shape[1:-1])
-        elif isinstance(layer, _BREAKS):
-            raise UnsupportedLayerError(
-                f"Layer {layer.name!r} ({type(layer).__name__}) does not keep units in "
-                "pairs f(h), f(-h), which a looks-linear stack is made of. Use average "
-                "pooling, no normalisation and no branches; or initialize(model) and "
-                "lsuv_init."
-            )
+    obstacle: UnsupportedLayerError | None = None
+    ends = False  # whether the stack may end where the obstacle is
+    chosen = set(map(id, selection.maps))
+    for item, follows in _in_order(model, set()):
+        shipped = type(item).__module__.startswith("keras.")
+        if item in selection.maps:
+            if not follows:
+                obstacle = obstacle or _broken(item, "does not follow the one before")
+            if stack and obstacle is not None:
+                raise obstacle
+            maps = selection.maps[item]
+            stack.append(_Step(item, maps, *_activation(item), _channels(maps[0])))
+            obstacle = None
+        elif chosen & {id(x) for x in walk(item)} or isinstance(item, keras.Model):
+            if shipped and not isinstance(item, _CONTAINERS):
+                raise _broken(item, "does more than call the layers in it")
+        elif stack and obstacle is None:
+            reason = _passed(item, stack[-1])
+            if reason or not follows:
+                obstacle = _broken(item, reason or "does not follow the one before")
+                applied = type(item) in ACTIVATION_LAYERS or adapter_of(item)
+                ends = not follows or not shipped or bool(applied)
+    if obstacle is not None and not ends:
+        raise obstacle
     return stack
 
 
-_BREAKS = tuple(
-    getattr(keras.layers, name)
-    for name in (
-        *("MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "GlobalMaxPooling1D"),
-        *("GlobalMaxPooling2D", "GlobalMaxPooling3D", "BatchNormalization"),
-        *("LayerNormalization", "GroupNormalization", "UnitNormalization"),
-        *("Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply"),
-        *("Subtract", "MultiHeadAttention", "RNN"),
-    )
+def _in_order(root: Any, seen: set[int]) -> Iterator[tuple[Any, bool]]:
+    """Layers and operations as they are called, each with whether it reads the last.
+
+    A model that is no graph has its layers in the order of its attributes.
+    """
+    seen.add(id(root))
+    graph = getattr(root, "operations", None)
+    parts = root.layers if isinstance(root, keras.Sequential) else graph
+    if parts is None:
+        yield root, True
+        parts = list(walk(root))  # of an operation: none
+    known = set().union(*(_ids(part.output) for part in graph or ()))
+    before = known
+    for part in parts:
+        follows = True
+        if graph is not None:
+            # A layer that another model has called before shows that one's tensors.
+            follows = _ids(part.input) & known <= before | _ids(part.output)
+            before = _ids(part.output)
+        if id(part) not in seen:
+            for item, inside in _in_order(part, seen):
+                yield item, inside and follows
+                follows = True
+
+
+def _ids(tensors: Any) -> set[int]:
+    return set(map(id, keras.tree.flatten(tensors)))
+
+
+def _layers(*names: str) -> tuple[type, ...]:
+    """Keras's layers of these names, for each rank; not all are in every version."""
+    every = [name.format(n) for name in names for n in (1, 2, 3)]
+    return tuple(getattr(keras.layers, x) for x in every if hasattr(keras.layers, x))
+
+
+_CONTAINERS = (keras.Model, keras.layers.TimeDistributed)
+# What leaves every unit where it is; the noise of training is not meant.
+_SAME = _layers(
+    *("ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout"),
+    *("GaussianNoise", "Identity", "InputLayer", "SpatialDropout{}D"),
 )
+# What is linear and treats every channel alike.
+_BY_CHANNEL = _layers(
+    *("AveragePooling{}D", "AdaptiveAveragePooling{}D", "Cropping{}D"),
+    *("UpSampling{}D", "ZeroPadding{}D"),
+)
+_TO_CHANNELS = _layers("GlobalAveragePooling{}D")
+
+
+def _passed(item: Any, step: _Step) -> str | None:
+    """Why units do not stay in pairs through this; what it does is noted in `step`."""
+    kind, first = type(item), step.axes != (-1,)
+    if item is getattr(step.layer, "activation", None) or kind in _SAME:
+        return None
+    if kind in ACTIVATION_LAYERS:
+        name, slope = _activation(item)
+        if step.activation in (None, "linear"):
+            step.activation, step.slope = name, slope
+        elif name != "linear" and not name == step.activation == "relu":
+            return f"applies {name!r} to what {step.activation!r} was applied to"
+    elif kind in (*_BY_CHANNEL, *_TO_CHANNELS):
+        channels_first = getattr(item, "data_format", None) == "channels_first"
+        if step.flat or channels_first != first:
+            return "has the channels on another axis"
+        step.axes = (-1,) if kind in _TO_CHANNELS else step.axes
+    elif kind is keras.layers.Rescaling:
+        if np.size(item.scale) != 1 or np.any(item.offset):
+            return "adds an offset or scales each channel in its own way"
+    elif kind is keras.layers.Flatten or len(getattr(item, "target_shape", ())) == 1:
+        trailing = step.axes == tuple(range(-len(step.axes), 0))
+        step.flat = step.flat or ("last" if trailing else "first")
+        if getattr(item, "data_format", None) == "channels_first":
+            step.flat = "mixed" if trailing else "last"  # it puts channels last
+        step.axes = (-1,)
+    elif kind is not keras.layers.RepeatVector or first:
+        left_out = "was not chosen, and " if adapter_of(item) else ""
+        return f"{left_out}is not known to be linear and to treat channels alike"
+    return None
+
+
+def _broken(item: Any, reason: str) -> UnsupportedLayerError:
+    return UnsupportedLayerError(
+        f"Layer {item.name!r} ({type(item).__name__}) {reason}: it does not keep units "
+        "in pairs f(h), f(-h), which a looks-linear stack is made of. Use average "
+        "pooling, Flatten, one activation a layer, no normalisation and no branches; "
+        "choose with layers= a stretch without it; or initialize(model) and lsuv_init."
+    )
 
 
 def _activation(layer: Any) -> tuple[str | None, float]:
@@ -120,6 +214,9 @@ def _activation(layer: Any) -> tuple[str | None, float]:
     if named is None:
         name = None if function is None else getattr(function, "__name__", "?")
         return name, 0.2 if name == "leaky_relu" else 0.0  # Keras's default slope
+    for limit in ("max_value", "threshold"):
+        if value := getattr(layer, limit, None):
+            return f"{named}({limit}={value})", 0.0
     slope = getattr(layer, "negative_slope", 0.0)
     if named == "relu" and slope:
         named = "leaky_relu"
@@ -146,7 +243,7 @@ def _require(step: _Step, last: bool) -> None:
         raise UnsupportedLayerError(
             f"Layer {step.layer.name!r} ({type(step.layer).__name__}) cannot be "
             "mirrored: looks-linear is for Dense, EinsumDense and plain convolutions. "
-            "Leave it out with layers=."
+            "Choose with layers= those before it, or those behind it."
         )
     if name not in HOLDS and not last and name not in (None, "linear"):
         raise UnsupportedLayerError(
@@ -155,13 +252,47 @@ def _require(step: _Step, last: bool) -> None:
             f"with it. It holds for {', '.join(HOLDS)}. For {name!r} use "
             f"{_INSTEAD.get(name or '', _SMALL_TARGET)}."
         )
+    bias = 0.0 if first.bias is None else ops.convert_to_numpy(first.bias)
+    if step.pairs and not last and np.any(bias):
+        raise UnsupportedLayerError(
+            f"Layer {step.layer.name!r} has a bias that is not zero, which takes f(h), "
+            f"f(-h) out of step. Received: up to {np.abs(bias).max():.3g}. "
+            'Use bias_initializer="zeros", or assign zeros to its bias.'
+        )
+
+
+def _channels(m: LinearMap, *, read: bool = False) -> tuple[int, ...]:
+    """Axes of what is written, or read, that the kernel runs over, from the right."""
+    equation = getattr(m.layer, "equation", None)
+    if equation is None:
+        rank = len(m.receptive_axes) + 2
+        return tuple(a if a < 0 else a - rank for a in m.channel_axes)
+    inputs, rest = equation.replace("...", "0").split(",")
+    weights, outputs = rest.split("->")
+    labels, axes = (inputs, m.input_axes) if read else (outputs, m.output_axes)
+    return tuple(labels.index(weights[a]) - len(labels) for a in axes)
+
+
+def _positions(before: _Step, step: _Step) -> int:
+    """How many positions lie side by side in a row, each with the channels in order."""
+    m, channels, flat = step.maps[0], before.maps[0].channels, before.flat
+    rows = math.prod(m.kernel.shape[a] for a in m.input_axes)
+    positions, rest = divmod(rows, channels)
+    elsewhere = _channels(m, read=True) != before.axes
+    if rest or elsewhere or (positions > 1 and flat is None):
+        raise _broken(
+            step.layer, f"does not read the {channels} units of {before.layer.name!r}"
+        )
+    if positions > 1 and (channels % 2 or flat == "mixed"):
+        raise UnsupportedLayerError(
+            f"Layer {before.layer.name!r} has {channels} channels at {positions} "
+            f"positions, which flattened for {step.layer.name!r} make no two halves. "
+            "Use an even number of channels, and one data_format."
+        )
+    return positions if flat == "last" else 1
 
 
 def _pairs_within_positions(kernel: Tensor, positions: int) -> Tensor:
     """Rows `(pair, position, half)` to `(position, pair, half)`: Flatten's order."""
-    rows, columns = kernel.shape
-    half = rows // positions // 2
-    if half * positions * 2 != rows:
-        return kernel
-    value = ops.reshape(kernel, (2, positions, half, columns))
-    return ops.reshape(ops.transpose(value, (1, 0, 2, 3)), (rows, columns))
+    value = ops.reshape(kernel, (2, positions, -1, kernel.shape[1]))
+    return ops.reshape(ops.transpose(value, (1, 0, 2, 3)), kernel.shape)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import keras
 from keras.layers import Layer
 
 from keras_inits.activations import ACTIVATION_LAYERS
-from keras_inits.errors import KerasInitsError, UnsupportedLayerError
+from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers.marking import MarksForLSUV, is_marked
 from keras_inits.linear_maps import LinearMap, adapter_of, held_by, linear_maps
+from keras_inits.naming import Layers, matching, require_built
 from keras_inits.walking import own_variables, walk
-
-Layers: TypeAlias = str | Layer | Iterable[str | Layer] | Callable[[Layer], bool] | None
 
 
 @dataclass
@@ -38,6 +36,10 @@ class Selection:
     def layers(self) -> list[Layer]:
         """The chosen layers."""
         return [*self.maps, *self.opaque]
+
+
+# Why a layer was left out that holds kernels.
+UNDESCRIBED = "no linear map is known, see register_linear_map"
 
 
 def _marks(holder: Any) -> bool:
@@ -124,19 +126,6 @@ def _main_maps(maps: tuple[LinearMap, ...], named: bool) -> tuple[LinearMap, ...
     )
 
 
-def _require_built(model: keras.Model) -> None:
-    if not isinstance(model, keras.Model):
-        raise KerasInitsError(
-            "`model` must be a keras.Model. "
-            f"Received: {model!r} (of type {type(model).__name__})"
-        )
-    if not model.built:
-        raise KerasInitsError(
-            f"Model {model.name!r} is not built: it has no weights yet. Call it once "
-            "on a batch, `model(x[:1])`, or `model.build(input_shape)`, then try again."
-        )
-
-
 def select(model: keras.Model, layers: Layers = None) -> Selection:
     """The layers that `layers` means.
 
@@ -149,7 +138,7 @@ def select(model: keras.Model, layers: Layers = None) -> Selection:
         KerasInitsError: The model is not built.
         UnsupportedLayerError: A name or layer is unknown, or cannot be scaled.
     """
-    _require_built(model)
+    require_built(model)
     found = candidates(model)
     if layers is None:
         return _automatic(found)
@@ -170,7 +159,7 @@ def everything(model: keras.Model, layers: Layers = None) -> Selection:
     """
     if layers is not None:
         return select(model, layers)
-    _require_built(model)
+    require_built(model)
     found = candidates(model)
     found.maps = {x: _main_maps(maps, named=False) for x, maps in found.maps.items()}
     found.opaque = {x: v for x, v in found.opaque.items() if is_marked_layer(x)}
@@ -193,9 +182,10 @@ def select_all(model: keras.Model, layers: Layers = None) -> Selection:
     if layers is not None:
         chosen = select(model, layers)
     else:
-        _require_built(model)
+        require_built(model)
         found = candidates(model)
-        chosen = _take(found, [*found.maps, *found.left], named=False)
+        every = [*found.maps, *found.opaque, *found.left]
+        chosen = _take(found, every, named=False)
     chosen.maps = {layer: linear_maps(layer) for layer in chosen.maps}
     return chosen
 
@@ -209,7 +199,10 @@ def _automatic(found: Selection) -> Selection:
     marked += [x for x in (*found.opaque, *found.left) if is_marked_layer(x)]
     # An opaque layer is touched only where its mark says so.
     wanted = marked or [*found.maps, *found.left]
-    return _take(found, wanted, named=False)
+    chosen = _take(found, wanted, named=False)
+    if not marked:
+        chosen.left.update(dict.fromkeys(found.opaque, UNDESCRIBED))
+    return chosen
 
 
 def _take(found: Selection, wanted: list[Layer], *, named: bool) -> Selection:
@@ -245,7 +238,7 @@ def _by_name(
     known = found.every
     chosen: dict[Layer, None] = {}
     for item in wanted:
-        for layer in _named(model, known, item):
+        for layer in matching(model, known, item):
             held = [x for x in walk(layer) if x in found.maps or x in found.opaque]
             blocked = [x for x in walk(layer) if x in found.left]
             if not held:
@@ -266,25 +259,3 @@ def _by_name(
             "marked layers, or name some."
         )
     return _take(found, list(chosen), named=True)
-
-
-def _named(model: keras.Model, known: list[Layer], item: Any) -> list[Layer]:
-    if isinstance(item, Layer):
-        matches = [layer for layer in known if layer is item]
-    elif isinstance(item, str):
-        matches = [layer for layer in known if item in (layer.name, layer.path)]
-    else:
-        raise UnsupportedLayerError(
-            "`layers` takes names, layers, or a predicate. "
-            f"Received: {item!r} (of type {type(item).__name__})"
-        )
-    if matches:
-        return matches
-    name = item.name if isinstance(item, Layer) else item
-    names = sorted({layer.name for layer in known})
-    close = difflib.get_close_matches(name, names, n=3)
-    hint = f"Did you mean {', '.join(map(repr, close))}? " if close else ""
-    raise UnsupportedLayerError(
-        f"Model {model.name!r} has no layer {name!r}. {hint}"
-        f"Its layers: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
-    )

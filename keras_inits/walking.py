@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
+from keras import tree
 from keras.layers import Layer
 
 from keras_inits.linear_maps import held_by
@@ -100,9 +101,30 @@ def _attributes(layer: Layer) -> Iterable[Any]:
 def is_plain(layers: Iterable[Layer]) -> bool:
     """Whether nothing bypasses or renormalises the signal among these layers.
 
-    Judged by Keras's own layers; additions inside a user's `call` are not seen.
+    Judged by Keras's own layers and by graphs; additions inside a user's `call` are
+    not seen.
     """
-    return not any(isinstance(layer, _BYPASSES) for layer in layers)
+    return not any(isinstance(x, _BYPASSES) or _branches(x) for x in layers)
+
+
+def _branches(graph: Any) -> bool:
+    """Whether a graph has an operation of several tensors, or a tensor read twice."""
+    read: set[int] = set()
+    for operation in getattr(graph, "operations", ()):
+        tensors = _inputs_of(operation)
+        if len(tensors) > 1 or not read.isdisjoint(tensors):
+            return True
+        read |= tensors
+    return False
+
+
+def _inputs_of(operation: Any) -> set[int]:
+    if isinstance(operation, keras.layers.InputLayer):
+        return set()
+    try:
+        return set(map(id, tree.flatten(operation.input)))
+    except (AttributeError, ValueError):  # called several times, or never
+        return set()
 
 
 def own_variables(layer: Any) -> list[keras.Variable]:

@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("slopes", "sweep"),
     ("partners", "probes", "shortcuts"),
     ("selection", "trial"),
+    ("naming",),
     ("activations", "walking"),
     ("linear_maps",),
     ("data",),

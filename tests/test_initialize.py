@@ -111,6 +111,110 @@ def test_each_gate_has_variance_by_its_own_fans(cls: str, gates: int) -> None:
     np.testing.assert_array_equal(numpy(layer.cell.recurrent_kernel), before)
 
 
+BEHIND: dict[str, tuple[Callable[[], Any], float]] = {
+    "ReLU": (layers.ReLU, 2.0),
+    "Activation": (lambda: layers.Activation("relu"), 2.0),
+    "PReLU": (layers.PReLU, 2.0),
+    "LeakyReLU": (lambda: layers.LeakyReLU(negative_slope=0.5), 2 / 1.25),
+    "tanh": (lambda: layers.Activation("tanh"), keras_inits.gain("tanh") ** 2),
+    "linear": (lambda: layers.Activation("linear"), 1.0),
+    "Softmax": (layers.Softmax, 1.0),
+    "softmax": (lambda: layers.Activation("softmax"), 1.0),
+    "normalised": (layers.LayerNormalization, 1.0),
+}
+
+
+@pytest.mark.parametrize("case", BEHIND)
+@pytest.mark.parametrize("graph", [False, True])
+def test_auto_knows_the_activation_layer_behind(case: str, graph: bool) -> None:
+    build, variance = BEHIND[case]
+    dense, behind = layers.Dense(300), build()
+    if graph:
+        inputs = keras.Input((200,))
+        outputs = layers.Dense(4, "relu")(behind(dense(inputs)))
+        model = keras.Model(inputs, keras.layers.Dropout(0.1)(outputs))
+    else:
+        model = sequential(dense, behind, layers.Dense(4, "relu"), inputs=200)
+    initialize(model, seed=1)
+    assert numpy(dense.kernel).var() * 200 == pytest.approx(variance, rel=0.03)
+
+
+def test_auto_takes_a_layers_own_activation_before_the_one_behind() -> None:
+    dense = layers.Dense(300, "relu")
+    initialize(sequential(dense, layers.Activation("tanh"), inputs=200), seed=1)
+    assert numpy(dense.kernel).var() * 200 == pytest.approx(2.0, rel=0.03)
+
+
+def drawn(layer: Any, shape: tuple[int, ...], initializer: Any) -> Array:
+    """The kernel that `initialize` gives a layer."""
+    model = keras.Sequential([keras.Input(shape), layer])
+    initialize(model, initializer, seed=3)
+    return numpy(layer.weights[0])
+
+
+# A kernel of 4 x 4 at stride 2: an output sees a quarter of its taps.
+TRANSPOSED = (lambda: layers.Conv2DTranspose(32, 4, strides=2), (14, 14, 64))
+SEEN, SENT = 64 * 4, 32 * 16
+
+
+@pytest.mark.parametrize(
+    ("mode", "count"),
+    [
+        ("fan_in", SEEN),
+        ("fan_out", SENT),
+        ("fan_avg", (SEEN + SENT) / 2),
+        ("fan_geo_avg", math.sqrt(SEEN * SENT)),
+    ],
+)
+@pytest.mark.parametrize("keras_own", [False, True])
+def test_every_mode_counts_what_the_map_has(
+    mode: Any, count: float, keras_own: bool
+) -> None:
+    if keras_own and mode == "fan_geo_avg":
+        pytest.skip("Keras does not have it")
+    maker = keras.initializers if keras_own else keras_inits
+    build, shape = TRANSPOSED
+    kernel = drawn(build(), shape, maker.VarianceScaling(2.0, mode))
+    assert kernel.var() * count == pytest.approx(2.0, rel=0.04)
+
+
+@pytest.mark.parametrize("name", ["orthogonal", "orthonormal", "lsuv_normal"])
+@pytest.mark.parametrize(("inputs", "filters"), [(1, 16), (64, 32)])
+def test_orthonormal_transposed_convolutions_know_their_stride(
+    name: str, inputs: int, filters: int
+) -> None:
+    layer = layers.Conv2DTranspose(filters, 2, strides=2)
+    kernel = drawn(layer, (4, 4, inputs), name)
+    # Drawn as (2, 2, inputs, outputs), of which an output sees one tap.
+    vectors = max(4 * inputs, filters)
+    assert (kernel**2).mean() == pytest.approx(4 / vectors, rel=1e-5)
+
+
+@pytest.mark.parametrize("rows", [20, 64, 500])
+def test_orthonormal_look_ups_are_vectors_of_length_one(rows: int) -> None:
+    table = drawn(layers.Embedding(rows, 64), (3,), "orthonormal")
+    lengths = np.linalg.norm(table, axis=1)
+    assert (lengths**2).mean() == pytest.approx(1.0, rel=1e-5)
+    if rows <= 64:
+        np.testing.assert_allclose(table @ table.T, np.eye(rows), atol=1e-5)
+
+
+def test_laws_that_do_not_go_by_a_root_get_the_fans_too() -> None:
+    build, shape = TRANSPOSED
+    kernel = drawn(build(), shape, "siren_first")
+    assert 0.99 / SEEN < abs(kernel).max() <= 1 / SEEN
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_bounds_hold_in_half_precision_too(dtype: str) -> None:
+    layer = layers.Conv2DTranspose(32, 5, strides=3, dtype=dtype)
+    kernel = drawn(layer, (6, 6, 64), keras_inits.LecunUniform())
+    bound = math.sqrt(3 / (64 * 25 / 9))
+    assert 0.98 * bound < abs(kernel).max() <= bound
+    table = drawn(layers.Embedding(500, 64, dtype=dtype), (3,), "xavier_uniform")
+    assert abs(table).max() <= math.sqrt(3 / ((1 + 64) / 2))
+
+
 def test_gates_are_orthonormal_each() -> None:
     layer = layers.LSTM(16)
     initialize(keras.Sequential([keras.Input((4, 32)), layer]), "lsuv_normal")
@@ -530,6 +634,261 @@ def test_strided_and_grouped_layers_are_refused_or_left_out() -> None:
     )
     with pytest.raises(keras_inits.UnsupportedLayerError, match=r"'grouped'.*mirrored"):
         initialize(model, "looks_linear")
+
+
+def nonlinearity(model: keras.Model, x: Array) -> float:
+    """max |f(a + c) - f(a) - f(c) + f(0)| / max |f(a + c) - f(0)|."""
+    a, c = x[:8], x[8:16]
+    whole, one, two, zero = (output_of(model, v) for v in (a + c, a, c, 0 * a))
+    return float(abs(whole - one - two + zero).max() / abs(whole - zero).max())
+
+
+def chain(shape: tuple[int, ...], *stack: Any) -> keras.Model:
+    return keras.Sequential([keras.Input(shape), *stack])
+
+
+def graph(between: Callable[[Any, Any], Any]) -> keras.Model:
+    """Two layers, something from their outputs, one layer."""
+    inputs = keras.Input((8,))
+    one = layers.Dense(16, "relu", name="one")(inputs)
+    two = layers.Dense(16, "relu", name="two")(one)
+    return keras.Model(inputs, layers.Dense(4, name="last")(between(one, two)))
+
+
+def conv(filters: int = 16, **options: Any) -> Any:
+    return layers.Conv2D(filters, 3, padding="same", activation="relu", **options)
+
+
+def between_dense(*layer: Any) -> keras.Model:
+    return chain(
+        (8,), layers.Dense(64, "relu", name="one"), *layer, layers.Dense(4, name="last")
+    )
+
+
+def between_conv(*layer: Any) -> keras.Model:
+    return chain((4, 4, 3), conv(name="one"), *layer, layers.Dense(4, name="last"))
+
+
+def biased(value: float) -> keras.Model:
+    model = between_dense()
+    model.layers[0].bias.assign(np.full(64, value, "float32"))
+    return model
+
+
+def heads() -> keras.Model:
+    inputs = keras.Input((8,))
+    trunk = layers.Dense(16, "relu")(inputs)
+    names = ("first", "second")
+    return keras.Model(inputs, [layers.Dense(4, name=x)(trunk) for x in names])
+
+
+def left_out() -> keras.Model:
+    model = between_dense(layers.Dense(16, name="frozen"))
+    model.get_layer("frozen").trainable = False
+    return model
+
+
+class Unknown(layers.Layer):
+    """A layer that nobody knows."""
+
+    def call(self, x: Any) -> Any:
+        return ops.abs(x)
+
+
+BREAKS: dict[str, tuple[str, Callable[[], keras.Model]]] = {
+    "odd channels, flattened": (
+        "'conv'.*15 channels.*even",
+        lambda: chain(
+            (4, 4, 3), conv(15, name="conv"), layers.Flatten(), layers.Dense(4)
+        ),
+    ),
+    "permuted channels": (
+        "'bad'",
+        lambda: between_conv(layers.Permute((3, 1, 2), name="bad"), layers.Flatten()),
+    ),
+    "permuted units": (
+        "'bad'",
+        lambda: chain(
+            (4, 8),
+            layers.Dense(8, "relu"),
+            layers.Permute((2, 1), name="bad"),
+            layers.Dense(4),
+        ),
+    ),
+    "units made positions": (
+        "'bad'",
+        lambda: between_dense(layers.Reshape((8, 8), name="bad")),
+    ),
+    "channels on another axis": (
+        "'bad'.*another axis",
+        lambda: between_conv(
+            layers.AveragePooling2D(2, data_format="channels_first", name="bad"),
+            layers.Flatten(),
+        ),
+    ),
+    "half of the channels read": (
+        "'last'.*does not read",
+        lambda: chain(
+            (4, 8),
+            layers.EinsumDense("abc,cde->abde", (None, 4, 8), activation="relu"),
+            layers.Dense(4, name="last"),
+        ),
+    ),
+    "second activation": (
+        "'bad'.*'tanh'",
+        lambda: between_dense(layers.Activation("tanh", name="bad")),
+    ),
+    "second activation layer": (
+        "'bad'.*'tanh'",
+        lambda: chain(
+            (8,),
+            layers.Dense(16),
+            layers.ReLU(),
+            layers.Activation("tanh", name="bad"),
+            layers.Dense(4),
+        ),
+    ),
+    "bounded ReLU": (
+        r"'bad'.*relu\(max_value=1.0\)",
+        lambda: chain(
+            (8,),
+            layers.Dense(16, name="bad"),
+            layers.ReLU(max_value=1.0),
+            layers.Dense(4),
+        ),
+    ),
+    "bounded ReLU, of the layer": (
+        r"'bad'.*relu\(max_value=1.0\)",
+        lambda: chain(
+            (8,),
+            layers.Dense(16, layers.ReLU(max_value=1.0), name="bad"),
+            layers.Dense(4),
+        ),
+    ),
+    "ReLU with a threshold": (
+        r"'bad'.*relu\(threshold=0.5\)",
+        lambda: chain(
+            (8,),
+            layers.Dense(16, layers.ReLU(threshold=0.5), name="bad"),
+            layers.Dense(4),
+        ),
+    ),
+    "bias": ("'one'.*bias.*0.5.*zeros", lambda: biased(0.5)),
+    "operation": ("Tanh", lambda: graph(lambda one, two: ops.tanh(two))),
+    "product": ("Multiply", lambda: graph(lambda one, two: ops.multiply(one, two))),
+    "sum": ("Add", lambda: graph(lambda one, two: one + two)),
+    "branch": ("'second'.*follow", heads),
+    "attention": (
+        "'bad'",
+        lambda: graph(
+            lambda one, two: layers.MultiHeadAttention(2, 4, name="bad")(
+                two[:, None], two[:, None]
+            )
+        ),
+    ),
+    "layer left out": ("'frozen'.*not chosen", left_out),
+    "Lambda": (
+        "'bad'",
+        lambda: between_dense(layers.Lambda(lambda x: ops.tanh(x), name="bad")),
+    ),
+    "a layer that nobody knows": ("'bad'", lambda: between_dense(Unknown(name="bad"))),
+    "offset": (
+        "'bad'.*offset",
+        lambda: between_dense(layers.Rescaling(2.0, offset=1.0, name="bad")),
+    ),
+    "normalisation": (
+        "'bad'",
+        lambda: between_dense(layers.GroupNormalization(4, name="bad")),
+    ),
+    "unit normalisation": (
+        "'bad'",
+        lambda: between_dense(layers.UnitNormalization(name="bad")),
+    ),
+    "max pooling": (
+        "'bad'",
+        lambda: between_conv(layers.GlobalMaxPooling2D(name="bad")),
+    ),
+}
+if hasattr(layers, "RMSNormalization"):
+    BREAKS["RMS normalisation"] = (
+        "'bad'",
+        lambda: between_dense(layers.RMSNormalization(name="bad")),
+    )
+
+
+@pytest.mark.parametrize("name", sorted(BREAKS))
+def test_what_breaks_pairs_is_refused_by_name(name: str) -> None:
+    reason, build = BREAKS[name]
+    model = build()
+    before = everything(model)
+    with pytest.raises(keras_inits.UnsupportedLayerError, match=f"(?i){reason}"):
+        initialize(model, "looks_linear")
+    assert changed(before, model) == []
+
+
+KEEPS: dict[str, Callable[[], keras.Model]] = {
+    "Dense": lambda: between_dense(layers.Dense(32, "gelu"), layers.Dense(32)),
+    "odd units": lambda: between_dense(layers.Dense(33, "relu")),
+    "Dropout, Identity, Rescaling": lambda: between_dense(
+        layers.Dropout(0.5), layers.Identity(), layers.Rescaling(0.5)
+    ),
+    "Activation linear, ReLU twice": lambda: between_dense(
+        layers.Activation("linear"), layers.ReLU()
+    ),
+    "RepeatVector, Flatten": lambda: between_dense(
+        layers.RepeatVector(3), layers.Flatten()
+    ),
+    "Flatten": lambda: between_conv(layers.Flatten()),
+    "Flatten twice": lambda: between_conv(layers.Flatten(), layers.Flatten()),
+    "Reshape to one axis": lambda: between_conv(layers.Reshape((256,))),
+    "GlobalAveragePooling2D": lambda: between_conv(layers.GlobalAveragePooling2D()),
+    "by channel": lambda: between_conv(
+        layers.AveragePooling2D(2),
+        layers.UpSampling2D(3),
+        layers.Cropping2D(1),
+        layers.ZeroPadding2D(1),
+        layers.SpatialDropout2D(0.5),
+        conv(8),
+        layers.Flatten(),
+    ),
+    "two output axes": lambda: chain(
+        (4, 8),
+        layers.EinsumDense("abc,cde->abde", (4, 4, 8), activation="relu"),
+        layers.Flatten(),
+        layers.Dense(4),
+    ),
+    "TimeDistributed": lambda: chain(
+        (4, 8), layers.TimeDistributed(layers.Dense(8, "relu")), layers.Dense(4)
+    ),
+    "prepared input": lambda: chain(
+        (8,),
+        layers.Rescaling(0.5, offset=1.0),
+        layers.Dense(16, "relu"),
+        layers.Dense(4),
+    ),
+    "graph": lambda: graph(lambda one, two: two),
+    "graph, nested": lambda: graph(
+        lambda one, two: chain((16,), layers.Dense(8, "relu"))(two)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(KEEPS))
+def test_what_keeps_pairs_is_linear(name: str) -> None:
+    model = KEEPS[name]()
+    initialize(model, "looks_linear", seed=1)
+    assert nonlinearity(model, normal(16, *model.input_shape[1:])) < 1e-5
+
+
+def test_the_measure_of_linearity_sees_a_stack_that_is_not() -> None:
+    assert nonlinearity(between_dense(), normal(16, 8)) > 0.01
+
+
+def test_the_bias_of_the_last_layer_may_be_anything() -> None:
+    model = between_dense()
+    model.layers[-1].bias.assign(np.ones(4, "float32"))
+    initialize(model, "looks_linear")
+    assert nonlinearity(model, normal(16, 8)) < 1e-5
 
 
 def test_looks_linear_is_repeatable_by_seed() -> None:

@@ -591,3 +591,35 @@ def test_the_oracle_convolves_as_keras_does(name: str) -> None:
         expected = np.moveaxis(expected, 1, -1)
     (part,) = parts_of(layer, x)
     np.testing.assert_allclose(part.signal, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("equation", "shape", "axes"),
+    [
+        ("btc,ts->bsc", (8, 8), "c"),
+        ("btc,ts->bsc", (5, 8), "c"),
+        ("btc,ts->bsc", (8, 8), "s"),
+        ("btc,ts->bsc", (8, 8), "sc"),
+        ("abc,cde->abde", (None, 3, 4), "e"),
+        ("abc,cde->abde", (None, 3, 4), "d"),
+    ],
+)
+def test_einsum_biases_on_any_axes(
+    equation: str, shape: tuple[Any, ...], axes: str
+) -> None:
+    layer = layers.EinsumDense(equation, shape, bias_axes=axes)
+    model = keras.Sequential([keras.Input((8, 8)), layer])
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel, 0.3 * normal(*bias.shape)])
+    x = normal(64, 8, 8, seed=3)
+    lsuv_init(model, x)
+    deviation = ops.convert_to_numpy(model(x)).std(dtype="float64")
+    assert deviation == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("axes", ["d", "e", "b"])
+def test_einsum_biases_that_are_no_channels_cannot_centre(axes: str) -> None:
+    layer = layers.EinsumDense("abc,cde->abde", (6, 3, 4), bias_axes=axes)
+    model = keras.Sequential([keras.Input((6, 8)), layer])
+    with pytest.raises(UnsupportedLayerError, match="none for each channel"):
+        lsuv_init(model, normal(64, 6, 8), center=True)

@@ -76,9 +76,10 @@ def find(
     found += _not_by_data(signal.exploding(signals), signals, inputs, found)
     found += signal.saturated(signals)
     if not blocked or blocked[0].severity == "warning":
-        found += gradient.measured(signals) or (
-            gradient.foreseen(signals) if plain else []
-        )
+        if any(x.weight_gradient_std is not None for x in signals):
+            found += gradient.measured(signals)
+        elif plain:
+            found += gradient.foreseen(signals)
         found += signal.dead(signals, plain, blocking=False)
     return tuple(dict.fromkeys(found))
 

@@ -9,11 +9,12 @@ the same shape. A `keras.random.SeedGenerator` gives the next values of its stre
 then cast, so that float16 and bfloat16 follow the same law.
 """
 
+import copy
 import math
 import numbers
 import random
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import keras
 import numpy as np
@@ -33,8 +34,8 @@ class Seeds:
         self._seed = seed
         # Python's own generator, as Keras does at construction:
         # `keras.utils.set_random_seed` rules it, and no tracer can see it.
-        self._numbers = random.Random(seed) if isinstance(seed, int) else random
-        self._first = isinstance(seed, int)
+        self._numbers = _numbers(seed) if isinstance(seed, int) else random
+        self._first = isinstance(seed, int) and seed >= 0
 
     def next(self) -> int | keras.random.SeedGenerator:
         if isinstance(self._seed, keras.random.SeedGenerator):
@@ -43,6 +44,11 @@ class Seeds:
             self._first = False
             return self._seed % 2**31
         return self._numbers.getrandbits(31)
+
+
+def _numbers(seed: int) -> random.Random:
+    """Python's generator drops the sign of an integer, but not of a string."""
+    return random.Random(seed if seed >= 0 else str(seed))
 
 
 class Initializer(keras.initializers.Initializer):
@@ -95,7 +101,17 @@ class FanInitializer(Initializer, keras.initializers.VarianceScaling):
         self.input_axes = _check_list("input_axes", input_axes)
         self.output_axes = _check_list("output_axes", output_axes)
 
+    _given: Fans | None = None
+
+    def with_fans(self, fans: Fans) -> Self:
+        """A copy for a kernel whose shape does not tell its fans."""
+        new = copy.copy(self)
+        new._given = fans
+        return new
+
     def _fans(self, shape: tuple[int, ...]) -> Fans:
+        if self._given is not None:
+            return self._given
         return compute_fans(
             shape, input_axes=self.input_axes, output_axes=self.output_axes
         )

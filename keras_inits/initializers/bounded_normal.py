@@ -38,7 +38,7 @@ class BoundedNormal(Initializer):
 
     Raises:
         ValueError: if `stddev` is not positive, `lower` is not below `upper`, or the
-            interval holds less than 1e-4 of the law.
+            interval is too narrow or too far away, as in `TruncatedNormal`.
 
     References:
         `torch.nn.init.trunc_normal_`, `timm.layers.trunc_normal_`.

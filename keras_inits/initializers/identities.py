@@ -25,7 +25,8 @@ class FixedInitializer(Initializer):
         super().__init__()
 
     def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
-        values = self._values(shape).astype("float32")
+        # NumPy rounds once; it has no bfloat16.
+        values = self._values(shape).astype("float32" if dtype == "bfloat16" else dtype)
         return ops.cast(ops.convert_to_tensor(values), dtype)
 
     def _values(self, shape: tuple[int, ...]) -> Array:
@@ -98,7 +99,9 @@ class Dirac(FixedInitializer):
         return {"groups": self.groups, "gain": self.gain}
 
 
-@register("hadamard", law="identity, or orthonormal Hadamard columns where it widens")
+@register(
+    "hadamard", law="identity where it narrows; a Hadamard matrix, cut, where it widens"
+)
 class ZerO(FixedInitializer):
     """Only zeros and ones, up to a factor: no randomness at all.
 

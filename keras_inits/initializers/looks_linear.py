@@ -28,9 +28,11 @@ class LooksLinear(OrthonormalInitializer):
 
     takes units that come in pairs `(f(h), f(-h))` to `(h Q, -h Q)`: exactly linear,
     and of the same length. Nothing is tied afterwards. The first layer, whose inputs
-    are not paired, has `[Q, -Q] * gain`; the last one `[[Q], [-Q]]`. Units pair with
-    those half the width further on; the last unit of an odd width is left without a
-    partner and is zero, and stays so under gradient descent: prefer even widths.
+    are not paired, has `[Q, -Q] * gain`; the last one `[[Q], [-Q]]`. Lengths are kept
+    where the first layer has twice as many units as inputs; with fewer, directions are
+    lost. Units pair with those half the width further on; the last unit of an odd
+    width is left without a partner and is zero, and stays so under gradient descent
+    where `f(0) = 0`: prefer even widths.
 
     For a convolution `(*window, inputs, outputs)` the block stands at the centre tap,
     zeros elsewhere. It does not hold for tanh, ELU, SELU, sigmoid or Mish.

@@ -58,40 +58,82 @@ def truncated_normal(
     The quantile function at a uniform variable: no rejection, so no loop, no limit
     on the number of trials, and nothing outside.
     """
-    width = wide(dtype)
-    chance = keras.random.uniform(shape, dtype=width, seed=seeds.next())
+    chance = keras.random.uniform(shape, dtype=wide(dtype), seed=seeds.next())
+    # Not `wide(dtype)`: JAX may have no float64.
+    width = keras.backend.standardize_dtype(chance.dtype)
     # Half a step of the generator (2**-23 or 2**-24 in float32): keeps off 0 and 1,
     # where the quantile function is infinite.
     half = 2.0**-24 if width == "float32" else 2.0**-53
-    scale = sigma * math.sqrt(2)
-    low, high = math.erf((lowest - mean) / scale), math.erf((highest - mean) / scale)
-    values = fused(_quantiles)(chance, half, low, high - low, scale, mean)
+    a, b = (lowest - mean) / sigma, (highest - mean) / sigma
+    side = -1.0 if a > 0 else 1.0  # an upper tail is drawn as the lower one
+    inner, outer = _below(min(b, -a)), _below(min(a, -b))
+    if inner <= _TAIL and width == "float32":
+        span = inner - outer
+        values = fused(_tail_quantiles)(chance, half, outer, span, side * sigma, mean)
+    else:
+        low, high = math.erf(a / math.sqrt(2)), math.erf(b / math.sqrt(2))
+        scale = sigma * math.sqrt(2)
+        values = fused(_quantiles)(chance, half, low, high - low, scale, mean)
     return _clip_and_cast(values, lowest, highest, dtype)
+
+
+def _below(z: float) -> float:
+    """Probability that a unit normal variable is less than z, also where it is tiny."""
+    return math.erfc(-z / math.sqrt(2)) / 2
 
 
 def _quantiles(
     chance: Tensor, half: float, low: float, span: float, scale: float, mean: float
 ) -> Tensor:
-    return (
-        ops.erfinv(ops.clip(chance + half, half, 1 - half) * span + low) * scale + mean
-    )
+    """Quantiles through erfinv, which takes values between -1 and 1.
+
+    Those two are infinite, and some backends take `1 - half` for 1: the argument
+    stays two halves away.
+    """
+    end = 1 - 2 * half
+    return ops.erfinv(_clip((chance + half) * span + low, -end, end)) * scale + mean
+
+
+# The probability that `_tail_quantiles` reaches up to (1.28 deviations).
+_TAIL = 0.1
+
+
+def _tail_quantiles(
+    chance: Tensor, half: float, low: float, span: float, scale: float, mean: float
+) -> Tensor:
+    """Quantiles of small probabilities, which have all their digits: erfinv would
+    take them as their distance from -1, rounded to float32.
+
+    Wichura (1988), The percentage points of the normal distribution, algorithm
+    AS 241, PPND7, the branch for tails. In deviations it is off by 2e-6 from `_TAIL`
+    to 1e-11 (the paper's range ends at 0.075), and by 3e-5 down to 1e-17.
+    """
+    r = ops.sqrt(-ops.log((chance + half) * span + low)) - 1.6
+    above = ((0.17023821103 * r + 1.3067284816) * r + 2.7568153900) * r + 1.4234372777
+    below = (0.12021132975 * r + 0.73700164250) * r + 1.0
+    return above / below * -scale + mean
 
 
 def _clip_and_cast(values: Tensor, low: float, high: float, dtype: str) -> Tensor:
-    """Casts without leaving `[low, high]`, which may fall between two numbers.
-
-    `values` have just been drawn: PyTorch clips them where they are, for new memory
-    takes as long as the draw.
-    """
+    """Casts without leaving `[low, high]`, which may fall between two numbers."""
+    if dtype == "float64":  # which JAX may not have
+        dtype = keras.backend.standardize_dtype(values.dtype)
     inside = -round_down(-low, dtype), round_down(high, dtype)
     if inside[0] > inside[1]:
         raise ValueError(
             f"No {dtype} number lies between the bounds of the law. "
             f"Received: bounds=({low}, {high}). Use a wider dtype."
         )
-    in_place = keras.backend.backend() == "torch"
-    clipped = values.clamp_(*inside) if in_place else ops.clip(values, *inside)
-    return ops.cast(clipped, dtype)
+    return ops.cast(_clip(values, *inside), dtype)
+
+
+def _clip(values: Tensor, low: float, high: float) -> Tensor:
+    """Values just computed, which nobody else has: PyTorch clips them where they are,
+    for new memory takes as long as the draw (and Keras rounds its bounds to float32).
+    """
+    if keras.backend.backend() == "torch":
+        return values.clamp_(low, high)
+    return ops.clip(values, low, high)
 
 
 def fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -54,7 +54,7 @@ class UniformUnitScaling(FanInitializer):
         self.factor = factor
 
     def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
-        if self.input_axes is None:
+        if self.input_axes is None and self._given is None:
             inputs = float(math.prod(shape[:-1]))
         else:
             inputs = self._fans(shape).fan_in

@@ -65,7 +65,7 @@ class DeepNorm(VarianceScaling):
 
     N(0, s^2), `s = (8 * layers)^(-1/4) * sqrt(2 / (fan_in + fan_out))`, for the
     value, output and feed-forward kernels of an encoder-only or decoder-only
-    transformer. Query and key kernels take `"xavier_normal"`; the residual branch is
+    transformer. Query and key kernels take `"xavier_normal"`; what skips the branch is
     multiplied by `alpha = (2 * layers)^(1/4)`: `LayerNorm(alpha * x + f(x))`.
 
     Example:

@@ -14,9 +14,12 @@ from keras_inits.initializers.base import (
 from keras_inits.initializers.sampling import truncated_normal
 from keras_inits.registry import register
 
-# Probability below which an interval is refused: in float32 the quantile function
-# would have too few distinct values there to follow the law.
+# What an interval must hold: so much of the normal law; or, far from its mean, so much
+# of it and such a share of what lies beyond the nearer bound. Narrower ones have too
+# few float32 numbers in them to follow the law; beyond 6 deviations (1e-9) bounds are
+# more likely mistaken.
 _LEAST_MASS = 1e-4
+_LEAST_TAIL, _LEAST_SHARE = 1e-9, 0.01
 
 
 @register("trunc_normal", law="normal cut at mean+lower*s, mean+upper*s; exact stddev")
@@ -44,7 +47,9 @@ class TruncatedNormal(Initializer):
 
     Raises:
         ValueError: if `stddev` is not positive, `lower` is not below `upper`, or the
-            interval holds less than 1e-4 of the parent law.
+            interval is too narrow or too far away: it holds less than 1e-4 of the
+            parent law and, in a tail, less than 1e-9 or less than a hundredth of
+            what lies beyond its nearer bound.
     """
 
     def __init__(
@@ -83,18 +88,20 @@ class TruncatedNormal(Initializer):
 def check_interval(
     lower: float, upper: float, mean: float = 0.0, stddev: float = 1.0
 ) -> None:
-    """Refuses intervals that are empty or, by the parent law, too unlikely."""
+    """Refuses intervals that are empty, too narrow or, by the parent law, too far."""
     if not lower < upper:
         raise ValueError(
             f"`lower` must be below `upper`. Received: lower={lower}, upper={upper}"
         )
-    mass = _mass((lower - mean) / stddev, (upper - mean) / stddev)
-    if mass < _LEAST_MASS:
+    a, b = (lower - mean) / stddev, (upper - mean) / stddev
+    mass, beyond = _mass(a, b), math.erfc(max(a, -b) / math.sqrt(2)) / 2
+    if mass < _LEAST_MASS and mass < max(_LEAST_TAIL, _LEAST_SHARE * beyond):
         raise ValueError(
-            f"The interval must hold at least {_LEAST_MASS} of the normal law. "
-            f"Received: lower={lower}, upper={upper}, which hold {mass:.1e} of it "
-            f"(its mean is {mean}, its deviation {stddev}). Widen it, or draw from a "
-            "uniform law."
+            f"The interval must hold at least {_LEAST_MASS} of the normal law, or in "
+            f"its tails {_LEAST_TAIL} and a hundredth of what lies beyond the nearer "
+            f"bound. Received: lower={lower}, upper={upper}, which hold {mass:.1e} of "
+            f"it (its mean is {mean}, its deviation {stddev}). Widen it, or draw from "
+            "a uniform law."
         )
 
 

@@ -55,6 +55,8 @@ class LinearMap:
         bias: The variable `b`, or None.
         bias_rows: Leading axis of a bias that is stacked for other uses (GRU);
             only its first row belongs to `W x`. 0 where it is not stacked.
+        bias_per_channel: Whether the bias is one number for each channel; otherwise
+            it broadcasts against `W x` as it is.
         resting_bias: What the bias is to be beside a centred signal, a vector
             `(channels,)`; None: 0 (an LSTM's forget gate rests at 1).
         initializer: Attribute of the owner that holds the kernel's initializer.
@@ -86,6 +88,7 @@ class LinearMap:
     lookup: bool = False
     bias: keras.Variable | None = None
     bias_rows: int = 0
+    bias_per_channel: bool = True
     resting_bias: np.ndarray[Any, Any] | None = None
     initializer: str = "kernel_initializer"
     owner: Any = None
@@ -151,7 +154,8 @@ class LinearMap:
         """The bias (its value) in the shape that broadcasts against `W x`."""
         if self.bias_rows:
             bias = bias[0]
-        if len(bias.shape) == 1 and len(self.channel_axes) == 1:
+        single = len(bias.shape) == 1 and len(self.channel_axes) == 1
+        if single and self.bias_per_channel:
             return self.signal_view(bias, signal)
         rank = len(signal.shape)
         return ops.reshape(bias, (1,) * (rank - len(bias.shape)) + tuple(bias.shape))

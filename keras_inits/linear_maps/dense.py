@@ -51,6 +51,7 @@ def einsum_dense(layer: Any) -> LinearMap:
         channel_axes=tuple(outputs.index(x) - offset for x in channels),
         channel_kernel_axes=tuple(weights.index(x) for x in channels),
         bias=layer.bias,
+        bias_per_channel=set(layer.bias_axes or ()) == set(channels),
         extra_kernels=lora_factors(layer, "kernel"),
     )
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import fnmatch
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_inits.activations import activations_behind
 from keras_inits.blocks import redraw
 from keras_inits.commit import commit
 from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import KerasInitsError, UnsupportedLayerError
 from keras_inits.gains import gain
 from keras_inits.initializers import LooksLinear, VarianceScaling
-from keras_inits.linear_maps import LinearMap
+from keras_inits.linear_maps import LinearMap, identity
 from keras_inits.looks_linear import looks_linear_kernels
-from keras_inits.selection import Layers, Selection, select_all
+from keras_inits.naming import Layers, named_layers
+from keras_inits.probes import is_linear
+from keras_inits.selection import Selection, select_all
 from keras_inits.walking import own_variables, walk
 
 Tensor = Any
@@ -37,8 +41,10 @@ def initialize(
     """Redraw kernels with the fans of each layer's linear map; no data needed.
 
     `"auto"` draws every kernel with variance `gain(f)^2 / fan_in`, `f` being the
-    layer's own activation (linear: 1 / fan_in), so that the mean square of the signal
-    is 1 from layer to layer. Three things it does not know: a sum of branches adds
+    layer's own activation, or the activation layer behind it (linear: 1 / fan_in).
+    ReLUs hand on the mean square that they get; in a stack of one other activation
+    pre-activations come to mean square 1 after a few layers (tanh: 2.5, 1.4, 1.2,
+    1.1). Three things it does not know: a sum of branches adds
     variances (scale the last kernel of a residual branch, or normalise); activations
     that are not homogeneous keep the size only near mean square 1: tanh and SELU
     return to it, GELU, SiLU and Mish drift away with depth; recurrent kernels stay as
@@ -79,9 +85,10 @@ def initialize(
     if _is_looks_linear(initializer):
         commit(looks_linear_kernels(model, selection, _seeder(seed)), None)
         return
-    chosen = _choice(initializer)
+    chosen = _choice(initializer, activations_behind(selection.every))
     if isinstance(initializer, Mapping):
         _require_matches(model, selection, initializer)
+    _require_described(selection, layers, initializer)
     changes: Changes = []
     fresh = _freshener(seed)
     for layer, maps in selection.maps.items():
@@ -109,15 +116,16 @@ def _drawn(layer: Layer, m: LinearMap, draw: Any, fresh: Callable[..., Any]) -> 
         ) from error
 
 
-def _choice(initializer: Any) -> Callable[[LinearMap], Any]:
-    """Which initializer draws which map."""
+def _choice(initializer: Any, behind: dict[int, Any]) -> Callable[[LinearMap], Any]:
+    """Which initializer draws which map; `behind` as `activations_behind` has it."""
+    automatic = partial(_automatic, behind)
     if initializer == "auto":
-        return _automatic
+        return automatic
     if not isinstance(initializer, Mapping) or "class_name" in initializer:
         found = _get(initializer)
         return lambda m: found
     cases = [
-        (key, _automatic if value == "auto" else _constant(_get(value)))
+        (key, automatic if value == "auto" else _constant(_get(value)))
         for key, value in initializer.items()
     ]
 
@@ -149,6 +157,22 @@ def _require_matches(model: keras.Model, selection: Selection, cases: Any) -> No
         )
 
 
+def _require_described(selection: Selection, layers: Layers, cases: Any) -> None:
+    """A layer asked for by itself, of which nobody knows what to draw."""
+    names: list[Any] = [layers] if isinstance(layers, (str, keras.layers.Layer)) else []
+    names += layers if isinstance(layers, (list, tuple, set)) else []
+    keys = cases if isinstance(cases, Mapping) and "class_name" not in cases else ()
+    for layer in selection.opaque:
+        named = any(x in (layer, layer.name, layer.path) for x in names)
+        alone = (k for k in keys if not any(_matches(x, k) for x in selection.maps))
+        if named or any(_matches(layer, k) for k in alone):
+            raise UnsupportedLayerError(
+                f"Layer {layer.name!r} ({type(layer).__name__}) cannot be drawn: it "
+                "holds kernels, and nothing says which of their axes are inputs. "
+                "Describe it with keras_inits.register_linear_map, or leave it out."
+            )
+
+
 def _constant(value: Any) -> Callable[[LinearMap], Any]:
     return lambda m: value
 
@@ -175,13 +199,25 @@ def _get(initializer: Any) -> Any:
         ) from error
 
 
-def _automatic(m: LinearMap) -> VarianceScaling:
+def _automatic(behind: dict[int, Any], m: LinearMap) -> VarianceScaling:
     """Variance gain(f)^2 / fan_in; gates and depthwise stages count as linear."""
     activation = getattr(m.layer, "activation", None) if m.in_hand else None
-    name = getattr(activation, "__name__", "")
-    linear = activation is None or m.lookup or name in ("linear", "softmax")
+    if m.in_hand and is_linear(activation or identity):
+        activation = _applied(behind.get(id(m.layer)))
+    linear = activation is None or m.lookup or is_linear(activation)
+    if getattr(activation, "__name__", "") == "softmax":
+        linear = True
     scale = 1.0 if linear else gain(activation) ** 2
     return VarianceScaling(scale=scale, mode="fan_in", distribution="truncated_normal")
+
+
+def _applied(layer: Any) -> Any:
+    """What an activation layer applies, as a function; of PReLU what it starts as."""
+    if isinstance(layer, keras.layers.PReLU):
+        return keras.activations.relu
+    if isinstance(layer, keras.layers.Softmax):
+        return None
+    return getattr(layer, "activation", layer)
 
 
 def _seeder(seed: int | None) -> Callable[[], int]:
@@ -214,10 +250,7 @@ def _freshener(seed: int | None) -> Callable[[Any], Any]:
 
 def _reset(model: keras.Model, layers: Layers, seed: int | None) -> Changes:
     """Every weight as a twin of its layer, built anew, has it."""
-    if layers is None:
-        wanted = list(walk(model))
-    else:
-        wanted = [x for layer in select_all(model, layers).layers for x in walk(layer)]
+    wanted = list(walk(model)) if layers is None else named_layers(model, layers)
     state = random.getstate()
     try:
         if seed is not None:
@@ -229,6 +262,12 @@ def _reset(model: keras.Model, layers: Layers, seed: int | None) -> Changes:
 
 
 def _twin_values(layer: Layer) -> Changes:
+    if getattr(layer, "quantization_mode", None):
+        raise UnsupportedLayerError(
+            f"Layer {layer.name!r} ({type(layer).__name__}) is quantized "
+            f"({layer.quantization_mode}): its weights cannot be drawn again. Leave it "
+            "out with layers=."
+        )
     own = [v for v in own_variables(layer) if "seed_generator" not in v.path]
     adapted = hasattr(layer, "adapt")  # statistics of the data, no weights
     if not own or adapted or isinstance(layer, keras.Model):

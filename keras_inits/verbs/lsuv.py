@@ -28,8 +28,9 @@ from keras_inits.data import draw_batch
 from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import ConvergenceError, UnsupportedLayerError
 from keras_inits.initializers import LSUVNormal
+from keras_inits.naming import Layers
 from keras_inits.report import SignalReport
-from keras_inits.selection import Layers, Selection, activation_layers, select
+from keras_inits.selection import Selection, activation_layers, select
 from keras_inits.solving.decision import Options, Signal
 from keras_inits.solving.one_pass import OnePass, Solved
 from keras_inits.solving.reporting import report
@@ -189,12 +190,13 @@ def _require_biases(selection: Selection) -> None:
     without = [
         layer.name
         for layer, maps in selection.maps.items()
-        if all(m.bias is None for m in maps)
+        if all(m.bias is None or not m.bias_per_channel for m in maps)
     ]
     without += [layer.name for layer in selection.opaque]
     if without:
         raise UnsupportedLayerError(
-            "center=True shifts biases, and these layers have none: "
+            "center=True shifts biases, and these layers have none, or none for each "
+            "channel: "
             f"{', '.join(without)}. Build them with use_bias=True, or leave them out "
             "with layers=."
         )

@@ -20,10 +20,11 @@ from keras_inits.errors import DataError
 from keras_inits.findings.loss import unusable
 from keras_inits.findings.scale import INPUT_RMS
 from keras_inits.loss_inputs import loss_signals, with_outputs
+from keras_inits.naming import Layers
 from keras_inits.recorder import Record, recorded
 from keras_inits.records import Histogram, LayerSignal, LossSignal, is_finite
 from keras_inits.report import SignalReport
-from keras_inits.selection import Layers, Selection, everything
+from keras_inits.selection import Selection, everything
 from keras_inits.statistics import Moments
 from keras_inits.walking import is_plain
 from keras_inits.weight_gradients import WeightGradient, weight_gradients

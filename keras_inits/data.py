@@ -69,11 +69,12 @@ def draw_batch(
             take.
         DegenerateDataError: NaN or infinity, or rows that are all the same.
     """
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+    whole = isinstance(samples, (int, np.integer)) and not isinstance(samples, bool)
+    if not whole or samples < 1:
         raise DataError(
             f"`samples` is a number of rows, at least 1. Received: samples={samples!r}"
         )
-    samples = inputs.fixed_rows(model) or samples
+    samples = inputs.fixed_rows(model) or int(samples)
     if data is None:
         batch = _standard_normal(model, samples)
     else:

@@ -85,6 +85,9 @@ def mean_square_derivative(activation: Activation, stddev: float = 1.0) -> float
 def _evaluate(activation: Activation, z: np.ndarray) -> np.ndarray:
     """f(z) in float64, computed as wide as the backend does."""
     function = keras.activations.get(activation)
+    if isinstance(function, keras.layers.Layer) and not function.built:
+        # The user's own would be built here, for the shape of `z`.
+        function = type(function).from_config(function.get_config())
 
     def apply(values: np.ndarray) -> np.ndarray:
         tensor = keras.ops.convert_to_tensor(values)

@@ -29,6 +29,18 @@ def require_built(model: keras.Model) -> None:
         )
 
 
+def as_names(layers: Any) -> list[Any]:
+    """One name or layer, or several of them, as a list."""
+    if isinstance(layers, (str, Layer)):
+        return [layers]
+    if not isinstance(layers, Iterable):
+        raise UnsupportedLayerError(
+            "`layers` takes names, layers, a class or a predicate. "
+            f"Received: {layers!r} (of type {type(layers).__name__})"
+        )
+    return list(layers)
+
+
 def named_layers(model: keras.Model, layers: Layers) -> list[Layer]:
     """All that `layers` means with all that it holds, whatever kind of layer it is.
 
@@ -43,7 +55,7 @@ def named_layers(model: keras.Model, layers: Layers) -> list[Layer]:
     elif callable(layers) and not isinstance(layers, Layer):
         chosen = [x for x in every if layers(x)]
     else:
-        names = [layers] if isinstance(layers, (str, Layer)) else list(layers or ())
+        names = as_names(layers)
         named = (x for item in names for x in matching(model, every, item))
         chosen = [x for layer in named for x in walk(layer)]
     if not chosen:

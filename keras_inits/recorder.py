@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -78,6 +79,7 @@ class Recorder:
     """The visitor: records and changes nothing."""
 
     records: list[Record] = field(default_factory=list)
+    repeats: Counter[keras.layers.Layer] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._last: tuple[Tensor, Tensor, Tensor] = (None, None, None)
@@ -113,7 +115,8 @@ class Recorder:
         self.records.append(record)
 
     def repeated(self, layer: keras.layers.Layer) -> None:
-        """Later calls of a shared layer show nothing new of its kernel."""
+        """Later calls of a shared layer: they are counted, and not looked at."""
+        self.repeats[layer] += 1
 
     def probes(self) -> list[Probe]:
         """What the gradient gains are seen from, in the order of the calls."""
@@ -173,7 +176,7 @@ class Recorder:
 
 def recorded(
     model: keras.Model, batch: Any, selection: Selection, training: bool
-) -> list[Record]:
+) -> Recorder:
     """What each stop of one pass shows, in NumPy.
 
     Args:
@@ -182,19 +185,21 @@ def recorded(
         selection: The layers to stop at.
         training: The mode the layers run in.
     """
-    records = _compiled(model, batch, selection, training)
-    if records is None:
-        records = _eager(model, batch, selection, training)
+    recorder = _compiled(model, batch, selection, training)
+    if recorder is None:
+        recorder = _eager(model, batch, selection, training)
+    records = recorder.records
     rows = iter(read([r.rows for r in records]))  # not in float64: there are many
     figures = [getattr(r, name) for r in records for name in _FIGURES]
     arrays = iter(fetch([part for x in figures for part in _parts(x)]))
     found = (_whole(x, [next(arrays) for _ in _parts(x)]) for x in figures)
-    return [_filled(r, [*(next(found) for _ in _FIGURES), next(rows)]) for r in records]
+    columns = ([*(next(found) for _ in _FIGURES), next(rows)] for _ in records)
+    return Recorder(list(map(_filled, records, columns)), recorder.repeats)
 
 
 def _eager(
     model: keras.Model, batch: Any, selection: Selection, training: bool
-) -> list[Record]:
+) -> Recorder:
     kernels = [m.kernel for maps in selection.maps.values() for m in maps]
     for disable_jit in (False, True):
         recorder, trial = Recorder(), Trial(kernels)
@@ -204,7 +209,7 @@ def _eager(
             break
     recorder.finish(trial)
     selection.left.update(dict.fromkeys(traced, TRACED))
-    return recorder.records
+    return recorder
 
 
 # What of a record is a tensor, or Moments of tensors.
@@ -229,7 +234,7 @@ def _whole(x: Any, parts: Sequence[Any]) -> Any:
 
 def _compiled(
     model: keras.Model, batch: Any, selection: Selection, training: bool
-) -> list[Record] | None:
+) -> Recorder | None:
     """The same by one compiled function; None where that is not possible."""
     variables = model.variables
     if not compiled.possible(selection, variables):
@@ -244,7 +249,7 @@ def _compiled(
         bare = [_filled(r, [None] * len(_TENSORS)) for r in recorder.records]
         with trial:
             seen = look(recorder.probes())
-        return (found, seen), bare
+        return (found, seen), (bare, recorder.repeats)
 
     batch = compiled.as_tensors(batch)
     kind = kind_of(selection, batch, "measure", training)
@@ -253,10 +258,10 @@ def _compiled(
     )
     if found is None:
         return None
-    (tensors, seen), bare = found
-    recorder = Recorder(list(map(_filled, bare, tensors)))
+    (tensors, seen), (bare, repeats) = found
+    recorder = Recorder(list(map(_filled, bare, tensors)), repeats)
     recorder.finish(Trial(()), seen)
-    return recorder.records
+    return recorder
 
 
 def _activation_of(layer: Any) -> Any:

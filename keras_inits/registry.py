@@ -39,7 +39,7 @@ class Available(tuple[InitializerRecord, ...]):
         first = max(len(row.name) for row in rows)
         second = max(len(row.class_name) for row in rows)
         lines = [f"{r.name:{first}}  {r.class_name:{second}}  {r.law}" for r in rows]
-        lines.insert(1, "─" * max(len(line) for line in lines))
+        lines.insert(1, "-" * max(len(line) for line in lines))
         return "\n".join(lines)
 
     __repr__ = __str__

@@ -168,7 +168,11 @@ class SignalReport(Sequence[LayerSignal]):
 
     @property
     def gradient_gain(self) -> float | None:
-        """Product of the layers' gradient gains along depth (squared norms)."""
+        """Product of the layers' gradient gains along depth (squared norms).
+
+        Softmax is left out: what its gradient becomes is the loss's affair. Where
+        branches run in parallel (`plain` is False) the product means nothing.
+        """
         return gain_product(self._layers)
 
     # How it looks

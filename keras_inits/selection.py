@@ -13,7 +13,7 @@ from keras_inits.activations import ACTIVATION_LAYERS
 from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers.marking import MarksForLSUV, is_marked
 from keras_inits.linear_maps import LinearMap, adapter_of, held_by, linear_maps
-from keras_inits.naming import Layers, matching, require_built
+from keras_inits.naming import Layers, as_names, matching, require_built
 from keras_inits.walking import own_variables, walk
 
 
@@ -146,8 +146,7 @@ def select(model: keras.Model, layers: Layers = None) -> Selection:
         return _by_predicate(model, found, lambda layer: isinstance(layer, layers))
     if callable(layers) and not isinstance(layers, Layer):
         return _by_predicate(model, found, layers)
-    names = [layers] if isinstance(layers, (str, Layer)) else list(layers)
-    return _by_name(model, found, names)
+    return _by_name(model, found, as_names(layers))
 
 
 def everything(model: keras.Model, layers: Layers = None) -> Selection:

@@ -727,3 +727,33 @@ def test_the_weight_that_is_not_finite_is_named(which: str, value: float) -> Non
     weight.assign(np.full(weight.shape, value))
     [first] = keras_inits.measure(model, normal(32, 6)).findings
     assert f"{which} holds NaN or infinity" in first.text
+
+
+def test_a_shared_layer_says_how_often_it_is_called() -> None:
+    inputs = h = keras.Input((16,))
+    shared = layers.Dense(16, "tanh", name="again")
+    for _ in range(5):
+        h = shared(h)
+    model = keras.Model(inputs, layers.Dense(2)(h))
+    report = measure(model, normal(32, 16))
+    note = "again is called 5 times: its row is of the first call."
+    assert report.notes == (note,)
+    assert note in str(report)
+
+
+def test_a_gradient_of_nothing_is_found() -> None:
+    model = sequential(layers.Dense(8, "relu"), layers.Dense(2))
+
+    def rounded(y: Any, p: Any) -> Any:
+        return ops.mean(ops.round(p))
+
+    report = measure(model, normal(32, 16), normal(32, 2), loss=rounded)
+    assert "gradient of the loss is 0 for every kernel" in report.findings[0].text
+    assert "argmax" in report.findings[0].remedy
+
+
+def test_samples_that_rounding_alone_parts_are_not_given_a_figure() -> None:
+    stack = [layers.Dense(64, "sigmoid") for _ in range(12)]
+    report = measure(sequential(*stack), normal(64, 16))
+    text = report.findings[0].text
+    assert "samples look alike" in text and "; below 0.00" in text

@@ -10,6 +10,7 @@ import pytest
 from keras import layers, ops
 from models import normal
 
+import keras_inits
 from keras_inits import UnsupportedLayerError, initialize, lsuv_init, measure
 
 
@@ -144,3 +145,29 @@ def test_sums_and_several_heads_are_no_chain(
     merge: Any, heads: int, plain: bool
 ) -> None:
     assert measure(tower(merge, heads), normal(32, 8)).plain is plain
+
+
+def test_an_adapter_that_returns_nothing_is_named() -> None:
+    class Forgetful(layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.kernel = self.add_weight((shape[-1], 2))
+
+        def call(self, x: Any) -> Any:
+            return x @ self.kernel
+
+    keras_inits.register_linear_map(Forgetful)(lambda layer: None)
+    model = keras.Sequential([keras.Input((3,)), Forgetful(name="it")])
+    with pytest.raises(UnsupportedLayerError, match=r"Forgetful .*None for layer 'it'"):
+        lsuv_init(model, normal(8, 3))
+
+
+@pytest.mark.parametrize("verb", [lsuv_init, measure])
+def test_a_number_names_no_layer(verb: Any) -> None:
+    with pytest.raises(UnsupportedLayerError, match=r"Received: 3 \(of type int\)"):
+        verb(mixed(), normal(8, 6), layers=3)
+
+
+def test_gain_leaves_a_users_layer_alone() -> None:
+    prelu = layers.PReLU()
+    assert keras_inits.gain(prelu) == pytest.approx(2**0.5, rel=1e-5)
+    assert not prelu.built

@@ -19,7 +19,7 @@ examples:
   keras-inits lsuv model.keras --data x.npz --out scaled.keras
   keras-inits lsuv model.keras --data x.npz --out scaled.keras --target-std critical
 
-exit codes: 0 done; 1 done, and `report --check` found something wrong; 2 refused, with
+exit codes: 0 done; 1 done, and `report --check` found an error; 2 refused, with
 one line that says why: nothing has been written; 130 interrupted."""
 
 REPORT_EXAMPLES = """\
@@ -139,7 +139,7 @@ def _report(made: Parser) -> None:
     made.add_argument(
         "--check",
         action="store_true",
-        help="exit with 1 where a finding says that something is wrong",
+        help="exit with 1 where a finding is an error; warnings do not count",
     )
 
 

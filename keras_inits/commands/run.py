@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe has gone; what is left in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:  # a full disk behind standard output
+        print(f"keras-inits: error: {one_line(error)}", file=sys.stderr)
+        return REFUSED
 
 
 def _run(chosen: argparse.Namespace) -> int:

@@ -30,6 +30,9 @@ def measured(signals: Sequence[LayerSignal]) -> list[Finding]:
     if all(x.gradient_ratio is None for x in signals):
         field = "weight_gradient_std"
     rows = [x for x in signals if getattr(x, field) is not None]
+    if rows and not any(getattr(x, field) for x in rows):
+        text = "the gradient of the loss is 0 for every kernel"
+        return [Finding.at(rows[0], 0.0, text, remedies.NO_GRADIENT)]
     if any(map(is_constant, signals)):
         # Before a residual branch's kernel of zeros there is no gradient yet.
         rows = [x for x in rows if getattr(x, field) != 0]

@@ -51,6 +51,11 @@ STANDARDISE_LABELS = (
     "is predicted"
 )
 
+NO_GRADIENT = (
+    "look at the loss and the last layer: rounding, argmax, comparisons and clipping "
+    "have no gradient"
+)
+
 # f(x) - f(-x) is linear in x for these: looks-linear initialisation is exact.
 _RELU_LIKE = frozenset({"gelu", "leaky_relu", "relu", "silu", "softplus", "swish"})
 _SIGMOID_LIKE = frozenset({"sigmoid", "hard_sigmoid", "log_sigmoid"})

@@ -20,6 +20,8 @@ VANISHED = 1e-3
 EXPLODED = 1e3
 # Deviation between samples over deviation of all: below, samples look alike.
 ALIKE = 1e-2
+# Of that, what rounding leaves: the difference of two variances of nearly equal size.
+RESOLVED = 1e-3
 # A head this much larger than what it takes is so by its own kernel.
 HEAD_JUMP = 30.0
 # An output of exactly 0 is a rounded one.
@@ -103,16 +105,25 @@ def vanishing(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
             end = f"{last.std or 0.0:.2g}"
         else:
             figure, remedy = first.batch_std or 0.0, remedies.part(first, plain=plain)
-            share = figure / (first.std or math.inf)
             text = (
                 f"signal vanishes from {first.name} on: samples look alike there "
-                f"(deviation between samples {figure:.2g}, {100 * share:.2g} % of all"
+                f"(deviation between samples {_between(first)}, "
+                f"{_between(first, percent=True)} % of all"
             )
-            end = f"{last.batch_std or 0.0:.2g}"
+            end = _between(last)
         text += f"; {end} at {last.name})" if last is not first else ")"
         severity: Severity = "error" if plain else "warning"
         return [Finding.at(first, figure, text, remedy, severity)]
     return []
+
+
+def _between(row: LayerSignal, *, percent: bool = False) -> str:
+    """The deviation between samples: float32 tells no more than a thousandth."""
+    all_of_it = row.std or 0.0
+    unit = (100 / all_of_it if all_of_it else 0.0) if percent else 1.0
+    resolved = (row.batch_std or 0.0) >= RESOLVED * all_of_it
+    figure = (row.batch_std or 0.0) if resolved else RESOLVED * all_of_it
+    return f"{'' if resolved else 'below '}{unit * figure:.2g}"
 
 
 def _small_head(signals: Sequence[LayerSignal], run: list[int]) -> bool:

@@ -103,4 +103,11 @@ def linear_maps(layer: Any) -> tuple[LinearMap, ...]:
     if adapter is None:
         return ()
     maps = adapter(layer)
-    return maps if isinstance(maps, tuple) else (maps,)
+    several = maps if isinstance(maps, tuple) else (maps,)
+    if not all(isinstance(m, LinearMap) for m in several):
+        raise UnsupportedLayerError(
+            f"The adapter that register_linear_map has for {type(layer).__name__} "
+            f"returns a LinearMap, or a tuple of them. Received: {maps!r} for layer "
+            f"{layer.name!r}."
+        )
+    return several

@@ -52,7 +52,7 @@ def to_html(report: Report) -> str:
     )  # fmt: skip
     notes = [html.escape(note) for note in report.notes]
     if report.plain and report.gradient_gain is not None:
-        notes.insert(0, gain_line(report.gradient_gain))
+        notes.insert(0, gain_line(report, report.gradient_gain))
     return (
         f'<div class="keras-inits"><style>{_CSS}</style>'
         f"<p><b>{html.escape(headline(report))}</b></p>"

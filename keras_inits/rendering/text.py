@@ -79,8 +79,10 @@ def verdict(report: Report) -> str:
     return text + "."
 
 
-def gain_line(gain: float) -> str:
-    return f"Gradient gain over all layers: {figure(gain)}"
+def gain_line(report: Report, gain: float) -> str:
+    softmax = any("softmax" in (x.activation or "") for x in without_inputs(report))
+    which = "all layers but softmax" if softmax else "all layers"
+    return f"Gradient gain over {which}: {figure(gain)}"
 
 
 def _rows(count: int, max_layers: int | None) -> list[int | None]:
@@ -153,7 +155,7 @@ def _render(
     if None in rows:
         say("All layers: report.summary().")
     if report.plain and report.gradient_gain is not None:
-        say(gain_line(report.gradient_gain))
+        say(gain_line(report, report.gradient_gain))
     for note in report.notes:
         say(note)
     if not report.findings:

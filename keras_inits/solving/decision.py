@@ -49,6 +49,12 @@ class Options:
                 "`signal` is one of 'output', 'pre_activation'. "
                 f"Received: signal={self.signal!r}"
             )
+        for name in ("center", "per_channel"):
+            value = getattr(self, name)
+            if not isinstance(value, (bool, np.bool_)):
+                raise KerasInitsError(
+                    f"`{name}` is True or False. Received: {name}={value!r}"
+                )
         for name in ("target_std", "tolerance"):
             value = getattr(self, name)
             number = isinstance(value, (int, float, np.number))

@@ -88,7 +88,8 @@ def measure(
     batch = draw_batch(
         model, data, samples, check_values=False, first_rows=y is not None
     )
-    records = recorded(model, batch, selection, training)
+    recorder = recorded(model, batch, selection, training)
+    records = recorder.records
     gradients: dict[int, WeightGradient] = {}
     losses: Sequence[LossSignal] = ()
     if y is not None:
@@ -105,6 +106,10 @@ def measure(
     return SignalReport(
         signals,
         title=f"Signal in {model.name!r}",
+        notes=[
+            f"{layer.name} is called {1 + n} times: its row is of the first call."
+            for layer, n in recorder.repeats.items()
+        ],
         plain=is_plain(selection.every),
         inputs=_inputs(batch),
         losses=losses,

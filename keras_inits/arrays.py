@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def with_rows(data: Structure, name: str = "data") -> tuple[Structure, int]:
     Raises:
         DataError: No arrays, no rows, not the same number of rows in all of them.
     """
-    held = mapped(lambda x: x.tocsr() if _is_sparse(x) else as_array(x, name), data)
+    held = mapped(partial(_by_rows, name=name), data)
     total = length(held, name)
     if not total:
         raise DataError(
@@ -68,17 +69,28 @@ def with_rows(data: Structure, name: str = "data") -> tuple[Structure, int]:
     return held, total
 
 
+def _by_rows(x: Any, name: str) -> Any:
+    """As it is where rows can be drawn of it before it is read; else an array."""
+    if _is_sparse(x):
+        return x.tocsr()
+    lazy = hasattr(x, "iloc") or (hasattr(x, "__array__") and hasattr(x, "ndim"))
+    known = isinstance(x, np.ndarray) or ops.is_tensor(x) or _is_per_replica(x)
+    rows = bool(getattr(x, "shape", ())) and hasattr(x, "__getitem__")
+    return x if lazy and rows and not known else as_array(x, name)
+
+
 def spaced(arrays: Structure, total: int, samples: int) -> Structure:
     """At most `samples` of `total` rows, evenly spaced, as dense arrays."""
     if total <= samples:
         return mapped(as_array, arrays)
     chosen = np.arange(samples) * total // samples
-    return mapped(
-        lambda x: as_array(
-            ops.take(x, chosen, axis=0) if ops.is_tensor(x) else x[chosen]
-        ),
-        arrays,
-    )
+
+    def rows(x: Any) -> Any:
+        if ops.is_tensor(x):
+            return ops.take(x, chosen, axis=0)
+        return (x.iloc if hasattr(x, "iloc") else x)[chosen]
+
+    return mapped(lambda x: as_array(rows(x)), arrays)
 
 
 def as_array(x: Any, name: str = "data") -> Any:
@@ -179,4 +191,6 @@ def _is_sparse(x: Any) -> bool:
 
 def _is_per_replica(x: Any) -> bool:
     """A distributed batch of TensorFlow, one part for each replica."""
+    if hasattr(x, "iloc"):  # those of a frame would be made
+        return False
     return isinstance(getattr(x, "values", None), tuple)

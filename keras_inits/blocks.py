@@ -19,7 +19,11 @@ from keras import ops
 
 from keras_inits.fans import compute_fans
 from keras_inits.initializers.base import FanInitializer
+from keras_inits.initializers.bounded_normal import BoundedNormal
+from keras_inits.initializers.lsuv_normal import LSUVNormal
+from keras_inits.initializers.orthogonal import Orthogonal
 from keras_inits.initializers.orthonormal import OrthonormalInitializer
+from keras_inits.initializers.truncated_normal import TruncatedNormal
 from keras_inits.initializers.variance_scaling import choose_fan
 from keras_inits.linear_maps import LinearMap
 
@@ -44,8 +48,13 @@ def redraw(
     """
     dtype = keras.backend.standardize_dtype(m.kernel.dtype)
     shape = tuple(m.kernel.shape) if m.lookup else block_shape(m)
+    count = 1 if m.lookup else block_count(m)
+    if count > 1 and (several := _at_once(fresh(draw) if fresh else draw, shape)):
+        law, factor = _for_map(several, (count, *shape), m), _factor(draw, shape, m)
+        values = law((count, *shape), dtype=dtype)
+        return _placed(m, values * ops.cast(factor, values.dtype))
     blocks = []
-    for _ in range(1 if m.lookup else block_count(m)):
+    for _ in range(count):
         law = _for_map(fresh(draw) if fresh else draw, shape, m)
         values, factor = law(shape, dtype=dtype), _factor(law, shape, m)
         blocks.append(
@@ -66,6 +75,28 @@ def block_count(m: LinearMap) -> int:
     """How many blocks the kernel holds: gates, groups, or channels on their own."""
     beside = math.prod(m.kernel.shape[a] for a in m.group_axes)
     return beside * m.gates * m.groups
+
+
+def _at_once(draw: Draw, shape: tuple[int, ...]) -> Draw | None:
+    """What draws `(blocks, *shape)`, block by block of this law; None if nothing does.
+
+    There are as many blocks as a depthwise convolution has channels.
+    """
+    if type(draw) in (Orthogonal, LSUVNormal, keras.initializers.Orthogonal):
+        axes = list(range(1, len(shape))), [len(shape)]
+        return Orthogonal(draw.gain, draw.seed, *axes)  # type: ignore[attr-defined]
+    if isinstance(draw, OrthonormalInitializer):
+        return None
+    independent = (keras.initializers.VarianceScaling, *_INDEPENDENT)
+    return draw if isinstance(draw, independent) else None
+
+
+_INDEPENDENT = (
+    *(BoundedNormal, TruncatedNormal, keras.initializers.Constant),
+    *(keras.initializers.Ones, keras.initializers.Zeros),
+    *(keras.initializers.RandomNormal, keras.initializers.RandomUniform),
+    keras.initializers.TruncatedNormal,
+)
 
 
 def _for_map(draw: Draw, shape: tuple[int, ...], m: LinearMap) -> Draw:

@@ -118,6 +118,8 @@ def acts_anywhere(function: Any) -> bool:
     function = _bare(function)
     if type(function) in _PLAIN_LAYERS:
         return True
+    if type(function) is keras.layers.Softmax:  # of attention: (heads, time, time)
+        return bool(function.axis == -1)
     return is_linear(function) or is_of_keras(function)
 
 

@@ -127,9 +127,9 @@ def where_to_look(
     rank, total = len(shape), shape[0]
     size = max(1, math.prod(shape[1:]))
     columns = [a for a in (2, 1) if a not in {axis % rank for axis in channel_axes}]
-    if size <= SAMPLE or rank < 4 or not (cut and columns):
+    if size <= SAMPLE or rank < 3 or not (cut and columns):
         return (slice(max(1, SAMPLE // size)),)
-    # An image has more values than are needed, and one image is too few.
+    # An image, a long sequence has more values than are needed, and one is too few.
     axis, few = columns[0], min(total, IMAGES)
     step = min(shape[axis], few * size // SAMPLE)
     return (slice(few), *[slice(None)] * (axis - 1), slice(None, None, step))

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import tracemalloc
 
+import keras
 import numpy as np
 import pytest
 
-from keras_inits.arrays import BLOCK, all_alike, all_finite, mean_and_deviation
+from keras_inits import lsuv_init, measure
+from keras_inits.arrays import (
+    BLOCK,
+    all_alike,
+    all_finite,
+    mean_and_deviation,
+    spaced,
+    with_rows,
+)
+from keras_inits.recorder import recorded
+from keras_inits.selection import everything
+from keras_inits.statistics import SAMPLE, where_to_look
 
 RNG = np.random.default_rng(0)
 
@@ -68,3 +80,69 @@ def test_rows_are_alike_only_where_every_one_is() -> None:
     assert not all_alike(x)
     assert not all_alike(x[:1])
     assert not all_alike(x[:0])
+
+
+class Lazy:
+    """Rows that are read when they are asked for, as of a file."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.read = values, 0
+        self.shape, self.ndim, self.dtype = values.shape, values.ndim, values.dtype
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: object) -> np.ndarray:
+        found = self.values[index]
+        self.read += len(found)
+        return found
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        raise AssertionError("read as a whole")
+
+
+def test_of_lazy_arrays_only_the_rows_that_are_drawn_are_read() -> None:
+    x, y = Lazy(RNG.standard_normal((5000, 3))), Lazy(np.arange(5000.0)[:, None])
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    report = measure(model, x, y, loss="mse", samples=50)
+    assert (x.read, y.read) == (50, 50)
+    assert report.inputs.std == pytest.approx(x.values[::100].std(), rel=1e-5)
+    lsuv_init(model, x, samples=50)
+    assert x.read == 100
+
+
+def test_of_frames_only_the_rows_that_are_drawn_are_read() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(RNG.standard_normal((4000, 3)), columns=list("abc"))
+    frame["d"] = frame["a"] > 0  # another dtype: as a whole it is made of objects
+    [drawn] = [spaced(*with_rows(frame), 40)]
+    assert drawn.dtype == "float32" and drawn.shape == (40, 4)
+    expected = frame.iloc[::100].to_numpy("float32")
+    np.testing.assert_array_equal(drawn, expected)
+    tracemalloc.start()
+    try:
+        spaced(*with_rows(frame), 40)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000  # of 112,000 bytes of values, and as many objects
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 8, 2048, 2048), (4, 32768, 64), (8, 224, 224, 64), (256, 512)]
+)
+def test_what_is_kept_of_a_signal_does_not_grow_with_it(shape: tuple[int, ...]) -> None:
+    index = where_to_look(shape)
+    kept = np.broadcast_to(np.float32(0), shape)[index]
+    assert SAMPLE / 2 <= kept.size <= 5 * SAMPLE
+
+
+def test_the_softmax_of_attention_is_looked_at_in_part() -> None:
+    inputs = keras.Input((64, 32))
+    attention = keras.layers.MultiHeadAttention(4, 8, dropout=0.1)
+    model = keras.Model(inputs, attention(inputs, inputs))
+    x = RNG.standard_normal((16, 64, 32)).astype("float32")
+    found = recorded(model, x, everything(model), False)
+    [softmax] = [r for r in found.records if r.map is None]
+    assert softmax.rows.size <= 5 * SAMPLE < 16 * 4 * 64 * 64
+    assert np.isfinite(softmax.gradient_gain)

@@ -45,8 +45,8 @@ def gain(activation: Activation) -> float:
 
     Returns:
         A Python float, accurate to about 1e-6; to 1e-5 where the function jumps. What
-        grows like an exponential has its mean square beyond |z| = 12, which is not
-        looked at.
+        grows like an exponential has its mean square beyond 12 deviations, where
+        nothing is looked at.
 
     References:
         He et al. (2015), Delving deep into rectifiers, arXiv:1502.01852, of which

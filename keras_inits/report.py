@@ -159,6 +159,18 @@ class SignalReport(Sequence[LayerSignal]):
     def __hash__(self) -> int:
         return hash(self._key())
 
+    def with_note(self, note: str) -> SignalReport:
+        """The same report with one more line under the table."""
+        return SignalReport(
+            self,
+            target_std=self.target_std,
+            title=self.title,
+            notes=(*self.notes, note),
+            plain=self.plain,
+            inputs=self.inputs,
+            losses=self.losses,
+        )
+
     # What it says
 
     @functools.cached_property

@@ -548,3 +548,14 @@ def test_a_layer_that_is_silent_from_the_start_is_refused(per_channel: bool) -> 
         lsuv_init(model, normal(256, 40), signal="output", per_channel=per_channel)
     for one, other in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_critical_says_where_it_counts_branches_as_depth(heads: int) -> None:
+    inputs = keras.Input((16,))
+    h = layers.Dense(16, "tanh")(inputs)
+    outputs = [layers.Dense(1)(h) for _ in range(heads)]
+    model = keras.Model(inputs, outputs)
+    report = lsuv_init(model, normal(64, 16), target_std="critical")
+    assert len(report.notes) == (heads > 1)
+    assert all("one chain" in note for note in report.notes)

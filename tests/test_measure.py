@@ -150,6 +150,15 @@ def test_a_channel_is_dead_where_it_is_zero_at_every_pixel(
     assert measure(model, x)[0].dead_fraction == pytest.approx(2 / 5)
 
 
+def test_a_channel_that_lives_in_the_last_sample_alone_is_not_dead() -> None:
+    hidden = layers.Conv2D(3, 1, activation="relu")
+    model = keras.Sequential([keras.Input((96, 128, 3)), hidden])
+    hidden.set_weights([np.eye(3)[None, None], np.zeros(3)])
+    x = np.zeros((64, 96, 128, 3), "float32")
+    x[:, 0, 0, 0] = x[-1, 5, 7, 1] = 1.0
+    assert measure(model, x)[0].dead_fraction == pytest.approx(1 / 3)
+
+
 def test_data_in_bfloat16_are_looked_at() -> None:
     x = 300 * normal(64, 8)
     model = keras.Sequential([keras.Input((8,), dtype="bfloat16"), layers.Dense(4)])

@@ -85,7 +85,8 @@ def lsuv_init(
         target_std: The deviation to meet, over the whole tensor `(batch, ...)`.
             `"critical"`: the largest in (0, 1] at which gradients grow at most 10-fold
             (squared norm) over the whole depth, found in about ten passes; 1.0 where
-            it does not matter.
+            it does not matter. All layers count as one chain: parallel heads and skip
+            connections are not told apart (a note in the report says so).
         center: Also shift the biases, so that each output channel's mean is 0.
         signal: `"pre_activation"`, `W x + b` as in the paper, or `"output"`, after
             the activation. Recurrent layers always meet it on the input part `x @ W`
@@ -137,6 +138,11 @@ def lsuv_init(
         solved = _critical(solve, options) if critical else solve(options)
     changes = solved.trial.changes(to_scale(solved.decisions))
     shown = report(model, selection, solved.decisions, solved.shared, solved.options)
+    if critical and not shown.plain:
+        shown = shown.with_note(
+            'target_std="critical" counts all layers as one chain; this model has '
+            "branches, where gradients may grow by more or less than it allows for."
+        )
     return commit(changes, shown)
 
 

@@ -7,7 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 import keras
-from keras import tree
+
+from keras_inits.walking import nodes_of
 
 # What Keras's activation layers apply; None: their attribute says it.
 ACTIVATION_LAYERS = {
@@ -39,23 +40,14 @@ def activations_behind(every: Iterable[Any]) -> dict[int, Any]:
     """
     found: dict[int, Any] = {}
     for graph in every:
-        if isinstance(graph, keras.Sequential):
-            pairs = list(pairwise(graph.layers))
-        else:
-            operations = getattr(graph, "operations", ())
+        pairs = list(pairwise(getattr(graph, "layers", [])))
+        if not isinstance(graph, keras.Sequential):
             pairs = [
-                (_source(x), x) for x in operations if type(x) in ACTIVATION_LAYERS
+                (inputs[0]._keras_history.operation, operation)
+                for operation, inputs in nodes_of(graph)
+                if type(operation) in ACTIVATION_LAYERS and inputs
             ]
         for before, layer in pairs:
-            if before is not None and type(layer) in ACTIVATION_LAYERS:
+            if type(layer) in ACTIVATION_LAYERS:
                 found.setdefault(id(before), layer)
     return found
-
-
-def _source(layer: Any) -> Any:
-    """The operation whose output an activation layer takes in a graph."""
-    try:
-        [tensor] = tree.flatten(layer.input)
-        return tensor._keras_history.operation
-    except (AttributeError, ValueError):
-        return None

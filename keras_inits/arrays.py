@@ -69,12 +69,17 @@ def with_rows(data: Structure, name: str = "data") -> tuple[Structure, int]:
     return held, total
 
 
+_TENSORS = ("jax", "jaxlib", "tensorflow", "torch")
+
+
 def _by_rows(x: Any, name: str) -> Any:
     """As it is where rows can be drawn of it before it is read; else an array."""
     if _is_sparse(x):
         return x.tocsr()
     lazy = hasattr(x, "iloc") or (hasattr(x, "__array__") and hasattr(x, "ndim"))
     known = isinstance(x, np.ndarray) or ops.is_tensor(x) or _is_per_replica(x)
+    # Tensors of another backend take no lists of rows.
+    known = known or type(x).__module__.partition(".")[0] in _TENSORS
     rows = bool(getattr(x, "shape", ())) and hasattr(x, "__getitem__")
     return x if lazy and rows and not known else as_array(x, name)
 

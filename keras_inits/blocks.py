@@ -85,7 +85,8 @@ def _at_once(draw: Draw, shape: tuple[int, ...]) -> Draw | None:
     if type(draw) in (Orthogonal, LSUVNormal, keras.initializers.Orthogonal):
         axes = list(range(1, len(shape))), [len(shape)]
         return Orthogonal(draw.gain, draw.seed, *axes)  # type: ignore[attr-defined]
-    if isinstance(draw, OrthonormalInitializer):
+    own = type(draw).__module__.partition(".")[0] not in ("keras", "keras_inits")
+    if own or isinstance(draw, OrthonormalInitializer):
         return None
     independent = (keras.initializers.VarianceScaling, *_INDEPENDENT)
     return draw if isinstance(draw, independent) else None

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_inits.activations import activation_name
+from keras_inits.activations import ACTIVATION_LAYERS, activation_name
 from keras_inits.arrays import all_alike, mean_and_deviation
 from keras_inits.backends import fetch, read
 from keras_inits.findings.loss import RANGES
@@ -25,9 +25,14 @@ def seen_of(predicted: Any) -> list[list[Tensor]]:
 
     Args:
         predicted: What a model puts out, in any structure.
+
+    Returns:
+        [] where one of them is no tensor of numbers: a distribution, None.
     """
-    found = []
-    for tensor in tree.flatten(predicted):
+    outputs, found = tree.flatten(predicted), []
+    if not all(ops.is_tensor(y) and "complex" not in str(y.dtype) for y in outputs):
+        return []
+    for tensor in outputs:
         y = widen(ops.stop_gradient(tensor))
         sums = ops.sum(y, axis=-1) if len(y.shape) > 1 else y
         found.append([ops.min(y), ops.max(y), ops.max(ops.abs(sums - 1.0))])
@@ -104,7 +109,7 @@ def _each(loss: Any, targets: Any, count: int) -> list[Any] | None:
 
 def _of_labels(model: Any, name: str, loss: Any, y: Any) -> LossSignal:
     layer = _layer(model, name)
-    activation, shape = activation_name(layer), _shape(model, name)
+    activation, shape = _applied(layer), _shape(model, name)
     config, called = _described(loss)
     last = config.get("axis", -1) == -1
     ignored = config.get("ignore_class")
@@ -118,7 +123,7 @@ def _of_labels(model: Any, name: str, loss: Any, y: Any) -> LossSignal:
         takes_logits=config.get("from_logits") if last else None,
         ignored=ignored,
         activation=activation,
-        units=shape[-1] if shape else None,
+        units=shape[-1] if shape and last else None,
         labels_min=float(numbers.min()),
         labels_max=float(numbers.max()),
         labels_mean=mean,
@@ -126,6 +131,14 @@ def _of_labels(model: Any, name: str, loss: Any, y: Any) -> LossSignal:
         labels_outside=float(((numbers < low) | (numbers > high)).mean()),
         labels_alike=all_alike(y),
     )
+
+
+def _applied(layer: Any) -> str | None:
+    """The activation that the output comes out of, where that is sure."""
+    if not type(layer).__module__.startswith("keras."):
+        return None  # what a user's own has in `activation` may be inside it
+    name = activation_name(layer)
+    return None if name == "linear" and type(layer) in ACTIVATION_LAYERS else name
 
 
 def _layer(model: Any, name: str) -> Any:
@@ -150,7 +163,9 @@ def _described(loss: Any) -> tuple[dict[str, Any], str]:
         loss = keras.losses.get(loss)
         of_keras = type(loss).__module__.startswith("keras.")
         if isinstance(loss, keras.losses.Loss):
-            return (loss.get_config() if of_keras else {}), type(loss).__name__
+            known = loss.get_config() if of_keras else {}
+            given = getattr(loss, "_fn_kwargs", {})  # not all of it is in the config
+            return {**given, **known}, type(loss).__name__
     except Exception:  # whatever it is, the gradient of it fails and says so
         return {}, str(loss)
     of_keras = getattr(loss, "__module__", "").startswith("keras.")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
-from keras import tree
 from keras.layers import Layer
 
 from keras_inits.linear_maps import held_by
@@ -110,21 +109,23 @@ def is_plain(layers: Iterable[Layer]) -> bool:
 def _branches(graph: Any) -> bool:
     """Whether a graph has an operation of several tensors, or a tensor read twice."""
     read: set[int] = set()
-    for operation in getattr(graph, "operations", ()):
-        tensors = _inputs_of(operation)
+    for _, inputs in nodes_of(graph):
+        tensors = set(map(id, inputs))
         if len(tensors) > 1 or not read.isdisjoint(tensors):
             return True
         read |= tensors
     return False
 
 
-def _inputs_of(operation: Any) -> set[int]:
-    if isinstance(operation, keras.layers.InputLayer):
-        return set()
-    try:
-        return set(map(id, tree.flatten(operation.input)))
-    except (AttributeError, ValueError):  # called several times, or never
-        return set()
+def nodes_of(graph: Any) -> Iterator[tuple[Any, list[Any]]]:
+    """The calls in a graph: each operation with the tensors that it is given there.
+
+    A layer that is called several times has a node for each call; `layer.input` shows
+    the first one alone, wherever that was.
+    """
+    for nodes in getattr(graph, "_nodes_by_depth", {}).values():
+        for node in nodes:
+            yield node.operation, list(node.input_tensors)
 
 
 def own_variables(layer: Any) -> list[keras.Variable]:

@@ -191,7 +191,8 @@ class _OfLoss:
         held += [getattr(x, "activity_regularizer", None) for x in selection.every]
         held = [x for x in held if not _is_name(x)]
         kernels = tuple(map(id, self.kernels))
-        options = ("gradients", str(named), id(own), kernels, self.training)
+        given = tuple(str(getattr(x, "_fn_kwargs", "")) for x in tree.flatten(loss))
+        options = ("gradients", str(named), given, id(own), kernels, self.training)
         kind = kind_of(selection, batch, *options, held=held)
         kind.objects.append(own)
         return kind
@@ -265,6 +266,8 @@ def _torch(loss_of: Callable[..., Any], values: list[Tensor]) -> Found:
     values = [v.detach().clone().requires_grad_() for v in values]
     with torch.enable_grad(), torch.random.fork_rng():
         loss, seen = loss_of(values)
+        if not loss.requires_grad:  # rounded, say
+            return [None] * len(values), seen
         return list(torch.autograd.grad(loss, values, allow_unused=True)), seen
 
 

@@ -111,6 +111,16 @@ def test_of_lazy_arrays_only_the_rows_that_are_drawn_are_read() -> None:
     assert x.read == 100
 
 
+def test_tensors_of_another_backend_are_data() -> None:
+    other = "torch" if keras.backend.backend() == "tensorflow" else "tensorflow"
+    module = pytest.importorskip(other)
+    x = RNG.standard_normal((500, 3)).astype("float32")
+    make = module.constant if other == "tensorflow" else module.tensor
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    report = measure(model, make(x), samples=50)
+    assert report.inputs.std == pytest.approx(x[::10].std(), rel=1e-5)
+
+
 def test_of_frames_only_the_rows_that_are_drawn_are_read() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(RNG.standard_normal((4000, 3)), columns=list("abc"))

@@ -293,3 +293,97 @@ def test_labels_are_asked_about_before_the_signal_but_after_the_data() -> None:
         model_of(1, "sigmoid"), 1e4 * X, 7 * YES, loss="binary_crossentropy"
     )
     assert [x.layer for x in report.findings][:2] == ["data", "head"]
+
+
+def accused(report: SignalReport) -> list[str]:
+    return [finding.text for finding in report.findings if finding.layer != "data"]
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="not there")
+def test_channels_first_classes_are_counted_on_their_axis() -> None:
+    y = np.arange(20 * 64).reshape(20, 8, 8) % 10
+    report = measure(
+        keras.Sequential([keras.Input((10, 8, 8)), layers.Dense(8)]),
+        normal(20, 10, 8, 8),
+        y,
+        loss=SPARSE(from_logits=True, axis=1),
+    )
+    assert not any("classes" in text for text in accused(report))
+
+
+def test_a_linear_activation_layer_behind_a_sigmoid() -> None:
+    model = model_of(1, "sigmoid", layers.Activation("linear", dtype="float32"))
+    assert accused(measure(model, X, YES, loss="binary_crossentropy")) == []
+
+
+class Inside(layers.Layer):
+    """Its activation is not what it puts out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.activation = keras.activations.relu
+        self.inner, self.outer = layers.Dense(16), layers.Dense(1)
+
+    def build(self, shape: Any) -> None:
+        self.inner.build(shape)
+        self.outer.build((None, 16))
+
+    def call(self, x: Any) -> Any:
+        return self.outer(self.activation(self.inner(x)))
+
+
+def test_an_activation_inside_a_layer_bounds_nothing() -> None:
+    model = keras.Sequential([keras.Input((16,)), Inside()])
+    texts = accused(measure(model, X, REAL, loss="mse"))
+    assert not any("beyond" in text for text in texts)
+
+
+def test_labels_that_a_loss_need_not_look_at() -> None:
+    def computed(y: Any, p: Any) -> Any:
+        return ops.mean(ops.square(p), axis=-1)
+
+    report = measure(model_of(1, None), X, np.zeros((200, 1)), loss=computed)
+    assert accused(report) == []
+
+
+@pytest.mark.parametrize("loss", ["msle", "mape"])
+def test_losses_of_ratios_take_labels_of_any_size(loss: str) -> None:
+    y = 1e4 * np.exp(REAL)
+    assert accused(measure(model_of(1, "softplus"), X, y, loss=loss)) == []
+
+
+def test_weighted_columns_keep_their_gradients() -> None:
+    y = COLUMNS * (3 * normal(200, 1, seed=4))
+    report = measure(model_of(10, "softmax"), X, y, loss="categorical_crossentropy")
+    assert report.findings[0].severity == "warning"
+    assert all(row.weight_gradient_std > 0 for row in report)
+
+
+def test_nan_among_the_labels() -> None:
+    y = CLASSES.astype("float32")
+    y[3] = np.nan
+    report = measure(model_of(3, None), X, y[:, None] + np.zeros(3), loss="mse")
+    assert report.findings[0].text == "labels of head hold NaN or infinity"
+
+
+class Pair(keras.Model):
+    """Puts out something beside its prediction, as its own loss knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x), None
+
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, **_: Any) -> Any:
+        return ops.mean(ops.square(y - y_pred[0]))
+
+
+def test_outputs_that_are_no_tensors() -> None:
+    model = Pair()
+    model(X)
+    model.compile("sgd", "mse")
+    report = measure(model, X, REAL)
+    assert report[0].weight_gradient_std > 0
+    assert [row.output_max for row in report.losses] in ([], [None])

@@ -139,6 +139,40 @@ def test_auto_knows_the_activation_layer_behind(case: str, graph: bool) -> None:
     assert numpy(dense.kernel).var() * 200 == pytest.approx(variance, rel=0.03)
 
 
+@pytest.mark.parametrize("name", ["log_softmax", "glu", "sparsemax"])
+def test_auto_beside_activations_that_mix_units(name: str) -> None:
+    dense = layers.Dense(300)
+    model = sequential(dense, layers.Activation(name), layers.Dense(2), inputs=200)
+    initialize(model, seed=1)
+    assert numpy(dense.kernel).var() * 200 == pytest.approx(1.0, rel=0.03)
+
+
+def test_auto_knows_every_caller_of_a_shared_activation_layer() -> None:
+    act, denses = layers.ReLU(), [layers.Dense(300) for _ in range(3)]
+    act(keras.Input((7,)))  # somewhere else
+    inputs = h = keras.Input((300,))
+    for dense in denses:
+        h = act(dense(h))
+    model = keras.Model(inputs, layers.Dense(2)(h))
+    initialize(model, seed=1)
+    for dense in denses:
+        assert numpy(dense.kernel).var() * 300 == pytest.approx(2.0, rel=0.03)
+
+
+class OfNormOne(keras.initializers.RandomNormal):
+    """A user's own: of the whole block, not value by value."""
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        values = super().__call__(shape, dtype)
+        assert len(shape) == 4
+        return values / ops.sqrt(ops.sum(ops.square(values)))
+
+
+def test_a_users_own_law_is_drawn_block_by_block() -> None:
+    kernel = drawn(layers.DepthwiseConv2D(3), (8, 8, 6), OfNormOne(stddev=1.0))
+    np.testing.assert_allclose((kernel**2).sum(axis=(0, 1, 3)), np.ones(6), rtol=1e-5)
+
+
 def test_auto_takes_a_layers_own_activation_before_the_one_behind() -> None:
     dense = layers.Dense(300, "relu")
     initialize(sequential(dense, layers.Activation("tanh"), inputs=200), seed=1)

@@ -129,6 +129,14 @@ def tower(merge: Any, heads: int = 1) -> keras.Model:
     return keras.Model(inputs, [layers.Dense(1)(h) for _ in range(heads)])
 
 
+def test_layers_called_elsewhere_before_are_a_chain_here() -> None:
+    one, other = layers.Dense(8), layers.Dense(8)
+    elsewhere, inputs = keras.Input((8,)), keras.Input((8,))
+    one(elsewhere), other(elsewhere)
+    model = keras.Model(inputs, other(one(inputs)))
+    assert measure(model, normal(32, 8)).plain
+
+
 @pytest.mark.parametrize(
     ("merge", "heads", "plain"),
     [

@@ -28,6 +28,7 @@ _REGRESSION = (
     *("meansquarederror", "meanabsoluteerror", "huber", "logcosh"),
     *("meanabsolutepercentageerror", "meansquaredlogarithmicerror"),
 )
+_OF_ANY_SIZE = ("meansquarederror", "meanabsoluteerror", "huber", "logcosh")
 # Sums of probabilities are 1 up to rounding, in bfloat16 too.
 ROUNDING = 0.02
 # Share of labels outside what the activation puts out that is no accident.
@@ -42,7 +43,7 @@ def mismatched(
     """The first of each output's troubles, outputs in their order."""
     found = _single_unit(signals)
     for row in losses:
-        asked = (_classes, _logits, _targets, _range, _alike, _scale)
+        asked = (_nan, _classes, _logits, _targets, _range, _alike, _scale)
         found += next(filter(None, (ask(row) for ask in asked)), [])
     return found
 
@@ -76,7 +77,15 @@ def _single_unit(signals: Sequence[LayerSignal]) -> list[Finding]:
 
 def unusable(row: LossSignal) -> bool:
     """Whether the loss is given labels that it is not made for: some backends stop."""
-    return bool(_classes(row) or _targets(row))
+    return bool(_classes(row) or (_is(row, _BINARY) and _targets(row)))
+
+
+def _nan(row: LossSignal) -> list[Finding]:
+    low, high = row.labels_min or 0.0, row.labels_max or 0.0
+    if math.isfinite(low) and math.isfinite(high):
+        return []
+    text = f"labels of {row.output} hold NaN or infinity"
+    return _at(row, math.nan, text, remedies.CLEAN_LABELS)
 
 
 def _classes(row: LossSignal) -> list[Finding]:
@@ -84,7 +93,7 @@ def _classes(row: LossSignal) -> list[Finding]:
     low, high, units = row.labels_min, row.labels_max, row.units
     if not _is(row, _SPARSE) or low is None or high is None or units is None:
         return []
-    if 0 <= low and high < units:
+    if (0 <= low and high < units) or _nan(row):
         return []
     text = (
         f"labels of {row.output} go from {low:.6g} to {high:.6g}, and its {units} "
@@ -128,13 +137,16 @@ def _targets(row: LossSignal) -> list[Finding]:
     low, high = row.labels_min, row.labels_max
     if not _is(row, _BINARY, _CATEGORICAL) or low is None or high is None:
         return []
-    if low >= -ROUNDING and high <= 1 + ROUNDING:
+    if (low >= -ROUNDING and high <= 1 + ROUNDING) or _nan(row):
         return []
     text = (
         f"labels of {row.output} go from {low:.4g} to {high:.4g}, and {row.loss} takes "
         "probabilities, 0 to 1"
     )
-    return _at(row, low if low < 0 else high, text, remedies.not_probabilities(row))
+    # Columns weighted by a reward are well defined.
+    severity: Severity = "error" if _is(row, _BINARY) else "warning"
+    remedy = remedies.not_probabilities(row)
+    return _at(row, low if low < 0 else high, text, remedy, severity)
 
 
 def _range(row: LossSignal) -> list[Finding]:
@@ -154,7 +166,8 @@ def _range(row: LossSignal) -> list[Finding]:
 
 def _alike(row: LossSignal) -> list[Finding]:
     """Nothing to tell apart."""
-    if not row.labels_alike:
+    known = _is(row, _BINARY, _CATEGORICAL, _SPARSE, _REGRESSION)
+    if not (known and row.labels_alike):  # others may not look at them
         return []
     which = f" ({row.labels_max:.4g})" if row.labels_min == row.labels_max else ""
     text = f"the labels of {row.output} are the same in every row that was drawn{which}"
@@ -164,7 +177,7 @@ def _alike(row: LossSignal) -> list[Finding]:
 def _scale(row: LossSignal) -> list[Finding]:
     """Regression to numbers that are far larger than what comes out."""
     low, high = row.output_min, row.output_max
-    if not _is(row, _REGRESSION) or low is None or high is None:
+    if not _is(row, _OF_ANY_SIZE) or low is None or high is None:
         return []
     mean, std = row.labels_mean or 0.0, row.labels_std or 0.0
     largest = max(abs(low), abs(high), 1.0)

@@ -27,6 +27,7 @@ GRADIENT_NOT_FINITE = (
     "keras.mixed_precision.LossScaleOptimizer"
 )
 
+CLEAN_LABELS = "drop or fill such rows: keep = np.isfinite(y); x, y = x[keep], y[keep]"
 SINGLE_UNIT = (
     'two classes: activation="sigmoid" and loss="binary_crossentropy"; or one unit for '
     "each class"
@@ -44,7 +45,7 @@ OUT_OF_RANGE = (
 )
 LABELS_ALIKE = (
     "look at the labels; if the data are sorted by them, shuffle: nothing can be "
-    "learnt from these"
+    "learnt from these, unless they are meant so (a step of a GAN)"
 )
 STANDARDISE_LABELS = (
     "standardise them: y = (y - y.mean(axis=0)) / y.std(axis=0), and undo it on what "

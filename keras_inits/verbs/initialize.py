@@ -202,12 +202,18 @@ def _get(initializer: Any) -> Any:
 def _automatic(behind: dict[int, Any], m: LinearMap) -> VarianceScaling:
     """Variance gain(f)^2 / fan_in; gates and depthwise stages count as linear."""
     activation = getattr(m.layer, "activation", None) if m.in_hand else None
-    if m.in_hand and is_linear(activation or identity):
+    follows = m.in_hand and is_linear(activation or identity)
+    if follows:
         activation = _applied(behind.get(id(m.layer)))
     linear = activation is None or m.lookup or is_linear(activation)
     if getattr(activation, "__name__", "") == "softmax":
         linear = True
-    scale = 1.0 if linear else gain(activation) ** 2
+    try:
+        scale = 1.0 if linear else gain(activation) ** 2
+    except ValueError:
+        if not follows:
+            raise
+        scale = 1.0  # it mixes units, as log_softmax does
     return VarianceScaling(scale=scale, mode="fan_in", distribution="truncated_normal")
 
 

@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("verbs", "porting"),
     ),
     # what the verbs share
-    ("looks_linear", "recorder", "solving", "weight_gradients"),
+    ("looks_linear", "recorder", "solving", "twins", "weight_gradients"),
     ("compiled",),
     ("kinds", "pieces"),
     ("packing", "steps"),

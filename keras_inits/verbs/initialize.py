@@ -20,10 +20,10 @@ from keras_inits.gains import gain
 from keras_inits.initializers import LooksLinear, VarianceScaling
 from keras_inits.linear_maps import LinearMap, identity
 from keras_inits.looks_linear import looks_linear_kernels
-from keras_inits.naming import Layers, named_layers
+from keras_inits.naming import Layers
 from keras_inits.probes import is_linear
 from keras_inits.selection import Selection, select_all
-from keras_inits.walking import own_variables, walk
+from keras_inits.twins import reset_values
 
 Tensor = Any
 Layer = Any
@@ -79,7 +79,7 @@ def initialize(
         raise KerasInitsError(f"`seed` must be an integer or None. Received: {seed!r}")
     seed = None if seed is None else int(seed)
     if initializer is None:
-        commit(_reset(model, layers, seed), None)
+        commit(reset_values(model, layers, seed), None)
         return
     selection = select_all(model, layers)
     if _is_looks_linear(initializer):
@@ -252,50 +252,3 @@ def _freshener(seed: int | None) -> Callable[[Any], Any]:
         return type(draw).from_config({**config, "seed": next_seed()})
 
     return fresh
-
-
-def _reset(model: keras.Model, layers: Layers, seed: int | None) -> Changes:
-    """Every weight as a twin of its layer, built anew, has it."""
-    wanted = list(walk(model)) if layers is None else named_layers(model, layers)
-    state = random.getstate()
-    try:
-        if seed is not None:
-            random.seed(seed)
-        return [change for layer in wanted for change in _twin_values(layer)]
-    finally:
-        if seed is not None:
-            random.setstate(state)
-
-
-def _twin_values(layer: Layer) -> Changes:
-    if getattr(layer, "quantization_mode", None):
-        raise UnsupportedLayerError(
-            f"Layer {layer.name!r} ({type(layer).__name__}) is quantized "
-            f"({layer.quantization_mode}): its weights cannot be drawn again. Leave it "
-            "out with layers=."
-        )
-    own = [v for v in own_variables(layer) if "seed_generator" not in v.path]
-    adapted = hasattr(layer, "adapt")  # statistics of the data, no weights
-    if not own or adapted or isinstance(layer, keras.Model):
-        return []
-    try:
-        twin = type(layer).from_config(layer.get_config())
-        twin.build_from_config(layer.get_build_config())
-        twins = [v for v in own_variables(twin) if "seed_generator" not in v.path]
-    except Exception as error:
-        raise UnsupportedLayerError(
-            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be made again from "
-            f"its config, so its weights cannot be reset: {error}. Implement "
-            "get_config, or leave it out with layers=."
-        ) from error
-    if [tuple(v.shape) for v in own] != [tuple(v.shape) for v in twins]:
-        raise UnsupportedLayerError(
-            f"Layer {layer.name!r} ({type(layer).__name__}), made again from its "
-            f"config, has weights of other shapes. Received: "
-            f"{[tuple(v.shape) for v in own]} and {[tuple(v.shape) for v in twins]}. "
-            "Leave it out with layers=."
-        )
-    return [(v, t.value) for v, t in zip(own, twins, strict=True)]
-
-
-__all__ = ["Selection", "initialize"]

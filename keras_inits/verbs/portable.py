@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import keras
 
 from keras_inits import initializers as ours
-from keras_inits.errors import KerasInitsError, UnsupportedLayerError
+from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers.truncated_normal import truncated_stddev
 from keras_inits.initializers.variance_scaling import TRUNCATED_STDDEV
+from keras_inits.naming import require_built
 from keras_inits.registry import PACKAGE
 
 Builtin: TypeAlias = keras.initializers.Initializer
@@ -34,23 +35,13 @@ def portable(model: keras.Model) -> keras.Model:
         model: a built model that can be saved. It stays as it is.
 
     Raises:
-        KerasInitsError: if `model` is not a `keras.Model`.
-        ValueError: if the model is not built.
+        KerasInitsError: if `model` is not a `keras.Model`, or is not built.
         UnsupportedLayerError: if Keras cannot load the model again.
 
     Returns:
         A new model.
     """
-    if not isinstance(model, keras.Model):
-        raise KerasInitsError(
-            "`model` must be a keras.Model. "
-            f"Received: {model!r} (of type {type(model).__name__})"
-        )
-    if not model.built:
-        raise ValueError(
-            "A model must be built before it can be copied with its weights. "
-            f"Received: model={model.name!r}, which is not. Call it on data first."
-        )
+    require_built(model)
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder, "model.keras"), Path(folder, "portable.keras")
         model.save(before)

@@ -49,9 +49,9 @@ def redraw(
     dtype = keras.backend.standardize_dtype(m.kernel.dtype)
     shape = tuple(m.kernel.shape) if m.lookup else block_shape(m)
     count = 1 if m.lookup else block_count(m)
-    if count > 1 and (several := _at_once(fresh(draw) if fresh else draw, shape)):
-        law, factor = _for_map(several, (count, *shape), m), _factor(draw, shape, m)
-        values = law((count, *shape), dtype=dtype)
+    if count > 1 and (several := _at_once(draw, shape)):
+        law = _for_map(fresh(several) if fresh else several, (count, *shape), m)
+        values, factor = law((count, *shape), dtype=dtype), _factor(draw, shape, m)
         return _placed(m, values * ops.cast(factor, values.dtype))
     blocks = []
     for _ in range(count):

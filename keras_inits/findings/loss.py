@@ -24,11 +24,10 @@ RANGES = {
 _BINARY = ("binarycrossentropy", "binaryfocalcrossentropy")
 _CATEGORICAL = ("categoricalcrossentropy", "categoricalfocalcrossentropy")
 _SPARSE = ("sparsecategoricalcrossentropy",)
-_REGRESSION = (
-    *("meansquarederror", "meanabsoluteerror", "huber", "logcosh"),
-    *("meanabsolutepercentageerror", "meansquaredlogarithmicerror"),
-)
+# Regression whose labels may be standardised; the others go by ratios.
 _OF_ANY_SIZE = ("meansquarederror", "meanabsoluteerror", "huber", "logcosh")
+_RATIOS = ("meanabsolutepercentageerror", "meansquaredlogarithmicerror")
+_REGRESSION = (*_OF_ANY_SIZE, *_RATIOS)
 # Sums of probabilities are 1 up to rounding, in bfloat16 too.
 ROUNDING = 0.02
 # Share of labels outside what the activation puts out that is no accident.

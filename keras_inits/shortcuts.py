@@ -4,23 +4,21 @@
 for each layer, as much as a small layer computes. In a Functional or Sequential model
 most calls need none of it: one tensor, or several, of the right dtype, without mask and
 of the shapes that the graph was built with, into a layer of Keras's own. These go to
-`layer.call` at once; every other call takes the long way. Likewise the product of a
-Dense layer, which finds out about dtypes and devices before it multiplies.
+`layer.call` at once; every other call takes the long way.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 from keras.layers import Layer
 
-from keras_inits.backends import is_hooked, loaded, tensor_type
+from keras_inits.backends import is_hooked, tensor_type
 from keras_inits.errors import KerasInitsError
-from keras_inits.linear_maps import ACTIVATION_OFF, LinearMap
 from keras_inits.walking import PLAIN
 
 
@@ -37,7 +35,7 @@ def shortcuts(every: Iterable[Layer]) -> list[tuple[Layer, str, Any]]:
     observed = keras.distribution.distribution() is not None or is_hooked()
     if observed or any(map(_casts, layers)) or _hides_masks(layers):
         return []
-    plain = {id(x) for x in layers if _is_plain(x)}
+    plain = {id(x) for x in layers if is_plain(x)}
     short: dict[int, Short] = {}
 
     def operation(node: Any) -> Any:
@@ -95,78 +93,9 @@ class Short:
         return (
             isinstance(x, self.tensor)
             and _agree(tuple(x.shape), shape)
-            and _name_of(x.dtype) == self.dtype
+            and name_of(x.dtype) == self.dtype
             and getattr(x, "_keras_mask", None) is None
         )
-
-
-def products(maps: Mapping[Layer, tuple[LinearMap, ...]]) -> dict[Layer, Product]:
-    """The `Product` of each layer that has one.
-
-    Args:
-        maps: Layers of a model, not replaced in any way by us, and their maps.
-    """
-    eager = keras.backend.backend() in ("tensorflow", "torch")
-    observed = keras.distribution.distribution() is not None or is_hooked()
-    if not eager or observed or keras.layers.Dense.call is not _DENSE_CALL:
-        return {}
-    return {
-        layer: Product(layer)
-        for layer, own in maps.items()
-        if len(own) == 1 and _is_described(own[0]) and _is_a_product(layer)
-    }
-
-
-def _is_described(m: LinearMap) -> bool:
-    """Whether the map is the library's own: not so where a user has registered one."""
-    return m.off is ACTIVATION_OFF and m.activation is None and m.in_hand
-
-
-class Product:
-    """`W x + b` of a Dense layer by the backend's own operations.
-
-    They are those that Keras's lead to, after 0.06 ms.
-
-    Args:
-        layer: A layer whose `call` does no more than that.
-    """
-
-    def __init__(self, layer: Any) -> None:
-        self.layer, self.dtype = layer, layer.compute_dtype
-        self.multiply: Any = loaded().matmul
-        self.tensor: Any = tensor_type()
-
-    def takes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether a call of the layer with these arguments is that product."""
-        if len(args) != 1 or kwargs.keys() - {"training"}:
-            return False
-        x = args[0]
-        fits = isinstance(x, self.tensor) and len(x.shape) > 1
-        return fits and _name_of(x.dtype) == self.dtype and self._is_here(x)
-
-    def _is_here(self, x: Any) -> bool:
-        """Keras would move it to the device of the kernel (torch)."""
-        if keras.backend.backend() != "torch":
-            return True
-        return bool(x.device == self.layer.kernel.value.device)
-
-    def __call__(self, x: Any) -> Any:
-        """From `(..., inputs)` to `(..., units)`."""
-        z = self.multiply(x, self.layer.kernel.value)
-        bias = self.layer.bias
-        return z if bias is None else z + bias.value
-
-
-_DENSE_CALL = keras.layers.Dense.call
-
-
-def _is_a_product(layer: Any) -> bool:
-    if type(layer) is not keras.layers.Dense or not _is_plain(layer):
-        return False
-    dtypes = {x.dtype for x in (layer.kernel, layer.bias) if x is not None}
-    wide = dtypes == {layer.compute_dtype} and dtypes <= {"float32", "float64"}
-    changed = getattr(layer, "lora_enabled", False) or "call" in vars(layer)
-    return wide and not changed
 
 
 # What a module of torch does beside `call`.
@@ -190,7 +119,8 @@ def _takes_training(kind: Any) -> bool:
 
 
 @functools.cache  # many tensors, few dtypes
-def _name_of(dtype: Any) -> str:
+def name_of(dtype: Any) -> str:
+    """As Keras calls it."""
     return str(keras.backend.standardize_dtype(dtype))
 
 
@@ -225,7 +155,8 @@ def _casts(layer: Any) -> bool:
     return bool(layer.compute_dtype != layer.variable_dtype)
 
 
-def _is_plain(layer: Any) -> bool:
+def is_plain(layer: Any) -> bool:
+    """Whether its class is one of `PLAIN`, and nobody has made more of it."""
     extra = ("activity_regularizer", "quantization_mode", "_remat_mode")
     own = vars(layer)
     return (

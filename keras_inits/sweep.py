@@ -23,8 +23,9 @@ from keras import ops
 from keras_inits.backends import eager, is_traced
 from keras_inits.distribution import local_statistics
 from keras_inits.linear_maps import LinearMap
+from keras_inits.products import products
 from keras_inits.selection import Selection
-from keras_inits.shortcuts import products, shortcuts
+from keras_inits.shortcuts import shortcuts
 from keras_inits.trial import Trial
 from keras_inits.walking import walk
 

@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("packing", "steps"),
     ("blocks", "commit", "gradient_gains", "loss_inputs"),
     ("slopes", "sweep"),
+    ("products",),
     ("partners", "probes", "shortcuts"),
     ("selection", "trial"),
     ("naming",),

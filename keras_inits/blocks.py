@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_inits.fans import compute_fans
@@ -51,16 +52,26 @@ def redraw(
     count = 1 if m.lookup else block_count(m)
     if count > 1 and (several := _at_once(draw, shape)):
         law = _for_map(fresh(several) if fresh else several, (count, *shape), m)
-        values, factor = law((count, *shape), dtype=dtype), _factor(draw, shape, m)
+        values, factor = _draw(law, (count, *shape), dtype), _factor(draw, shape, m)
         return _placed(m, values * ops.cast(factor, values.dtype))
     blocks = []
     for _ in range(count):
         law = _for_map(fresh(draw) if fresh else draw, shape, m)
-        values, factor = law(shape, dtype=dtype), _factor(law, shape, m)
+        values, factor = _draw(law, shape, dtype), _factor(law, shape, m)
         blocks.append(
             values if factor == 1.0 else values * ops.cast(factor, values.dtype)
         )
     return blocks[0] if m.lookup else _placed(m, ops.stack(blocks))
+
+
+def _draw(law: Draw, shape: tuple[int, ...], dtype: str) -> Tensor:
+    values = law(shape, dtype=dtype)
+    if tuple(np.shape(values)) != shape:
+        raise ValueError(
+            f"asked for values of shape {shape}, it returned "
+            f"{'None' if values is None else f'shape {tuple(np.shape(values))}'}"
+        )
+    return values
 
 
 def block_shape(m: LinearMap) -> tuple[int, ...]:

@@ -12,9 +12,20 @@ Keras re-raises what comes out of `Layer.call` as `e.__class__(message)`, so eac
 class takes exactly one message string.
 """
 
+import numpy as np
+
 
 class KerasInitsError(ValueError):
     """Base of every error that keras_inits raises on purpose."""
+
+
+def check_flags(**flags: object) -> None:
+    """Refuse what is neither True nor False: the string "False" would be true."""
+    for name, value in flags.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise KerasInitsError(
+                f"`{name}` is True or False. Received: {name}={value!r}"
+            )
 
 
 class DataError(KerasInitsError):

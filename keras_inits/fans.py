@@ -1,6 +1,7 @@
 """How many inputs and outputs a kernel connects."""
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -49,13 +50,14 @@ def compute_fans(
             `inputs / groups` on its input axis.
 
     Raises:
-        ValueError: if only one of the two lists of axes is given, an axis does not
-            exist or appears twice, or `groups` does not divide the outputs.
+        ValueError: if `shape` is not one of a kernel, only one of the two lists of axes
+            is given, an axis does not exist or appears twice, or `groups` does not
+            divide the outputs.
 
     Returns:
         `Fans(fan_in, fan_out)`, two Python integers.
     """
-    sizes = tuple(int(size) for size in shape)
+    sizes = _sizes(shape)
     if groups < 1:
         raise ValueError(f"`groups` must be at least 1. Received: groups={groups}")
     check_axes(input_axes, output_axes)
@@ -74,6 +76,19 @@ def compute_fans(
             f"Received: groups={groups} for shape={sizes}"
         )
     return Fans(fan_in, fan_out // groups)
+
+
+def _sizes(shape: Sequence[int]) -> tuple[int, ...]:
+    try:
+        sizes = tuple(map(operator.index, shape))
+    except TypeError:
+        sizes = (-1,)
+    if min(sizes, default=0) < 0:
+        raise ValueError(
+            "`shape` is a sequence of sizes: integers, none of them negative. "
+            f"Received: shape={shape!r}"
+        )
+    return sizes
 
 
 def check_axes(

@@ -98,6 +98,12 @@ def check_shapes(model: keras.Model, batch: Batch) -> None:
             "one array for each input, in a list or a dict by input name."
         )
     for (name, shape, dtype), x in zip(expected, arrays, strict=True):
+        if isinstance(x, np.ndarray) and x.dtype.kind in "mM":
+            raise DataError(
+                f"Input {name!r} of {model.name!r} takes numbers ({dtype}). Received: "
+                f"times, in an array of dtype {x.dtype}. Pass numbers, such as days "
+                "since a date: (x - x.min()) / np.timedelta64(1, 'D')."
+            )
         if _is_text(x) and dtype != "string":
             raise DataError(
                 f"Input {name!r} of {model.name!r} takes numbers ({dtype}). Received: "

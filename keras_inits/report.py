@@ -277,6 +277,7 @@ class SignalReport(Sequence[LayerSignal]):
 
         Raises:
             ImportError: if TensorFlow, which writes them, is not installed.
+            NotADirectoryError: if `logdir` is a file.
         """
         scalars = [
             (f"{figure}/{name}", getattr(layer, figure))

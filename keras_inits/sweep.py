@@ -115,6 +115,7 @@ def sweep(
     attributes = [(layer, "call", call) for layer, call in replaced.items()]
     # Rematerialised layers would be traced on JAX.
     attributes += [(x, "rematerialized_call", _as_it_is) for x in selection.every]
+    attributes.append((model, "_clear_losses", _nothing))  # of the call before
     attributes += local_statistics(model, selection.every, training)
     attributes += shortcuts(selection.every)
     arguments = inspect.signature(model.call).parameters
@@ -274,6 +275,10 @@ def _here(layer: Any, name: str, value: Any) -> Any:
         return chosen(*args, **kwargs)
 
     return function
+
+
+def _nothing() -> None:
+    pass
 
 
 def _as_it_is(function: Call, *args: Any, **kwargs: Any) -> Call:

@@ -22,6 +22,7 @@ from keras_inits.kinds import Kind, kind_of
 from keras_inits.loss_inputs import seen_of
 from keras_inits.selection import Selection
 from keras_inits.statistics import moments
+from keras_inits.sweep import shadowed
 from keras_inits.trial import Trial
 
 Tensor = Any
@@ -87,16 +88,27 @@ def weight_gradients(
     if keras.backend.backend() == "jax" and compiled.traceable(selection, variables):
         kind = of_loss.kind(selection, (inputs, targets))
         arguments = (values, inputs, targets)
-        found = compiled.run(model, kind, variables, arguments, of_loss.trace)
-    rows, outputs = (
-        of_loss.moments(values, inputs, targets) if found is None else found[0]
-    )
+        with shadowed(_losses(selection)):
+            found = compiled.run(model, kind, variables, arguments, of_loss.trace)
+    if found is None:
+        with shadowed(_losses(selection)):
+            found = of_loss.moments(values, inputs, targets), None
+    rows, outputs = found[0]
     figures = iter(fetch([figure for row in rows for figure in row]))
     gradients = {
         key: _compared(math.prod(k.shape), *itertools.islice(figures, 4))
         for key, k in unique.items()
     }
     return gradients, outputs
+
+
+def _losses(selection: Selection) -> list[tuple[Any, str, Any]]:
+    """Room for the losses that layers add; those of the last call stay as they are."""
+    return [
+        (layer, name, kind())
+        for layer in selection.every
+        for name, kind in (("_losses", list), ("_loss_ids", set))
+    ]
 
 
 def _compared(

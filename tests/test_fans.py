@@ -61,3 +61,9 @@ def test_sizes_are_python_integers() -> None:
 def test_refusals(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compute_fans((3, 4), **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [3, None, "ab", (None, 3), (2.5, 3), (-1, 3)])
+def test_what_is_no_shape_is_refused(shape: object) -> None:
+    with pytest.raises(ValueError, match=r"`shape` is a sequence of sizes.*Received"):
+        compute_fans(shape)  # type: ignore[arg-type]

@@ -537,6 +537,10 @@ def test_an_interrupt_leaves_every_weight_as_it_was() -> None:
     assert changed(before, model) == []
 
 
+def two_by_two(shape: Any, dtype: Any = None) -> Any:
+    return np.zeros((2, 2), "float32")
+
+
 @pytest.mark.parametrize(
     ("initializer", "options", "reason"),
     [
@@ -547,6 +551,8 @@ def test_an_interrupt_leaves_every_weight_as_it_was() -> None:
         ("auto", {"layers": "hed"}, "Did you mean 'head'"),
         (Picky(), {}, r"'head' \(Dense, kernel \(16, 4\)\) cannot be drawn by Picky"),
         ("auto", {"layers": ["norm"]}, "it has no linear map"),
+        (two_by_two, {}, r"by two_by_two: asked.* \(\d+, 16\), .* shape \(2, 2\)"),
+        (lambda shape, dtype=None: None, {}, "it returned None"),
     ],
 )
 def test_refusals_name_what_is_wrong_and_change_nothing(

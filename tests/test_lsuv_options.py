@@ -78,6 +78,15 @@ def test_max_iterations_is_a_whole_number(value: Any) -> None:
         lsuv_init(single(), X, max_iterations=value)
 
 
+@pytest.mark.parametrize("name", ["center", "orthonormal", "per_channel", "training"])
+@pytest.mark.parametrize("value", ["False", None, 1])
+def test_flags_are_true_or_false(name: str, value: Any) -> None:
+    with pytest.raises(KerasInitsError, match=f"`{name}` is True .* {name}={value!r}"):
+        lsuv_init(single(), X, **{name: value})
+    with pytest.raises(KerasInitsError, match="`training` is True or False"):
+        keras_inits.measure(single(), X, training=value)
+
+
 def test_an_unknown_signal_is_refused() -> None:
     with pytest.raises(KerasInitsError, match=r"'pre_activation'.*Received: signal="):
         lsuv_init(single(), X, signal="input")  # type: ignore[arg-type]

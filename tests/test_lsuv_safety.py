@@ -224,6 +224,7 @@ def with_nan() -> np.ndarray[Any, Any]:
         (lambda: 3.0, DataError, "Received: 3.0"),
         (lambda: np.array([["a"] * 6] * 2), DataError, "numbers|text"),
         (lambda: np.array([[object()] * 6] * 2), DataError, "Python objects"),
+        (lambda: np.zeros((8, 6), "M8[s]"), DataError, r"times.*datetime64\[s\]"),
         (frozen_stream, RuntimeError, "disk is gone"),
     ],
 )
@@ -277,17 +278,22 @@ def test_nothing_but_kernels_changes_in_a_trained_model() -> None:
         assert overrides(model) == untouched.patched
 
 
-def test_losses_of_activity_regularizers_do_not_pile_up() -> None:
+def test_losses_of_activity_regularizers_stay_as_they_are() -> None:
     model = keras.Sequential(
         [
             keras.Input((6,)),
             layers.Dense(6, activity_regularizer="l2", kernel_regularizer="l2"),
         ]
     )
-    model(normal(32, 6))
-    count = len(model.losses)
-    lsuv_init(model, normal(32, 6))
-    assert len(model.losses) <= count
+    x = normal(32, 6)
+    model(x)
+    own = numpy(model.losses[0])
+    keras_inits.measure(model, x)
+    keras_inits.measure(model, x, x, loss="mse")
+    lsuv_init(model, x)
+    assert len(model.losses) == 2 and numpy(model.losses[0]) == own
+    model(x)
+    assert len(model.losses) == 2 and numpy(model.losses[0]) != own
 
 
 def test_the_global_generator_and_that_of_torch_go_on_as_before() -> None:

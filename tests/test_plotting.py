@@ -216,6 +216,9 @@ def test_refusals(tmp_path):
         plot_report(report(2), theme="blue")
     with pytest.raises(ValueError, match=r"\.png.*Received: path='a.jpeg'"):
         plot_report(report(2), "a.jpeg")
+    for size in (3, "wide", (3, math.nan), (1, 2, 3)):
+        with pytest.raises(ValueError, match=r"inches. Received: size="):
+            plot_report(report(2), size=size)
     with pytest.raises(ValueError, match=r"inches. Received: size=\(0, 3\)"):
         plot_report(report(2), size=(0, 3))
     with pytest.raises(ValueError, match="Received: a report of 0 layers"):

@@ -431,6 +431,15 @@ def test_missing_packages_are_named(monkeypatch, tmp_path):
         report().plot()
 
 
+def test_log_tensorboard_into_a_file(tmp_path):
+    pytest.importorskip("tensorflow")
+    path = tmp_path / "events"
+    path.write_text("mine")
+    with pytest.raises(NotADirectoryError, match=r"is a file: '.*events'"):
+        report().log_tensorboard(path)
+    assert path.read_text() == "mine"
+
+
 def test_log_tensorboard(tmp_path):
     tf = pytest.importorskip("tensorflow")
     rows = SignalReport([layer(0), layer(0, std=3.0, mean=math.nan)])

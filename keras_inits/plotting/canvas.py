@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,8 +107,11 @@ def new_figure(size: Size, colours: Palette) -> Figure:
         raise ImportError(
             'Pictures of a report need matplotlib: pip install "keras_inits[plot]".'
         ) from error
-    width, height = size
-    if not (width > 0 and height > 0):
+    try:
+        width, height = map(float, size)
+    except (TypeError, ValueError):
+        width = height = 0.0
+    if not (0 < width < math.inf and 0 < height < math.inf):
         raise ValueError(
             f"size must be two positive lengths in inches. Received: size={size!r}."
         )

@@ -17,6 +17,7 @@ def write_tensorboard(
 
     Raises:
         ImportError: if TensorFlow is not installed.
+        NotADirectoryError: if `logdir` is a file.
     """
     try:
         import tensorflow as tf
@@ -26,6 +27,10 @@ def write_tensorboard(
             'pip install "keras_inits[tensorflow]".'
         ) from error
 
+    if os.path.exists(logdir) and not os.path.isdir(logdir):
+        raise NotADirectoryError(
+            f"TensorBoard reads directories, and this is a file: {os.fspath(logdir)!r}."
+        )
     writer = tf.summary.create_file_writer(os.fspath(logdir))
     with writer.as_default(step=step):
         for tag, value in scalars:

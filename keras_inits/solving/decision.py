@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.errors import KerasInitsError
+from keras_inits.errors import KerasInitsError, check_flags
 from keras_inits.linear_maps import LinearMap
 from keras_inits.probes import Probe
 from keras_inits.solving.equations import Found
@@ -49,12 +49,7 @@ class Options:
                 "`signal` is one of 'output', 'pre_activation'. "
                 f"Received: signal={self.signal!r}"
             )
-        for name in ("center", "per_channel"):
-            value = getattr(self, name)
-            if not isinstance(value, (bool, np.bool_)):
-                raise KerasInitsError(
-                    f"`{name}` is True or False. Received: {name}={value!r}"
-                )
+        check_flags(center=self.center, per_channel=self.per_channel)
         for name in ("target_std", "tolerance"):
             value = getattr(self, name)
             number = isinstance(value, (int, float, np.number))

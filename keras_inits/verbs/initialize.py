@@ -111,8 +111,8 @@ def _drawn(layer: Layer, m: LinearMap, draw: Any, fresh: Callable[..., Any]) -> 
     except (TypeError, ValueError) as error:
         raise UnsupportedLayerError(
             f"Layer {layer.name!r} ({type(layer).__name__}, kernel "
-            f"{tuple(m.kernel.shape)}) cannot be drawn by {type(draw).__name__}: "
-            f"{error}"
+            f"{tuple(m.kernel.shape)}) cannot be drawn by "
+            f"{getattr(draw, '__name__', type(draw).__name__)}: {error}"
         ) from error
 
 

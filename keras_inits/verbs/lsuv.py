@@ -26,7 +26,7 @@ from keras_inits.commit import commit
 from keras_inits.compiled import one_period
 from keras_inits.data import draw_batch
 from keras_inits.distribution import everywhere, placed
-from keras_inits.errors import ConvergenceError, UnsupportedLayerError
+from keras_inits.errors import ConvergenceError, UnsupportedLayerError, check_flags
 from keras_inits.initializers import LSUVNormal
 from keras_inits.naming import Layers
 from keras_inits.report import SignalReport
@@ -116,6 +116,7 @@ def lsuv_init(
     References:
         Mishkin & Matas, "All you need is a good init", arXiv:1511.06422.
     """
+    check_flags(orthonormal=orthonormal, training=training)
     critical = target_std == "critical"
     options = Options(
         1.0 if target_std == "critical" else target_std,

@@ -16,7 +16,7 @@ from keras_inits.arrays import all_alike, mean_and_deviation
 from keras_inits.backends import fetch, read
 from keras_inits.data import draw_batch, labels_of
 from keras_inits.distribution import shared_batch
-from keras_inits.errors import DataError
+from keras_inits.errors import DataError, check_flags
 from keras_inits.findings.loss import unusable
 from keras_inits.findings.scale import INPUT_RMS
 from keras_inits.loss_inputs import loss_signals, with_outputs
@@ -79,6 +79,7 @@ def measure(
         DataError: The data are missing, empty, of the wrong shape; labels do not fit.
         UnsupportedLayerError: `layers` names a layer that does not exist.
     """
+    check_flags(training=training)
     if loss is not None and y is None:
         raise DataError(
             "The gradient of a loss needs labels: pass them as `y`. "

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import re
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -26,6 +25,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops, tree
 
+from keras_inits import xla
 from keras_inits.kinds import Held, Kind
 from keras_inits.packing import Packed, Packing
 from keras_inits.pieces import in_pieces
@@ -231,9 +231,8 @@ def _in_pieces(function: Function, arguments: tuple[Any, ...]) -> Program | None
     if keras.backend.backend() != "jax":
         return None
     jax = sys.modules["jax"]
-    compile = partial(_by_xla, module=jax, more=IN_PIECES)
     trace = function.traced(arguments)
-    pieces = in_pieces(trace, jax.tree.leaves(arguments), compile)
+    pieces = in_pieces(trace, jax.tree.leaves(arguments), partial(xla.once, piece=True))
     if pieces is None:
         return None
 
@@ -255,36 +254,12 @@ def _as_a_whole(function: Function, arguments: tuple[Any, ...]) -> Program:
     # Compiled right away: the function itself would keep the model alive for ever.
     module = sys.modules[keras.backend.backend()]
     if keras.backend.backend() == "jax":
-        compiled = _by_xla(module.jit(packed).lower(*arguments), module)
+        lowered = module.jit(packed, keep_unused=True).lower(*arguments)
+        compiled = xla.once(lowered, piece=False)
     else:
         traced = module.function(packed, autograph=False, reduce_retracing=False)
         compiled = traced.get_concrete_function(*arguments)
     return Program(Packed(compiled, packing), function.form, function.notes)
-
-
-# Of XLA on a CPU. Compiled quickly, since it runs once or twice, a program also keeps
-# padding out of the convolutions behind it (an image smaller than its filter becomes
-# one large matrix) and ReLU's zeros out of memory. Without the library YNN convolutions
-# run on all cores, but grouped ones take twice the work; reductions need it, or they
-# make temporaries.
-OPTIONS = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_COMPILE"}
-BY_YNN = ["INDIVIDUAL_DOT", "REDUCE"]
-
-
-# Of pieces: machine code is made in a third of the time, and is no slower but where one
-# program needs the same code for many layers.
-IN_PIECES = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
-
-
-def _by_xla(lowered: Any, module: Any, more: Mapping[str, Any] | None = None) -> Any:
-    if module.default_backend() == "cpu":
-        grouped = re.search("feature_group_count = (?!1 )", lowered.as_text())
-        types = [*BY_YNN, "INDIVIDUAL_CONVOLUTION"] if grouped else BY_YNN
-        names = ",".join(f"LIBRARY_FUSION_TYPE_{name}" for name in types)
-        options = {"xla_cpu_experimental_ynn_fusion_type": names, **(more or {})}
-        with contextlib.suppress(Exception):  # options come and go with the versions
-            return lowered.compile(compiler_options={**OPTIONS, **options})
-    return lowered.compile()
 
 
 def as_tensors(batch: Any) -> Any:

@@ -225,7 +225,8 @@ def in_pieces(
 def _lowered(piece: Piece) -> Any:
     jax, avals = loaded(), [v.aval for v in piece.inputs]
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in avals]
-    return jax.jit(piece).lower(*shapes)
+    # Every input is an argument of the program, so that its text says all about it.
+    return jax.jit(piece, keep_unused=True).lower(*shapes)
 
 
 def _are_elsewhere(arguments: Sequence[Tensor]) -> bool:

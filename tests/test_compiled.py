@@ -15,7 +15,7 @@ from models import normal
 from textbook import numpy
 
 import keras_inits
-from keras_inits import compiled
+from keras_inits import compiled, xla
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() not in compiled.PASSES, reason="compiled on JAX, TensorFlow"
@@ -326,8 +326,9 @@ def test_memory_where_images_are_smaller_than_their_filter(
 def test_options_that_this_version_does_not_know(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], whole: bool
 ) -> None:
-    monkeypatch.setattr(compiled, "OPTIONS", options)
-    monkeypatch.setattr(compiled, "IN_PIECES", options)
+    monkeypatch.setattr(xla, "OPTIONS", options)
+    monkeypatch.setattr(xla, "OF_PIECES", options)
+    monkeypatch.setattr(xla, "PROGRAMS", {})
     if whole:
         monkeypatch.setattr(compiled, "_in_pieces", lambda *_: None)
     model, x = conv_stack(), normal(32, 8, 8, 3)
@@ -350,9 +351,85 @@ def test_grouped_convolutions_are_left_to_the_library(groups: int) -> None:
         def compile(self, compiler_options: dict[str, str]) -> None:
             asked.append(compiler_options)
 
-    compiled._by_xla(Recording(), jax)
+    xla.program(Recording())
     [options] = asked
     assert ("CONVOLUTION" in str(options)) == (groups > 1)
+
+
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Grows with each program that is compiled from here on; none is known yet."""
+    made: list[Any] = []
+    original = xla.program
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        made.append(original(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(xla, "program", counting)
+    monkeypatch.setattr(xla, "PROGRAMS", {})
+    return made
+
+
+class Bent(layers.Layer):
+    """A layer of a user's own."""
+
+    def __init__(self, units: int, slope: Any) -> None:
+        super().__init__()
+        self.inner, self.slope = layers.Dense(units), slope
+
+    def call(self, x: Any) -> Any:
+        return self.slope * ops.tanh(self.inner(x))
+
+
+def bent(slope: Any) -> keras.Model:
+    stack = [Bent(6, slope) for _ in range(24)]
+    return keras.Sequential([keras.Input((6,)), *stack])
+
+
+@needs_xla
+@pytest.mark.parametrize("what", ["lsuv_init", "measure"])
+def test_what_does_the_same_is_compiled_once(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """In the next call, whose period is another; in the next model; nowhere else."""
+    made, x, verb = programs(monkeypatch), normal(64, 6), getattr(keras_inits, what)
+    model = bent(2.0)
+    verb(model, x)
+    count = len(made)
+    assert count
+    for again in (model, bent(2.0)):
+        report = verb(again, x)
+        assert len(made) == count
+        assert report[-1].std == pytest.approx(deviation(again, x), rel=1e-3)
+    for slope in (3.0, np.linspace(1, 3, 6, dtype="float32")):
+        for layer in model.layers:
+            layer.slope = slope
+        report = verb(model, x)
+        assert report[-1].std == pytest.approx(deviation(model, x), rel=1e-3)
+    assert len(made) > count
+
+
+def deviation(model: keras.Model, x: Any) -> float:
+    """Of the last pre-activation."""
+    before = keras.Model(model.inputs[0], model.layers[-2].output)
+    return float(numpy(model.layers[-1].inner(before(x))).std())
+
+
+@needs_xla
+def test_programs_keep_no_model_alive_and_are_not_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(xla, "MOST_PROGRAMS", 3)
+    made, x = programs(monkeypatch), normal(64, 6)
+    models = [bent(slope) for slope in (1.0, 2.0, 3.0)]
+    alive = [weakref.ref(model) for model in models]
+    for model in models:
+        keras_inits.measure(model, x)
+    assert len(made) > 3 == len(xla.PROGRAMS)
+    del model, models
+    keras.backend.clear_session()
+    gc.collect()
+    assert not any(ref() for ref in alive)
 
 
 @needs_xla
@@ -360,14 +437,7 @@ def test_grouped_convolutions_are_left_to_the_library(groups: int) -> None:
 def test_a_deep_stack_runs_in_pieces_and_keeps_its_programs(
     monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    made: list[Any] = []
-    original = compiled._by_xla
-
-    def counting(*args: Any, **kwargs: Any) -> Any:
-        made.append(1)
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(compiled, "_by_xla", counting)
+    made = programs(monkeypatch)
     model, x = deep(layers.Dense(6), depth=60), normal(64, 6)
     verb = getattr(keras_inits, what)
     first = verb(model, x)

@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("looks_linear", "recorder", "solving", "twins", "weight_gradients"),
     ("compiled",),
     ("kinds", "pieces"),
-    ("packing", "steps"),
+    ("packing", "steps", "xla"),
     ("blocks", "commit", "gradient_gains", "loss_inputs"),
     ("slopes", "sweep"),
     ("products",),

@@ -386,6 +386,18 @@ def test_gradient_remedy_fits_the_activation(activation, layer_type, remedy):
     assert "skip connections" in finding.remedy
 
 
+@pytest.mark.parametrize(
+    ("activation", "remedy"), [("relu", "looks_linear"), (None, "lsuv_normal")]
+)
+def test_activations_that_are_layers_decide_on_the_gradient_remedy(activation, remedy):
+    """A row of its own for each, behind that of a linear layer."""
+    rows = gains(3.0, None)
+    for row in rows[1::2]:
+        rows[rows.index(row)] = dataclasses.replace(row, activation=activation)
+    [finding] = find([*rows, dataclasses.replace(rows[0], name="head")])
+    assert remedy in finding.remedy
+
+
 def test_gradient_gain_bounds():
     """1e-3 to 1e3 over ten layers is 0.501 to 1.995 per layer."""
     assert find(gains(1.99, "tanh")) == ()

@@ -196,8 +196,11 @@ def revive(row: LayerSignal, pushed: bool, *, plain: bool = True) -> str:
 def gradient(rows: Sequence[LayerSignal], grows: bool) -> str:
     """For gradients that grow or shrink with depth: what fits the activation."""
     last = "; or add skip connections or normalisation"
+    # The last layer's softmax or linear activation says nothing about the stack, nor do
+    # linear layers whose activations are layers behind them.
     names = Counter(row.activation or "linear" for row in rows)
-    # The last layer's softmax or linear activation says nothing about the stack.
+    bent = Counter({k: n for k, n in names.items() if k not in ("linear", "softmax")})
+    names = bent if 2 * bent.total() >= names["linear"] else names
     common = names.most_common(1)[0][0]
     if common in _RELU_LIKE:
         convolved = any(row.layer_type.startswith("Conv") for row in rows)

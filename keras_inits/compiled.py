@@ -8,7 +8,8 @@ second pass of a kind: the search for a critical target, and a monitor that meas
 every epoch.
 
 A program serves as long as its kind of pass does; where a model has code of a user's
-own, for one period: a call of a verb, or a `fit`.
+own, for one period: a call of a verb, or a `fit`. Then it is traced again; on JAX the
+same text of a program is not compiled twice.
 """
 
 from __future__ import annotations

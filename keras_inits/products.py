@@ -61,7 +61,8 @@ class Product:
             return False
         x = args[0]
         return (
-            isinstance(x, self.tensor)
+            self._is_own()
+            and isinstance(x, self.tensor)
             and self._fits(len(x.shape))
             and name_of(x.dtype) == self.dtype
             and (self.device is None or x.device == self.device)
@@ -71,6 +72,10 @@ class Product:
         """From `(..., inputs)` to `(..., units)`."""
         z = self.module.matmul(x, self.kernel.value)
         return z if self.bias is None else z + self.bias.value
+
+    def _is_own(self) -> bool:
+        """Whether the layer computes with its variables: a wrapper may swap them."""
+        return self.layer.kernel is self.kernel and self.layer.bias is self.bias
 
     def _fits(self, rank: int) -> bool:
         return rank >= 2

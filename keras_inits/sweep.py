@@ -108,10 +108,11 @@ def sweep(
     replaced = {layer: calls.of(layer) for layer in selection.layers}
     replaced.update((layer, calls.watching(layer)) for layer in selection.watched)
     for layer in selection.every:
-        if isinstance(layer, keras.layers.TimeDistributed) and any(
-            inner in replaced for inner in walk(layer.layer)
-        ):
-            replaced[layer] = calls.time_merged(layer)
+        if isinstance(layer, keras.layers.TimeDistributed):
+            inside = list(walk(layer.layer))
+            by_batch = training and any(map(_is_normalised_by_batch, inside))
+            if not by_batch and any(inner in replaced for inner in inside):
+                replaced[layer] = calls.time_merged(layer)
     attributes = [(layer, "call", call) for layer, call in replaced.items()]
     # Rematerialised layers would be traced on JAX.
     attributes += [(x, "rematerialized_call", _as_it_is) for x in selection.every]
@@ -275,6 +276,11 @@ def _here(layer: Any, name: str, value: Any) -> Any:
         return chosen(*args, **kwargs)
 
     return function
+
+
+def _is_normalised_by_batch(layer: Any) -> bool:
+    """Whether a time step is normalised by its own samples, in training mode."""
+    return isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
 
 
 def _nothing() -> None:

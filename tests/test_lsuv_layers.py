@@ -520,6 +520,38 @@ def test_a_custom_layer_that_cannot_meet_the_target_says_so() -> None:
     assert changed(before, model) == []
 
 
+class Product(layers.Layer):
+    """As many marked weights in a row as `count` says."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def build(self, shape: Any) -> None:
+        self.factors = [
+            self.add_weight(shape=(6, 6), initializer="lsuv_normal", name=f"w{i}")
+            for i in range(self.count)
+        ]
+
+    def call(self, x: Any) -> Any:
+        for w in self.factors:
+            x = ops.matmul(x, w)
+        return x
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_a_custom_layer_that_multiplies_its_marked_weights(count: int) -> None:
+    """The output follows their scale to the power of their number."""
+    x, layer = 7 * normal(32, 6), Product(count)
+    model = keras.Sequential([keras.Input((6,)), layer])
+    [row] = lsuv_init(model, x)
+    z = x.astype("float64")
+    for w in layer.factors:
+        z = z @ numpy(w)
+    assert z.std() == pytest.approx(1, abs=1e-3)
+    assert row.iterations <= 4
+
+
 class Opaque(layers.Layer):
     """It computes what `register_linear_map` asks for, and is not registered."""
 

@@ -32,7 +32,7 @@ from models import (
 )
 from textbook import call_order, measured, numpy, textbook_lsuv
 
-from keras_inits import UnsupportedLayerError, compiled, lsuv_init
+from keras_inits import ConvergenceError, UnsupportedLayerError, compiled, lsuv_init
 
 
 @pytest.mark.parametrize("builder", ARCHITECTURES.values(), ids=ARCHITECTURES)
@@ -344,6 +344,38 @@ def test_signals_beyond_float16_on_the_way(
     assert z.std() == pytest.approx(1, abs=2e-3)
     assert_target(model, x, [model.layers[1]], tolerance=3e-3)
     assert np.isfinite(numpy(model(x))).all()
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16"], indirect=True)
+def test_a_kernel_that_float16_cannot_hold_is_refused(policy: str) -> None:
+    """Data of 1e-6 ask for 1e6, which the variable of a mixed policy could hold."""
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(8), layers.Dense(3)])
+    before, x = everything(model), 1e-6 * normal(64, 6)
+    expected = rf"'{model.layers[0].name}' .*float16 ends at 65,504.*Standardise"
+    with pytest.raises(ConvergenceError, match=expected):
+        lsuv_init(model, x)
+    assert changed(before, model) == []
+    lsuv_init(model, 1e-3 * normal(64, 6))
+    assert np.isfinite(numpy(model(1e-3 * normal(64, 6)))).all()
+
+
+def test_time_steps_that_are_normalised_by_their_own_samples() -> None:
+    """In training mode Keras calls what is inside once per step, and so does LSUV."""
+    steps = [keras.Input((4,)), layers.Dense(6), layers.BatchNormalization()]
+    head = layers.Dense(3)
+    model = keras.Sequential(
+        [
+            keras.Input((5, 4)),
+            layers.TimeDistributed(keras.Sequential(steps)),
+            *(layers.Flatten(), head),
+        ]
+    )
+    x = normal(64, 5, 4) * np.array([0.1, 1, 5, 20, 100], "float32")[:, None]
+    for training in (True, False):
+        report = lsuv_init(model, x, training=training)
+        assert report[head.name].std == pytest.approx(1, abs=1e-3)
+        own = numpy(model(x, training=training)).std()
+        assert own == pytest.approx(1, abs=1e-3)
 
 
 def test_rematerialized_layers() -> None:

@@ -133,6 +133,27 @@ def test_a_signal_that_dies_on_the_way_names_the_layer_behind(value: float) -> N
         assert len(report) == 2
 
 
+@pytest.mark.parametrize(
+    ("size", "what"), [(1e20, "large"), (1e25, "large"), (1e-20, "small")]
+)
+def test_data_of_which_float32_holds_no_squares(size: float, what: str) -> None:
+    model, x = dense_stack()
+    untouched = Untouched(model)
+    expected = f"'{model.layers[0].name}'.*(too {what} for float32|smaller than 1e-18)"
+    with pytest.raises(DegenerateSignalError, match=expected):
+        lsuv_init(model, size * x)
+    untouched.check()
+    finding = keras_inits.measure(model, size * x).findings[0]
+    assert finding.text.startswith("input data is") and "standardise" in finding.remedy
+
+
+@pytest.mark.parametrize("size", [1e-15, 1e15])
+def test_data_of_which_float32_holds_squares(size: float) -> None:
+    model, x = dense_stack()
+    lsuv_init(model, size * x)
+    assert_target(model, size * x)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_kernel_that_is_not_finite(value: float) -> None:
     model, x = dense_stack()

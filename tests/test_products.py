@@ -155,6 +155,31 @@ def test_a_tensor_on_another_device_goes_to_call() -> None:
     assert not products_of(layer)[layer].takes((elsewhere,), {})
 
 
+class Shifting(layers.Wrapper):
+    """While the layer is called, it sees another kernel."""
+
+    def call(self, inputs: Any) -> Any:
+        own, kernel = vars(self.layer), self.layer._kernel
+        own["_kernel"] = keras.ops.convert_to_tensor(kernel) + 0.5
+        try:
+            return self.layer(inputs)
+        finally:
+            own["_kernel"] = kernel
+
+
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [(layers.Dense(5), (6,)), (layers.Conv2D(5, 3), (8, 8, 3))],
+    ids=["Dense", "Conv2D"],
+)
+def test_a_layer_whose_kernel_is_swapped_is_called(layer: Any, size: Any) -> None:
+    layer.build((None, *size))
+    model = keras.Sequential([keras.Input(size), Shifting(layer)])
+    x = normal(ROWS, *size)
+    [row] = keras_inits.measure(model, x)
+    assert row.std == pytest.approx(numpy(model(x)).std(), rel=1e-4)
+
+
 # Convolutions
 
 

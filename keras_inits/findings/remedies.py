@@ -137,7 +137,9 @@ def standardise(row: LayerSignal) -> str:
             f"standardise the images: keras.layers.Rescaling({factor}, "
             f"offset={offset}) as the first layer, {why}"
         )
-    return "standardise the data: x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6)"
+    least = " + 1e-6" if std > 1e-3 else ""  # of columns that do not vary
+    deviation = f"(x.std(axis=0){least})" if least else "x.std(axis=0)"
+    return f"standardise the data: x = (x - x.mean(axis=0)) / {deviation}"
 
 
 def rescale(row: LayerSignal, *, plain: bool = True) -> str:

@@ -22,6 +22,8 @@ EXPLODED = 1e3
 ALIKE = 1e-2
 # Of that, what rounding leaves: the difference of two variances of nearly equal size.
 RESOLVED = 1e-3
+# Squares of such values are near the end of float32.
+LARGEST = 1e15
 # A head this much larger than what it takes is so by its own kernel.
 HEAD_JUMP = 30.0
 # An output of exactly 0 is a rounded one.
@@ -51,6 +53,13 @@ def not_finite(
             text = f"{grown[0].text}; its variance overflows at {row.name}"
             first = named(signals, grown[0].layer)
             return [Finding.at(first, grown[0].figure, text, remedies.rescale(first))]
+        large = next((x for x in inputs if (x.std or 0.0) > LARGEST), None)
+        if large is not None:
+            text = (
+                f"input {large.name} is too large for float32 (std {large.std:.3g}): "
+                f"its variance overflows at {row.name}"
+            )
+            return [Finding.at(large, large.std, text, remedies.standardise(large))]
         if row.broken:
             text = f"{row.broken} holds NaN or infinity, as {row.name} shows"
             return [Finding.at(row, math.nan, text, remedies.RESET)]

@@ -34,7 +34,8 @@ def register_linear_map(layer_class: type) -> Callable[[Adapter], Adapter]:
 
     Args:
         layer_class: A subclass of `keras.layers.Layer`. Its subclasses are described
-            by the same adapter as long as they do not override `call`.
+            by the same adapter as long as they do not override `call` (of
+            convolutions, `convolution_op`; the property `kernel`).
 
     Returns:
         A decorator for the adapter `(layer) -> LinearMap | tuple of LinearMap`.
@@ -83,16 +84,21 @@ def registered() -> set[type]:
     return set(_ADAPTERS)
 
 
+# What a layer computes with; `convolution_op` is Keras's hook for convolutions.
+_COMPUTING = frozenset({"call", "convolution_op", "kernel"})
+
+
 def adapter_of(layer: Any) -> Adapter | None:
     """The adapter for `layer`, or None where no registered class describes it.
 
-    A subclass that overrides `call` may compute anything: its parent's adapter does
+    A subclass that overrides `call`, or what the parent's calls for it, may compute
+    anything (a kernel that it standardises has no scale): its parent's adapter does
     not speak for it.
     """
     for ancestor in type(layer).__mro__:
         if ancestor in _ADAPTERS:
             return _ADAPTERS[ancestor]
-        if "call" in vars(ancestor):
+        if not _COMPUTING.isdisjoint(vars(ancestor)):
             return None
     return None
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_inits.backends import host
+from keras_inits.errors import ConvergenceError
 from keras_inits.linear_maps import LinearMap
-from keras_inits.solving.decision import Options
+from keras_inits.solving.decision import Decision, Options
+from keras_inits.statistics import widen
 from keras_inits.sweep import Stop
+from keras_inits.trial import Trial
 
 Tensor = Any
+LARGEST = 65_504.0  # of float16
 
 
 def tolerance(layer: keras.layers.Layer, options: Options) -> float:
@@ -40,3 +45,25 @@ def finite(stop: Stop, m: LinearMap, signal: Tensor) -> tuple[Tensor, float]:
         moved *= step
         signal = stop.again()
     return signal, moved
+
+
+def require_room(decisions: Sequence[Decision], trial: Trial) -> None:
+    """Refuse a kernel that float16, in which its layer computes, cannot hold.
+
+    Raises:
+        ConvergenceError: It names the first one.
+    """
+    for decision in decisions:
+        for variable in decision.variables:
+            types = decision.layer.compute_dtype, variable.dtype
+            if "float16" not in map(keras.backend.standardize_dtype, types):
+                continue
+            values = widen(trial.base(variable)) * trial.factors.get(id(variable), 1.0)
+            largest = float(host(ops.max(ops.abs(values))))
+            if largest > LARGEST:
+                raise ConvergenceError(
+                    f"{decision.where}: what it takes is so small that its kernel "
+                    f"would hold {largest:.3g} to meet the target, and float16 ends at "
+                    f"{LARGEST:,.0f}. Standardise the data (deviation 1), or compute "
+                    'in another dtype: keras.config.set_dtype_policy("mixed_bfloat16").'
+                )

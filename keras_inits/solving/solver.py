@@ -43,6 +43,9 @@ from keras_inits.sweep import Stop
 from keras_inits.trial import Trial
 
 Tensor = Any
+# How an output may follow its variables: 1 where it is linear in them, less where it
+# saturates, n where it holds the product of n.
+ORDERS = (0.2, 8.0)
 
 
 @dataclass
@@ -134,6 +137,7 @@ class Solver:
     def opaque(self, stop: Stop) -> Tensor:
         """Call the layer alone, again and again, until its output meets the target."""
         target, decision = self.options.target_std, Decision(stop.layer, None)
+        order, last = 1.0, (0.0, 0.0)  # d log deviation / d log scale; both of them
         for iteration in range(self.options.max_iterations + 1):
             output = stop.again()
             seen = moments(first_tensor(output))
@@ -143,8 +147,13 @@ class Solver:
             deviation = math.sqrt(float(host(seen.variance)))
             if not deviation > 0 or abs(deviation - target) <= self.options.tolerance:
                 break
+            if iteration and last[1]:  # several of the variables may be factors
+                order = (math.log(deviation) - last[0]) / last[1]
+                order = min(max(order, ORDERS[0]), ORDERS[1])
+            step = math.log(target / deviation) / order
+            last = math.log(deviation), step
             for variable in stop.variables:
-                stop.trial.scale(variable, target / deviation)
+                stop.trial.scale(variable, math.exp(step))
         decision.variables = stop.variables
         decision.scale = stop.trial.factors.get(id(stop.variables[0]), 1.0)
         decision.output_shape = shape_of(output)

@@ -23,6 +23,9 @@ from keras_inits.solving.equations import Found
 from keras_inits.solving.half_precision import tolerance
 from keras_inits.statistics import Moments
 
+# A variance in float32 has its full precision from here on.
+SMALLEST = 1e-36
+
 
 def read(decisions: Sequence[Decision], options: Options) -> list[Decision]:
     """Fetch every figure; raise for the first layer that cannot meet its target."""
@@ -100,6 +103,7 @@ def _out_of_reach(decision: Decision, deviation: float, options: Options) -> str
 
 def _check_signal(decision: Decision, linear: Moments, options: Options) -> None:
     mean, variance = linear
+    _check_size(decision, mean, variance)
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
         raise DegenerateSignalError(
             f"{decision.where}: its signal is not finite (mean "
@@ -120,8 +124,26 @@ def _check_signal(decision: Decision, linear: Moments, options: Options) -> None
             f"deviation {float(np.sqrt(np.min(variance))):.3g}, mean "
             f"{float(np.ravel(mean)[0]):.3g}), so "
             "that no scale gives it a variance. Its kernel may be zero, or its inputs "
-            "dead or constant. Leave it out with layers=, for example "
+            "dead, constant or smaller than 1e-18. Leave it out with layers=, for "
+            "example "
             f"layers=lambda layer: layer.name != {decision.layer.name!r}."
+        )
+
+
+def _check_size(decision: Decision, mean: Any, variance: Any) -> None:
+    """Refuse values of which float32 holds no squares."""
+    if keras.backend.standardize_dtype(decision.layer.compute_dtype) == "float64":
+        return
+    overflows = np.isfinite(mean).all() and np.isposinf(variance).any()
+    largest = float(np.max(variance))
+    if overflows or 0 < largest < SMALLEST:
+        size = "large" if overflows else "small"
+        figure = "beyond 1e16" if overflows else f"{math.sqrt(largest):.2g}"
+        raise DegenerateSignalError(
+            f"{decision.where}: its signal is too {size} for float32 to hold the "
+            f"squares of its values (deviation {figure}, mean {np.ravel(mean)[0]:.2g}). If the "
+            "data are of that size, standardise them: x = (x - x.mean(axis=0)) / "
+            "x.std(axis=0), in float64; if not, see keras_inits.measure(model, data)."
         )
 
 

@@ -32,6 +32,7 @@ from keras_inits.naming import Layers
 from keras_inits.report import SignalReport
 from keras_inits.selection import Selection, activation_layers, select
 from keras_inits.solving.decision import Options, Signal
+from keras_inits.solving.half_precision import require_room
 from keras_inits.solving.one_pass import OnePass, Solved
 from keras_inits.solving.reporting import report
 from keras_inits.solving.verdict import gain_of, to_scale
@@ -137,6 +138,7 @@ def lsuv_init(
     solve = OnePass(model, batch, selection, redrawn, training, verbose)
     with one_period():
         solved = _critical(solve, options) if critical else solve(options)
+    require_room(solved.decisions, solved.trial)
     changes = solved.trial.changes(to_scale(solved.decisions))
     shown = report(model, selection, solved.decisions, solved.shared, solved.options)
     if critical and not shown.plain:

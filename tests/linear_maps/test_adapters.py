@@ -170,6 +170,17 @@ def test_a_subclass_is_described_by_its_parent_unless_it_overrides_call() -> Non
     class Wider(layers.Dense):
         pass
 
+    class Standardised(layers.Conv2D):
+        def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+            return super().convolution_op(inputs, kernel / ops.std(kernel))
+
+    class Centred(layers.Dense):
+        @property
+        def kernel(self) -> Any:
+            return self._kernel - 1.0
+
+    assert adapter_of(Standardised(3, 3)) is None
+    assert adapter_of(Centred(3)) is None
     assert adapter_of(Same()) is not None
     assert adapter_of(Other()) is None
     assert adapter_of(Wider(3)) is not None

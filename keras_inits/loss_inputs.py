@@ -129,6 +129,7 @@ def _of_labels(model: Any, name: str, loss: Any, y: Any) -> LossSignal:
         labels_mean=mean,
         labels_std=std,
         labels_outside=float(((numbers < low) | (numbers > high)).mean()),
+        labels_fractional=float((numbers % 1 != 0).mean()),
         labels_alike=all_alike(y),
     )
 

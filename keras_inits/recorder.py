@@ -155,7 +155,8 @@ class Recorder:
         record = Record(layer, m, Moments(mean, variance), rows=rows)
         record.batch_variance = between[0] if between else None
         limit = SATURATION.get(activation_name(layer) or "")
-        if limit is not None:
+        # What a gate adds to `W x`, and its own activation, are not in hand.
+        if limit is not None and (m is None or m.in_hand):
             record.saturated = fused(_share_beyond)(z, limit)
         return record
 

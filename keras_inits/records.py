@@ -171,6 +171,7 @@ class LossSignal(Record):
         labels_mean: their mean.
         labels_std: their deviation.
         labels_outside: share of the labels that lie outside the activation's range.
+        labels_fractional: share of the labels that are no whole numbers.
         labels_alike: whether the labels of all rows are the same.
     """
 
@@ -188,6 +189,7 @@ class LossSignal(Record):
     labels_mean: float | None = None
     labels_std: float | None = None
     labels_outside: float | None = None
+    labels_fractional: float | None = None
     labels_alike: bool = False
 
 

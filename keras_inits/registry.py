@@ -3,7 +3,10 @@
 Every class is registered with Keras as `"keras_inits>ClassName"`, the name that
 saved models carry. Most also have a short alias, for `kernel_initializer="..."`.
 An alias that Keras itself resolves is refused: a custom object under a built-in
-name would silently change every other model in the process.
+name would silently change every other model in the process. So would an alias that
+somebody passes as an argument, such as `interpolation="bilinear"`: Keras puts the
+object in place of any such string that it loads. Aliases are names of initializers
+and of nothing else.
 """
 
 import warnings
@@ -167,6 +170,8 @@ def custom_objects() -> dict[str, Any]:
 
     Returns:
         A new dict: class names (`.h5` files go by these), registered names
-        (`"keras_inits>ClassName"`) and aliases, each with its class.
+        (`"keras_inits>ClassName"`) and aliases, each with its class. In a file of
+        Keras 2, which names classes without their module, `"HeNormal"` and the like
+        then mean those of this package; load such a file without this argument.
     """
     return dict(_OBJECTS)

@@ -398,6 +398,16 @@ def test_activations_that_are_layers_decide_on_the_gradient_remedy(activation, r
     assert remedy in finding.remedy
 
 
+def test_beside_normalisation_an_explosion_is_no_error():
+    """Before training BatchNormalization does nothing in inference mode."""
+    rows = [gains(1.0, "relu")[0]]
+    rows += [dataclasses.replace(rows[0], name=f"b{i}", std=1e4) for i in range(3)]
+    [found] = find(rows, plain=False)
+    assert found.severity == "warning" and "training=True" in found.remedy
+    [found] = find(rows, plain=True)
+    assert found.severity == "error" and "training=True" not in found.remedy
+
+
 def test_gradient_gain_bounds():
     """1e-3 to 1e3 over ten layers is 0.501 to 1.995 per layer."""
     assert find(gains(1.99, "tanh")) == ()

@@ -72,6 +72,14 @@ SICK: dict[str, tuple[int, str | None, Any, Any, str, str]] = {
         *(1, "softplus", YES, "binary_crossentropy"),
         *("takes probabilities, and head puts out ", "from_logits=True"),
     ),
+    "softmax never, behind a ReLU": (
+        *(10, "relu", CLASSES, "sparse_categorical_crossentropy"),
+        *("takes probabilities, and head puts out 0", "from_logits=True"),
+    ),
+    "fractions": (
+        *(10, "softmax", CLASSES / 10, "sparse_categorical_crossentropy"),
+        *(r"\d\d % of the labels of head are fractions \(0 to 0.9\)", "np.unique"),
+    ),
     "classes from 1": (
         *(10, "softmax", CLASSES + 1, "sparse_categorical_crossentropy"),
         *("labels of head go from 1 to 10, and its 10 units", "y = y - 1"),
@@ -164,6 +172,10 @@ def own(y: Any, p: Any) -> Any:
 
 HEALTHY: dict[str, tuple[int, str | None, Any, Any]] = {
     "classes": (10, "softmax", CLASSES, "sparse_categorical_crossentropy"),
+    "classes in floats": (
+        *(10, "softmax", CLASSES.astype("float32")),
+        "sparse_categorical_crossentropy",
+    ),
     "classes, a column": (10, "softmax", CLASSES[:, None], SPARSE()),
     "logits": (10, None, CLASSES, SPARSE(from_logits=True)),
     "columns": (10, "softmax", COLUMNS, "categorical_crossentropy"),

@@ -537,6 +537,24 @@ def test_an_interrupt_leaves_every_weight_as_it_was() -> None:
     assert changed(before, model) == []
 
 
+def test_none_in_a_table_resets_what_it_stands_beside() -> None:
+    """Every weight of those layers; a kernel elsewhere in the table is drawn."""
+    model = named()
+    for v in model.variables:
+        v.assign(np.full(v.shape, 7.0, "float32"))
+    body, other, norm, head = (model.get_layer(x) for x in NAMES)
+    initialize(model, {"head": None, "norm": None, "body_1": "zeros"}, seed=0)
+    assert (numpy(other.kernel) == 7).all() and (numpy(body.bias) == 7).all()
+    assert (numpy(body.kernel) == 0).all() and (numpy(head.bias) == 0).all()
+    assert np.abs(numpy(head.kernel)).max() < 2 and numpy(head.kernel).std() > 0.1
+    assert [numpy(v)[0] for v in norm.variables] == [1, 0, 0, 1]
+    initialize(model, {"*": None}, layers="body_2")
+    assert (numpy(body.bias) == 7).all() and (numpy(other.bias) == 0).all()
+
+
+NAMES = ("body_1", "body_2", "norm", "head")
+
+
 def two_by_two(shape: Any, dtype: Any = None) -> Any:
     return np.zeros((2, 2), "float32")
 
@@ -553,6 +571,8 @@ def two_by_two(shape: Any, dtype: Any = None) -> Any:
         ("auto", {"layers": ["norm"]}, "it has no linear map"),
         (two_by_two, {}, r"by two_by_two: asked.* \(\d+, 16\), .* shape \(2, 2\)"),
         (lambda shape, dtype=None: None, {}, "it returned None"),
+        (np.ones((3, 3)), {}, r"'body_1' .* cannot be drawn .*\(3, 3\)"),
+        ({"hed": None}, {}, "Received: 'hed'"),
     ],
 )
 def test_refusals_name_what_is_wrong_and_change_nothing(

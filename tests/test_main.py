@@ -209,6 +209,12 @@ def code_in_the_model() -> None:
     keras.Sequential([keras.Input((6,)), layer]).save("model.keras")
 
 
+def zeros() -> None:
+    model = small()
+    model.layers[0].kernel.assign(np.zeros((6, 5), "float32"))
+    model.save("model.keras")
+
+
 def objects_in_an_npz() -> None:
     np.savez("x.npz", x=np.array([{}, 1], dtype=object))
 
@@ -277,6 +283,7 @@ REFUSALS: dict[str, tuple[Callable[[], Any], list[str], str]] = {
 ONLY_LSUV = {
     "constant data": (values(1.0), [], "`data` is constant"),
     "NaN": (values(np.nan), [], "not finite"),
+    "a kernel of zeros": (zeros, [], "command line: --layer with the names of the"),
     "existing model": (occupied("out.keras"), [], "out.keras exists; --force"),
     "target": (nothing, ["--target-std", "big"], "a positive number or 'critical'"),
     "negative target": (nothing, ["--target-std", "-1"], "must be a positive number"),

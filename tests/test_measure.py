@@ -243,6 +243,25 @@ def test_saturation_begins_where_the_slope_is_a_hundredth_of_its_maximum(
     assert SATURATION[name] == pytest.approx(limit, abs=1e-3)
 
 
+def test_of_nan_no_unit_is_dead_and_no_value_saturated() -> None:
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(4, "relu"), layers.Dense(4, "tanh")]
+    )
+    model.layers[0].kernel.assign(np.full((5, 4), np.nan, "float32"))
+    first, second = measure(model, normal(32, 5))
+    assert np.isnan(first.dead_fraction) and np.isnan(second.saturated_fraction)
+    assert measure(model, normal(32, 5)).to_dict()["layers"][0]["dead_fraction"] is None
+
+
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU, layers.SimpleRNN])
+def test_of_gates_no_saturation_is_said(kind: Any) -> None:
+    """What the state adds to `W x`, and each gate's own activation, is not seen."""
+    model = keras.Sequential([keras.Input((7, 5)), kind(4), layers.Dense(3)])
+    report = measure(model, 30 * normal(32, 7, 5))
+    assert report[0].saturated_fraction is None
+    assert report[0].std > 10
+
+
 @pytest.mark.parametrize("name", ["hard_sigmoid", "hard_tanh"])
 def test_hard_activations_are_saturated_where_they_are_constant(name: str) -> None:
     f = keras.activations.get(name)

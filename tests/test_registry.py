@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import pytest
@@ -62,6 +64,22 @@ print(json.dumps(found))
         check=True,
     )
     assert ["he_normal"] == json.loads(result.stdout.splitlines()[-1])
+
+
+def test_no_alias_is_a_string_that_keras_takes_for_anything() -> None:
+    """`deserialize_keras_object` puts a custom object in place of an equal string."""
+    source = Path(keras.__file__).parent
+    strings = {
+        node.value
+        for path in source.rglob("*.py")
+        if not path.name.endswith("_test.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert {"bilinear", "same", "he_normal"} <= strings
+    assert strings.isdisjoint(ALIASES)
+    # Nor a word that others may take, but for this one.
+    assert [alias for alias in ALIASES if "_" not in alias] == ["orthonormal"]
 
 
 @pytest.mark.parametrize("alias", ["he_normal", "zeros", "relu", "mse", "adam", "l2"])

@@ -34,7 +34,7 @@ def one_of_each() -> keras.Model:
         layer = keras.layers.Dense(4, **{which: record.build()}, name=f"fixed_{i}")
         outputs.append(keras.layers.Dense(8)(layer(inputs)))
     pixels = keras.layers.Reshape((6, 1))(inputs)
-    layer = keras.layers.Conv1DTranspose(1, 4, kernel_initializer="bilinear")
+    layer = keras.layers.Conv1DTranspose(1, 4, kernel_initializer="bilinear_upsampling")
     outputs.append(keras.layers.Dense(8)(keras.layers.Flatten()(layer(pixels))))
     for i, record in enumerate(CLASSES):
         layer = keras.layers.Dense(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -392,3 +393,48 @@ def test_a_model_without_kernels() -> None:
     model = keras.Sequential([keras.Input((4,)), layers.ReLU()])
     [row] = measure(model, X, X, loss="mse")
     assert row.weight_gradient_std is None
+
+
+# What is said of gradients of 0
+
+
+def findings(head: Any, *between: Any, y: Any = None, scale: float = 1.0) -> list[Any]:
+    stack = [layers.Dense(16, "relu"), *between, layers.Dense(16, "relu"), head]
+    model = keras.Sequential([keras.Input((6,)), *stack])
+    model.layers[0].kernel.assign(scale * normal(6, 16))
+    x, y = normal(64, 6), normal(64, 3) if y is None else y
+    loss = "mse" if y.ndim > 1 else "sparse_categorical_crossentropy"
+    return list(measure(model, x, y, loss=loss).findings)
+
+
+def test_behind_a_head_of_zeros_there_is_a_gradient() -> None:
+    """That of the head itself; the others follow in the next step."""
+    found = findings(layers.Dense(3, kernel_initializer="zeros"))
+    assert [f.severity for f in found] == ["warning"]
+    assert "frozen at zero" in found[0].text
+
+
+def test_where_a_gradient_is_cut_off() -> None:
+    rounding = layers.Lambda(lambda x: ops.floor(4 * x))
+    [found] = findings(layers.Dense(3), rounding)
+    assert re.search(r"cut off: 0 up to (\S+), and \S+ at (\S+)", found.text)
+    assert "rounding" in found.remedy and "stop_gradient" in found.remedy
+
+
+def test_where_the_loss_is_flat_since_outputs_are_large() -> None:
+    """Each of the labels is the answer that the model is sure of, or of another."""
+    head = layers.Dense(3, "softmax", kernel_initializer=LargeIdentity())
+    found = findings(head, y=np.zeros(64, "int32"), scale=1e3)
+    flat = [f for f in found if "for every kernel" in f.text]
+    if keras.backend.backend() == "tensorflow":  # it finds the logits behind softmax
+        assert flat == []
+        return
+    assert len(flat) == 1
+    assert "the last layer" in flat[0].text and "lsuv_init" in flat[0].remedy
+
+
+class LargeIdentity(keras.initializers.Initializer):
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        values = np.zeros(shape, "float32")
+        values[:, 1] = 1e3
+        return ops.convert_to_tensor(values, dtype)

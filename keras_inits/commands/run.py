@@ -30,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Refusal, KerasInitsError) as error:
         if getattr(chosen, "debug", False):
             raise
-        print(f"keras-inits: error: {one_line(error)}", file=sys.stderr)
+        text = one_line(error)
+        if "layers=" in text:
+            text += " On the command line: --layer with the names of the others"
+        print(f"keras-inits: error: {text}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
         print("keras-inits: interrupted, nothing was written", file=sys.stderr)

@@ -73,11 +73,11 @@ def find(
     if blocked and drift and _index(signals, blocked) <= _index(signals, drift):
         drift = []  # behind a blocked layer there is nothing left to vanish
     found += drift + blocked if drift else blocked
-    found += _not_by_data(signal.exploding(signals), signals, inputs, found)
+    found += _not_by_data(signal.exploding(signals, plain), signals, inputs, found)
     found += signal.saturated(signals)
     if not blocked or blocked[0].severity == "warning":
         if any(x.weight_gradient_std is not None for x in signals):
-            found += gradient.measured(signals)
+            found += gradient.measured(signals, plain)
         elif plain:
             found += gradient.foreseen(signals)
         found += signal.dead(signals, plain, blocking=False)

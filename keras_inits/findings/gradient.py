@@ -22,17 +22,21 @@ GAIN_BOUNDS = (1e-3, 1e3)
 SEVERE = (1e-6, 1e6)
 # Gradient-to-weight ratios of trained networks differ by far less between both ends.
 GRADIENT_SPREAD = 1e3
+# A gradient below the first is 0 a few layers on by underflow.
+UNDERFLOW = 1e-20
+# Logits of such a deviation: float32 rounds their softmax to 0 and 1.
+FLAT = 50.0
 
 
-def measured(signals: Sequence[LayerSignal]) -> list[Finding]:
-    """Measured gradients that differ a thousandfold between both ends."""
+def measured(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
+    """Measured gradients: none, cut off, or a thousandfold apart at both ends."""
+    rows = [x for x in signals if x.weight_gradient_std is not None]
+    if cut := _cut(rows, signals, plain):
+        return cut
     field = "gradient_ratio"
     if all(x.gradient_ratio is None for x in signals):
         field = "weight_gradient_std"
     rows = [x for x in signals if getattr(x, field) is not None]
-    if rows and not any(getattr(x, field) for x in rows):
-        text = "the gradient of the loss is 0 for every kernel"
-        return [Finding.at(rows[0], 0.0, text, remedies.NO_GRADIENT)]
     if any(map(is_constant, signals)):
         # Before a residual branch's kernel of zeros there is no gradient yet.
         rows = [x for x in rows if getattr(x, field) != 0]
@@ -47,7 +51,13 @@ def measured(signals: Sequence[LayerSignal]) -> list[Finding]:
     far = _log_mean(getattr(x, field) for x in rows[-third:])
     if abs(near - far) <= math.log(GRADIENT_SPREAD):
         return []
-    first, last = rows[0], rows[-1]
+    # Of each end the layer that shows it best.
+    ends = rows[:third], rows[-third:]
+    pick = (min, max) if near < far else (max, min)
+    first, last = (
+        choose(end, key=lambda x: abs(getattr(x, field)))
+        for choose, end in zip(pick, ends, strict=True)
+    )
     what = "gradient / weight" if field == "gradient_ratio" else "gradient std"
     verb = "vanishes" if near < far else "explodes"
     low, high = getattr(first, field), getattr(last, field)
@@ -56,6 +66,31 @@ def measured(signals: Sequence[LayerSignal]) -> list[Finding]:
         f"{high:.2g} at {last.name})"
     )
     return [Finding.at(first, low, text, remedies.gradient(signals, near > far))]
+
+
+def _cut(
+    rows: Sequence[LayerSignal], signals: Sequence[LayerSignal], plain: bool
+) -> list[Finding]:
+    """Gradients of exactly 0: everywhere, or before a layer where they are not."""
+    reached = [i for i, row in enumerate(rows) if row.weight_gradient_std]
+    if not rows or (reached and reached[0] == 0):
+        return []
+    if reached:
+        last, behind = rows[reached[0] - 1], rows[reached[0]]
+        small = abs(behind.weight_gradient_std or 0.0) < UNDERFLOW
+        if small or not plain or any(map(is_constant, signals)):
+            return []
+        text = (
+            f"the gradient is cut off: 0 up to {last.name}, and "
+            f"{behind.weight_gradient_std:.2g} at {behind.name}"
+        )
+        return [Finding.at(last, 0.0, text, remedies.cut_between(last, behind))]
+    text = "the gradient of the loss is 0 for every kernel"
+    remedy, head = remedies.NO_GRADIENT, signals[-1]
+    if (head.std or 0.0) > FLAT:
+        text += f" (std {head.std:.2g} at {head.name}, the last layer)"
+        remedy = remedies.FLAT_LOSS + remedies.rescale(head, plain=plain)
+    return [Finding.at(rows[0], 0.0, text, remedy)]
 
 
 def foreseen(signals: Sequence[LayerSignal]) -> list[Finding]:

@@ -21,6 +21,8 @@ RANGES = {
     "tanh": (-1.0, 1.0),
 }
 
+# Activations whose output is cut off; others may be scores, which Keras adds up to 1.
+_CUT_OFF = ("linear", "relu", "relu6")
 _BINARY = ("binarycrossentropy", "binaryfocalcrossentropy")
 _CATEGORICAL = ("categoricalcrossentropy", "categoricalfocalcrossentropy")
 _SPARSE = ("sparsecategoricalcrossentropy",)
@@ -92,8 +94,16 @@ def _classes(row: LossSignal) -> list[Finding]:
     low, high, units = row.labels_min, row.labels_max, row.units
     if not _is(row, _SPARSE) or low is None or high is None or units is None:
         return []
-    if (0 <= low and high < units) or _nan(row):
+    fit = 0 <= low and high < units and not row.labels_fractional
+    if fit or _nan(row):
         return []
+    if row.labels_fractional:
+        text = (
+            f"{100 * row.labels_fractional:.0f} % of the labels of {row.output} are "
+            f"fractions ({low:.4g} to {high:.4g}), and classes are numbered 0 to "
+            f"{units - 1}: the rest is cut off"
+        )
+        return _at(row, row.labels_fractional, text, remedies.NUMBER_CLASSES)
     text = (
         f"labels of {row.output} go from {low:.6g} to {high:.6g}, and its {units} "
         f"units are the classes 0 to {units - 1}"
@@ -118,15 +128,16 @@ def _logits(row: LossSignal) -> list[Finding]:
             "already (on JAX and PyTorch they are squashed twice)"
         )
         return _at(row, high, text, remedies.SQUASHED_TWICE)
-    binary, linear = _is(row, _BINARY), row.activation == "linear"
+    binary = _is(row, _BINARY)
+    open_ended = row.activation in _CUT_OFF
     outside = low < 0 or (binary and high > 1 + ROUNDING)
-    unfit = binary and (outside or linear)
-    unfit = unfit or (several and (outside or (linear and off > ROUNDING)))
+    unfit = binary and (outside or open_ended)
+    unfit = unfit or (several and (outside or (open_ended and off > ROUNDING)))
     if not unfit:
         return []
     text = (
         f"{row.loss} takes probabilities, and {row.output} puts out {low:.3g} to "
-        f"{high:.3g}: what lies outside 0..1 is cut off, and has no gradient"
+        f"{high:.3g}: what lies outside 0..1 is cut off, and has no gradient there"
     )
     return _at(row, low if low < 0 else high, text, remedies.NOT_SQUASHED)
 

@@ -9,7 +9,10 @@ from keras_inits.records import INPUT_TYPES, LayerSignal, LossSignal
 
 CLEAN_DATA = "drop or fill such rows: x = x[np.isfinite(x).all(axis=1)]"
 DIFFERENT_ROWS = "pass samples that differ: here every row says the same"
-RESET = "reset the weights: keras_inits.initialize(model, None)"
+RESET = (
+    "reset the weights, keras_inits.initialize(model, None), and compile again: the "
+    "optimizer may hold NaN, too; then clean the data, or take a smaller learning rate"
+)
 SURE = (
     "in a trained classifier no harm: it is sure of its answers; before training, "
     "keras_inits.lsuv_init(model, x)"
@@ -27,6 +30,10 @@ GRADIENT_NOT_FINITE = (
     "keras.mixed_precision.LossScaleOptimizer"
 )
 
+NUMBER_CLASSES = (
+    "number the classes: classes, y = np.unique(y, return_inverse=True); for a figure "
+    'to be predicted, one unit and loss="mse"'
+)
 CLEAN_LABELS = "drop or fill such rows: keep = np.isfinite(y); x, y = x[keep], y[keep]"
 SINGLE_UNIT = (
     'two classes: activation="sigmoid" and loss="binary_crossentropy"; or one unit for '
@@ -52,6 +59,10 @@ STANDARDISE_LABELS = (
     "is predicted"
 )
 
+FLAT_LOSS = (
+    "the outputs are so large that the loss is flat there (a softmax, a sigmoid is "
+    "exactly 0 or 1): "
+)
 NO_GRADIENT = (
     "look at the loss and the last layer: rounding, argmax, comparisons and clipping "
     "have no gradient"
@@ -101,6 +112,14 @@ def redraw(rows: Sequence[LayerSignal]) -> str:
 def _name(row: LayerSignal) -> str:
     # A name that several layers share is told apart by the path, in full.
     return row.path if row.path and "/" in row.name else row.name.split(" (call")[0]
+
+
+def cut_between(last: LayerSignal, behind: LayerSignal) -> str:
+    """For a gradient that ends between two layers."""
+    return (
+        f"look at what lies between {last.name} and {behind.name}: rounding, argmax, "
+        "comparisons, clipping and stop_gradient pass none on"
+    )
 
 
 def look_before(row: LayerSignal) -> str:

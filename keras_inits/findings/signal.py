@@ -47,7 +47,7 @@ def not_finite(
             continue
         if not is_finite(row.kernel_std):
             text = f"the kernel of {row.name} holds NaN or infinity"
-            return [Finding.at(row, row.kernel_std, text, remedies.redraw([row]))]
+            return [Finding.at(row, row.kernel_std, text, remedies.RESET)]
         grown = exploding(signals[:i])
         if grown:
             text = f"{grown[0].text}; its variance overflows at {row.name}"
@@ -152,7 +152,7 @@ def _carries(layer: LayerSignal) -> bool:
     return (layer.std or 0.0) >= VANISHED and not _alike(layer)
 
 
-def exploding(signals: Sequence[LayerSignal]) -> list[Finding]:
+def exploding(signals: Sequence[LayerSignal], plain: bool = True) -> list[Finding]:
     """A signal a thousand times that of the first layer, and large."""
     start = next((x.std for x in signals if x.std), None)
     if start is None:
@@ -169,7 +169,9 @@ def exploding(signals: Sequence[LayerSignal]) -> list[Finding]:
         if (first.std or 0.0) > HEAD_JUMP * before:
             text = f"the output of {first.name} is large (std {first.std:.2g})"
             return [Finding.at(first, first.std, text, remedies.LABELS, "warning")]
-    return [Finding.at(first, first.std, text, remedies.rescale(first))]
+    severity: Severity = "error" if plain else "warning"
+    remedy = remedies.rescale(first, plain=plain)
+    return [Finding.at(first, first.std, text, remedy, severity)]
 
 
 def dead(

@@ -49,7 +49,7 @@ def _centre(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple((size - 1) // 2 for size in shape[:-2])
 
 
-@register("dirac", law="identity of the channels at the centre tap")
+@register("dirac_delta", law="identity of the channels at the centre tap")
 class Dirac(FixedInitializer):
     """The convolution that passes its input through.
 
@@ -59,7 +59,7 @@ class Dirac(FixedInitializer):
     Example:
 
     >>> layer = keras.layers.Conv2D(
-    ...     64, 3, padding="same", kernel_initializer="dirac"
+    ...     64, 3, padding="same", kernel_initializer="dirac_delta"
     ... )
 
     Args:
@@ -100,7 +100,8 @@ class Dirac(FixedInitializer):
 
 
 @register(
-    "hadamard", law="identity where it narrows; a Hadamard matrix, cut, where it widens"
+    "hadamard_identity",
+    law="identity where it narrows; a Hadamard matrix, cut, where it widens",
 )
 class ZerO(FixedInitializer):
     """Only zeros and ones, up to a factor: no randomness at all.
@@ -112,7 +113,7 @@ class ZerO(FixedInitializer):
 
     Example:
 
-    >>> layer = keras.layers.Dense(64, kernel_initializer="hadamard")
+    >>> layer = keras.layers.Dense(64, kernel_initializer="hadamard_identity")
 
     Args:
         gain: factor of all values.
@@ -157,7 +158,9 @@ def _hadamard(rows: int, columns: int) -> Array:
     return 1.0 - 2.0 * (common & 1)
 
 
-@register("bilinear", law="linear interpolation, for transposed convolutions")
+@register(
+    "bilinear_upsampling", law="linear interpolation, for transposed convolutions"
+)
 class Bilinear(FixedInitializer):
     """Up-sampling by linear interpolation, as a transposed convolution.
 
@@ -169,7 +172,7 @@ class Bilinear(FixedInitializer):
     Example:
 
     >>> layer = keras.layers.Conv2DTranspose(
-    ...     3, 4, strides=2, padding="same", kernel_initializer="bilinear"
+    ...     3, 4, strides=2, padding="same", kernel_initializer="bilinear_upsampling"
     ... )
 
     Raises:

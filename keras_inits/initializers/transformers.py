@@ -110,7 +110,7 @@ class DeepNorm(VarianceScaling):
 
 
 @register(
-    "siren",
+    "siren_uniform",
     law="U(-b, b), b = sqrt(6/fan_in)/omega; in the first layer 1/fan_in",
     siren_first={"first": True},
 )
@@ -123,7 +123,7 @@ class Siren(FanInitializer):
     Example:
 
     >>> layer = keras.layers.Dense(
-    ...     64, lambda x: keras.ops.sin(30 * x), kernel_initializer="siren"
+    ...     64, lambda x: keras.ops.sin(30 * x), kernel_initializer="siren_uniform"
     ... )
 
     Args:

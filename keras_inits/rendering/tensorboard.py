@@ -31,6 +31,7 @@ def write_tensorboard(
         raise NotADirectoryError(
             f"TensorBoard reads directories, and this is a file: {os.fspath(logdir)!r}."
         )
+    os.makedirs(logdir, exist_ok=True)  # its errors name the path
     writer = tf.summary.create_file_writer(os.fspath(logdir))
     with writer.as_default(step=step):
         for tag, value in scalars:

@@ -141,9 +141,10 @@ def _check_size(decision: Decision, mean: Any, variance: Any) -> None:
         figure = "beyond 1e16" if overflows else f"{math.sqrt(largest):.2g}"
         raise DegenerateSignalError(
             f"{decision.where}: its signal is too {size} for float32 to hold the "
-            f"squares of its values (deviation {figure}, mean {np.ravel(mean)[0]:.2g}). If the "
-            "data are of that size, standardise them: x = (x - x.mean(axis=0)) / "
-            "x.std(axis=0), in float64; if not, see keras_inits.measure(model, data)."
+            f"squares of its values (deviation {figure}, mean "
+            f"{np.ravel(mean)[0]:.2g}). If the data are of that size, standardise "
+            "them: x = (x - x.mean(axis=0)) / x.std(axis=0), in float64; if not, see "
+            "keras_inits.measure(model, data)."
         )
 
 

@@ -20,10 +20,11 @@ from keras_inits.gains import gain
 from keras_inits.initializers import LooksLinear, VarianceScaling
 from keras_inits.linear_maps import LinearMap, identity
 from keras_inits.looks_linear import looks_linear_kernels
-from keras_inits.naming import Layers
+from keras_inits.naming import Layers, named_layers
 from keras_inits.probes import is_linear
 from keras_inits.selection import Selection, select_all
 from keras_inits.twins import reset_values
+from keras_inits.walking import walk
 
 Tensor = Any
 Layer = Any
@@ -61,8 +62,8 @@ def initialize(
     Args:
         model: A built model.
         initializer: `"auto"`, a string, an instance, or a dict from name patterns or
-            layer classes to either (the first that matches counts; layers that none
-            matches stay). None resets: every weight, biases and statistics included,
+            layer classes to any of these (the first that matches counts; layers that
+            none matches stay). None resets: every weight, biases and statistics included,
             is drawn again by the initializer that its layer was made with. What a
             layer has been adapted to (Normalization) stays.
         layers: Names, layers or a predicate. None: every trainable layer.
@@ -96,11 +97,13 @@ def initialize(
             draw = chosen(m)
             if draw is not None:
                 changes.append((m.kernel, _drawn(layer, m, draw, fresh)))
+    changes += _reset(model, initializer, layers, seed)
     commit(changes, None)
 
 
 def _is_looks_linear(initializer: Any) -> bool:
-    return initializer == "looks_linear" or type(initializer) is LooksLinear
+    named = isinstance(initializer, str) and initializer == "looks_linear"
+    return named or type(initializer) is LooksLinear
 
 
 def _drawn(layer: Layer, m: LinearMap, draw: Any, fresh: Callable[..., Any]) -> Tensor:
@@ -119,20 +122,34 @@ def _drawn(layer: Layer, m: LinearMap, draw: Any, fresh: Callable[..., Any]) -> 
 def _choice(initializer: Any, behind: dict[int, Any]) -> Callable[[LinearMap], Any]:
     """Which initializer draws which map; `behind` as `activations_behind` has it."""
     automatic = partial(_automatic, behind)
-    if initializer == "auto":
-        return automatic
-    if not isinstance(initializer, Mapping) or "class_name" in initializer:
+    if not _is_table(initializer):
         found = _get(initializer)
-        return lambda m: found
-    cases = [
-        (key, automatic if value == "auto" else _constant(_get(value)))
-        for key, value in initializer.items()
-    ]
+        return automatic if found == "auto" else lambda m: found
+    cases = {key: _get(value) for key, value in initializer.items()}
 
     def by_case(m: LinearMap) -> Any:
-        return next((draw(m) for key, draw in cases if _matches(m.layer, key)), None)
+        found = _first(m.layer, cases)
+        return automatic(m) if isinstance(found, str) else found
 
     return by_case
+
+
+def _is_table(initializer: Any) -> bool:
+    return isinstance(initializer, Mapping) and "class_name" not in initializer
+
+
+def _first(layer: Layer, cases: Mapping[Any, Any], default: Any = None) -> Any:
+    """What stands beside the first key that matches."""
+    return next((x for key, x in cases.items() if _matches(layer, key)), default)
+
+
+def _reset(model: keras.Model, cases: Any, layers: Layers, seed: int | None) -> Changes:
+    """Of a table: every weight of the layers beside whose key stands None."""
+    if not _is_table(cases) or None not in cases.values():
+        return []
+    known = named_layers(model, layers) if layers is not None else list(walk(model))
+    chosen = [x for x in known if _first(x, cases, "another") is None]
+    return reset_values(model, chosen, seed) if chosen else []
 
 
 def _require_matches(model: keras.Model, selection: Selection, cases: Any) -> None:
@@ -140,7 +157,7 @@ def _require_matches(model: keras.Model, selection: Selection, cases: Any) -> No
 
     A class or a pattern may go unused: such a table serves many models.
     """
-    if "class_name" in cases:
+    if not _is_table(cases):
         return
     unused = [k for k in cases if not any(_matches(x, k) for x in selection.every)]
     names = [k for k in unused if isinstance(k, str) and not set(k) & set("*?[")]
@@ -173,10 +190,6 @@ def _require_described(selection: Selection, layers: Layers, cases: Any) -> None
             )
 
 
-def _constant(value: Any) -> Callable[[LinearMap], Any]:
-    return lambda m: value
-
-
 def _matches(layer: Layer, key: Any) -> bool:
     if isinstance(key, type):
         return isinstance(layer, key)
@@ -190,6 +203,9 @@ def _matches(layer: Layer, key: Any) -> bool:
 
 
 def _get(initializer: Any) -> Any:
+    """An initializer; `"auto"` and None as they are."""
+    if initializer is None or (isinstance(initializer, str) and initializer == "auto"):
+        return initializer
     try:
         return keras.initializers.get(initializer)
     except (ValueError, TypeError) as error:

@@ -130,8 +130,8 @@ def _row(record: Record, gradients: dict[int, WeightGradient]) -> LayerSignal:
         std=std,
         output_mean=output_mean,
         output_std=output_std,
-        dead_fraction=_number(record.dead),
-        saturated_fraction=_number(record.saturated),
+        dead_fraction=_share(record.dead, output_mean),
+        saturated_fraction=_share(record.saturated, mean),
         gradient_gain=_number(record.gradient_gain),
         weight_gradient_std=None if gradient is None else gradient.deviation,
         gradient_ratio=None if gradient is None else gradient.ratio,
@@ -147,6 +147,12 @@ def _row(record: Record, gradients: dict[int, WeightGradient]) -> LayerSignal:
 
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
+
+
+def _share(value: Any, mean: float | None) -> float | None:
+    """NaN where NaN was counted, which is neither zero nor beyond a bound."""
+    lost = value is not None and mean is not None and math.isnan(mean)
+    return math.nan if lost else _number(value)
 
 
 def _spread(kernel: Moments | None) -> float | None:

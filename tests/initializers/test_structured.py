@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from laws import FIXED, Record, check_law, gaussian, to_numpy
-from scipy import linalg
+from scipy import linalg, stats
 
 import keras_inits.initializers as inits
 from keras_inits.initializers.base import Seeds
@@ -149,7 +149,7 @@ def test_bilinear_is_upsampling(stride: int, channels: int) -> None:
         2 * stride - stride % 2,
         strides=stride,
         padding="same",
-        kernel_initializer="bilinear",
+        kernel_initializer="bilinear_upsampling",
     )
     expected = keras.layers.UpSampling2D(stride, interpolation="bilinear")(x)
     inner = slice(stride, -stride)
@@ -222,3 +222,17 @@ def test_siren_keeps_the_law_of_its_preactivations() -> None:
         if i:
             assert np.std(z) == pytest.approx(1, abs=0.15)
         x = np.sin(z)
+
+
+@pytest.mark.parametrize("floatx", ["bfloat16", "float16"])
+def test_zeros_lie_anywhere_whatever_floatx_says(floatx: str) -> None:
+    """Among equal chances the first come first: in bfloat16 there are 128 of them."""
+    before = keras.config.floatx()
+    try:
+        keras.config.set_floatx(floatx)
+        kernel = inits.SparseNormal(0.001, stddev=1.0, seed=1)((500, 4096), "float32")
+    finally:
+        keras.config.set_floatx(before)
+    places = np.argwhere(to_numpy(kernel) == 0)[:, 1]
+    assert len(places) == 500 * 5
+    assert stats.kstest((places + 0.5) / 4096, "uniform").pvalue > 1e-4

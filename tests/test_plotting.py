@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 import struct
 import subprocess
 import sys
@@ -10,8 +11,11 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keras_inits.plotting import canvas, plot_history, plot_report
+from keras_inits.plotting.labels import shorten
 from keras_inits.report import Histogram, LayerSignal, SignalReport
 
 pytest.importorskip("matplotlib")
@@ -28,12 +32,17 @@ def layer(i, **fields):
         "gradient_ratio": 0.01,
         "histogram": Histogram(counts=(1, 5, 1), edges=(-3.0, -1.0, 1.0, 3.0)),
     }
-    name = f"dense_{i}"
-    return LayerSignal(name=name, layer_type="Dense", **(values | fields))
+    values = {"name": f"dense_{i}", "layer_type": "Dense"} | values
+    return LayerSignal(**(values | fields))
 
 
 def report(depth, **fields):
     return SignalReport([layer(i, **fields) for i in range(depth)])
+
+
+def panels(figure):
+    """Axes by title."""
+    return {axes.get_title(loc="left"): axes for axes in figure.axes}
 
 
 def titles(figure):
@@ -43,6 +52,19 @@ def titles(figure):
 def lines(axes):
     """Curves by label, in data coordinates."""
     return {line.get_label(): line.get_ydata() for line in axes.lines}
+
+
+def marks(axes):
+    """Where on the x axis a legend says that figures are off the scale."""
+    legend = axes.get_legend()
+    said = [text.get_text() for text in legend.get_texts()] if legend else []
+    found = {line.get_label(): line.get_xdata().tolist() for line in axes.lines}
+    return {label: found[label] for label in said if label in OFF_THE_SCALE}
+
+
+OFF_THE_SCALE = ("zero", "NaN or infinite")
+NAN = {"std": math.nan, "mean": math.nan, "gradient_ratio": math.nan}
+NOTHING = Histogram(counts=(0, 9, 0), edges=(-1e-37, -1e-38, 1e-38, 1e-37))
 
 
 @pytest.mark.parametrize("depth", [1, 5, 200])
@@ -109,9 +131,7 @@ def test_zeros_and_infinities_are_marked():
         *rows[3:],
     ]
     [signal, *_] = plot_report(SignalReport(sick)).axes
-    marks = {line.get_label(): list(line.get_xdata()) for line in signal.lines}
-    assert marks["zero"] == [0]
-    assert marks["NaN or infinite"] == [1, 2]
+    assert marks(signal) == {"zero": [0], "NaN or infinite": [1, 2]}
     assert np.isnan(lines(signal)["std after"][:3]).all()
 
 
@@ -121,11 +141,20 @@ def test_zeros_and_infinities_are_marked():
         {"std": 0.0, "std_before": 0.0, "gradient_gain": 0.0, "gradient_ratio": 0.0},
         {"std": math.nan, "mean": math.inf, "gradient_gain": math.nan},
         {"gradient_gain": 1e200, "gradient_ratio": math.inf, "std": 1e30},
+        {
+            "gradient_gain": 1e300,
+            "gradient_ratio": 1e-300,
+            "mean": -1e308,
+            "std": 1e308,
+        },
         {"histogram": Histogram(counts=(0, 0), edges=(0.0, 0.0, 0.0))},
+        {"histogram": NOTHING},
     ],
 )
 def test_sick_reports_are_drawn_all_the_same(tmp_path, fields):
     plot_report(report(30, **fields), tmp_path / "sick.png")
+    healthy_first = [report(3), report(3, **fields), report(3, **fields)]
+    plot_history(healthy_first, [0, 1, 2], tmp_path / "sick.png")
 
 
 def test_heat_map_holds_the_counts_of_each_layer():
@@ -135,6 +164,31 @@ def test_heat_map_holds_the_counts_of_each_layer():
     np.testing.assert_allclose(np.nansum(shares, axis=0), 1, rtol=1e-6)
     middle = shares[len(shares) // 2, 0]
     assert middle > 4 * shares[0, 0]
+
+
+@pytest.mark.parametrize(
+    "nothing", [NOTHING, Histogram(counts=(0, 9, 0), edges=(0.0, 0.0, 0.0, 0.0))]
+)
+def test_heat_map_shows_the_live_among_many_that_are_all_zero(nothing):
+    rows = [layer(0), *(layer(i, histogram=nothing) for i in range(1, 9))]
+    [image] = plot_report(rows).axes[1].images
+    assert image.get_extent()[2:] == [-3, 3]
+    assert np.isfinite(image.get_array()[:, 0]).all()
+    [image] = plot_report(rows[1:]).axes[1].images
+    assert image.get_extent()[2:] == [-1, 1]
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [{"std": math.nan}, {"output_std": math.inf}, {"dead_fraction": math.nan}],
+)
+def test_shares_of_a_lost_layer_are_a_gap_with_a_mark(figures):
+    healthy = {"dead_fraction": 0.25, "saturated_fraction": 0.5}
+    lost = healthy | {"dead_fraction": 0.0} | figures
+    rows = [layer(i, **(lost if i == 2 else healthy)) for i in range(4)]
+    shares = panels(plot_report(rows))["Dead and saturated"]
+    assert marks(shares) == {"NaN or infinite": [2]}
+    np.testing.assert_equal(lines(shares)["dead units"], [25, 25, math.nan, 25])
 
 
 @pytest.mark.parametrize(("depth", "size"), [(5, None), (40, None), (200, (6, 5))])
@@ -154,12 +208,115 @@ def test_layer_names_are_thinned_to_what_is_legible(depth, size):
 
 def test_long_names_lose_what_they_share():
     names = [f"encoder_layer_{i}_feed_forward_projection" for i in range(3)]
-    texts, shared = canvas.shorten(names, 20)
+    texts, shared = shorten(names, 20)
     assert texts == ["0", "1", "2"]
     assert shared == "encoder_layer_…_feed_forward_projection"
-    assert canvas.shorten(["dense_0", "dense_1"], 20) == (["dense_0", "dense_1"], "")
-    [text], _ = canvas.shorten(["a" * 30 + "b" * 30], 11)
+    assert shorten(["dense_0", "dense_1"], 20) == (["dense_0", "dense_1"], "")
+    [text], _ = shorten(["a" * 30 + "b" * 30], 11)
     assert text == "aaaaa…bbbbb"
+
+
+def test_no_word_and_no_number_is_torn():
+    names = ["encoder_block_10_projection", "encoder_block_11_projection"]
+    assert shorten(names, 12) == (["10", "11"], "encoder_block_…_projection")
+    names = ["encoder_projection", "encoder_projection_1"]
+    assert shorten(names, 12) == (["projection", "projection_1"], "encoder_…")
+
+
+def test_one_odd_name_does_not_hide_the_numbers():
+    names = [f"encoder_block_{i}_feed_forward_projection" for i in range(12)]
+    for odd in ("stem", "head", "dense"):
+        texts, shared = shorten([odd, *names])
+        assert shared == ""
+        assert texts[:2] == [odd, "…0_feed_forward_projection"]
+        assert texts[-1] == "…11…forward_projection"
+
+
+def test_words_that_few_names_hold_are_kept():
+    kinds = ("depthwise_conv", "pointwise_conv_1", "pointwise_conv_2", "identity")
+    names = ["convnext_tiny_stem_conv", "convnext_tiny_head_dense"]
+    names[1:1] = [
+        f"convnext_tiny_stage_{i}_block_{j}_{kind}"
+        for i in range(4)
+        for j in range(9)
+        for kind in kinds
+    ]
+    texts, shared = shorten(names, 25)
+    assert shared == "convnext_tiny_…"
+    assert len(set(texts)) == len(names)
+    for name, text in zip(names, texts, strict=True):
+        numbers = [x for x in name.split("_") if x.isdigit()]
+        assert [x for x in text.replace("…", "_").split("_") if x.isdigit()] == numbers
+        assert name.split("_")[-1] in text
+
+
+def test_names_that_differ_in_a_letter_show_it():
+    long = "a" * 30
+    texts, _ = shorten([f"{long}b{long}", f"{long}c{long}", "head"], 12)
+    assert texts == ["…b…", "…c…", "head"]
+    texts, _ = shorten([f"{long}b{long}", f"{long}c{long}", "…b…"], 12)
+    assert texts == ["…b…#2", "…c…", "…b…"]
+
+
+def test_names_that_no_elision_tells_apart_are_numbered():
+    names = ["head", *("a" * 30 + "b" * i for i in range(30))]
+    texts, _ = shorten(names, 12)
+    assert len(set(texts)) == len(names)
+    assert texts[0] == "head"
+    assert re.fullmatch(r".*…b+#\d+", texts[-1])
+
+
+WORDS = ("block", "conv2d", "FeedForward", "query", "слой", "1", "2", "12", "$", "…")
+NAME = st.one_of(
+    st.lists(st.sampled_from(WORDS), max_size=12).map("_".join),
+    st.lists(st.sampled_from(WORDS), max_size=12).map("".join),
+    st.text("aB1_/", min_size=25, max_size=35),
+    st.text(max_size=40),
+)
+FAMILY = st.builds(
+    lambda start, end, count: [f"{start}{i}{end}" for i in range(count)],
+    NAME,
+    NAME,
+    st.integers(1, 30),
+)
+
+
+@given(st.lists(NAME), st.lists(FAMILY, max_size=3), st.integers(6, 30))
+def test_labels_differ_where_names_do(names, families, most):
+    names = [*names, *itertools.chain(*families)]
+    texts, shared = shorten(names, most)
+    assert max(map(len, texts), default=0) <= most
+    assert len(set(texts)) == len(set(names))
+    assert len(dict(zip(names, texts, strict=True))) == len(
+        set(zip(names, texts, strict=True))
+    )
+    assert (texts, shared) == shorten(names, most)
+    if not shared:
+        kept = [(name, text) for name, text in zip(names, texts, strict=True)
+                if len(name) <= most]  # fmt: skip
+        assert all(name == text for name, text in kept)
+
+
+@given(st.lists(NAME, max_size=9), st.integers(0, 5))
+def test_labels_keep_to_a_room_too_small_for_all(names, most):
+    texts, _ = shorten(names, most)
+    assert max(map(len, texts), default=0) <= most
+
+
+@pytest.mark.parametrize("name", ["$\\foo$", "a$_$b", "${$", "x$y_z$"])
+def test_names_are_no_formulas(name):
+    """On every axis that shows names: alone, or what all of them share."""
+    from matplotlib.text import Text
+
+    alone = [layer(0, name=name), layer(1)]
+    alike = [layer(i, name=f"{name * 9}_{i}_{name * 9}") for i in range(3)]
+    for rows in (alone, alike):
+        for figure in (plot_report(rows), plot_history([rows, rows], [0, 1])):
+            figure.draw_without_rendering()
+            seen = [text for text in figure.findobj(Text) if text.get_visible()]
+            ours = [text for text in seen if name in text.get_text()]
+            assert ours
+            assert not any(text.get_parse_math() for text in ours)
 
 
 def test_thinning_keeps_first_and_last():
@@ -211,9 +368,64 @@ def test_history_of_layers_that_come_and_go():
     assert np.isnan(curves[2]).tolist() == [True, False, True]
 
 
+@pytest.mark.parametrize("depth", [1, 41])
+def test_history_marks_epochs_that_are_off_the_scale(depth):
+    """Whichever layer it is: the last is zero at first, lost in the end."""
+    zeros = {"std": 0.0, "mean": 0.0, "gradient_ratio": 0.0}
+    reports = [
+        [*report(depth - 1, std_before=None), layer(depth - 1, **figures)]
+        for figures in (zeros, {}, NAN, {"std": math.inf, "mean": math.inf})
+    ]
+    found = panels(plot_history(reports, [2, 3, 5, 8]))
+    lost = {"NaN or infinite": [5, 8]}
+    assert marks(found["Deviation of the pre-activation"]) == lost | {"zero": [2]}
+    assert marks(found["Mean of the pre-activation"]) == lost
+    assert marks(found["Dead units"]) == lost
+    assert marks(found["Gradient / weight"]) == {"zero": [2], "NaN or infinite": [5]}
+    assert marks(panels(plot_history([report(2)], [0]))["Dead units"]) == {}
+
+
+@pytest.mark.parametrize("figures", [{"std": math.nan}, {"output_std": math.inf}])
+def test_history_draws_no_shares_of_a_lost_layer(figures):
+    shares = {"dead_fraction": 0.25, "saturated_fraction": 0.5}
+    reports = [report(1, **shares), report(1, **shares, **figures)]
+    found = panels(plot_history(reports, [0, 1]))
+    for title, share in (("Dead units", 25), ("Saturated values", 50)):
+        np.testing.assert_equal(found[title].lines[0].get_ydata(), [share, math.nan])
+
+
+def test_history_that_is_lost_from_the_start_is_no_empty_picture():
+    rows = [LayerSignal(name="a", layer_type="Dense", std=math.nan)]
+    [panel, _] = plot_history([rows, rows], [0, 1]).axes
+    assert marks(panel) == {"NaN or infinite": [0, 1]}
+
+
+def test_the_few_epochs_before_a_long_run_is_lost_are_seen():
+    """A line through a single epoch has no length."""
+    reports = [report(2), *[report(2, **NAN)] * 50]
+    for title, axes in panels(plot_history(reports, range(51))).items():
+        assert not title or axes.lines[0].get_marker() == "o"
+
+
+def test_history_says_what_the_names_share():
+    rows = [layer(i, name=f"encoder_block_{i}_projection_of_all") for i in range(3)]
+    [*_, bar] = plot_history([rows], [0]).axes
+    assert [x.get_text() for x in bar.get_yticklabels()] == ["0", "1", "2"]
+    assert bar.get_ylabel() == "encoder_block_…_projection_of_all"
+
+
 def test_refusals(tmp_path):
     with pytest.raises(ValueError, match=r"theme .*\['dark', 'light'\].*'blue'"):
         plot_report(report(2), theme="blue")
+    for theme in (["light"], None, {}):
+        with pytest.raises(
+            ValueError, match=r"theme .*\['dark', 'light'\]. Received: "
+        ):
+            plot_report(report(2), theme=theme)
+        with pytest.raises(
+            ValueError, match=r"theme .*\['dark', 'light'\]. Received: "
+        ):
+            plot_history([report(2)], [0], theme=theme)
     with pytest.raises(ValueError, match=r"\.png.*Received: path='a.jpeg'"):
         plot_report(report(2), "a.jpeg")
     for size in (3, "wide", (3, math.nan), (1, 2, 3)):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import io
-import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -15,16 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from keras_inits.plotting.labels import MAX_NAME, shorten
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 Theme = Literal["light", "dark"]
 Size = tuple[float, float]
 
 _DPI = 150
 _SUFFIXES = (".png", ".svg")
-_MAX_NAME = 26
 _NAME_SIZE = 7.5
 # Width of a character as a share of its height, in a proportional font.
 _CHARACTER = 0.6
@@ -74,7 +77,7 @@ PALETTES: dict[str, Palette] = {
 
 def palette(theme: Theme) -> Palette:
     """The colours of `theme`."""
-    if theme not in PALETTES:
+    if not isinstance(theme, str) or theme not in PALETTES:
         raise ValueError(
             f"theme must be one of {sorted(PALETTES)}. Received: theme={theme!r}."
         )
@@ -154,6 +157,40 @@ def dress(axes: Axes, colours: Palette, title: str, label: str) -> None:
         spine.set_visible(side in ("left", "bottom"))
 
 
+def mark_zeros(axes: Axes, x: NDArray[Any], colours: Palette) -> None:
+    """Marks along the bottom, where a figure is zero."""
+    _mark(axes, x, 0.03, "v", "zero", colours)
+
+
+def mark_lost(axes: Axes, x: NDArray[Any], colours: Palette) -> None:
+    """Marks along the top, where a figure is NaN or infinite."""
+    _mark(axes, x, 0.97, "^", "NaN or infinite", colours)
+
+
+def _mark(
+    axes: Axes,
+    x: NDArray[Any],
+    height: float,
+    marker: str,
+    label: str,
+    colours: Palette,
+) -> None:
+    """Marks off the scale, at a share of the axes' height."""
+    if not x.size:
+        return
+    axes.plot(
+        x,
+        np.full(x.size, height),
+        linestyle="none",
+        marker=marker,
+        markersize=5,
+        color=colours.bad,
+        label=label if label not in axes.get_legend_handles_labels()[1] else None,
+        transform=axes.get_xaxis_transform(),
+        clip_on=False,
+    )
+
+
 def legend(axes: Axes, colours: Palette) -> None:
     """A legend above the axes, on the right, where no curve can be hidden."""
     handles, labels = axes.get_legend_handles_labels()  # those with a label
@@ -172,35 +209,6 @@ def legend(axes: Axes, colours: Palette) -> None:
         handlelength=1.6,
         columnspacing=1.2,
     )
-
-
-def shorten(names: Sequence[str], most: int = _MAX_NAME) -> tuple[list[str], str]:
-    """Names of at most `most` characters that still differ, and what they share.
-
-    What all of them share, at the start and at the end, goes first; then the middle.
-    """
-    if len(names) < 2 or max(map(len, names)) <= most:
-        return [_elide(name, most) for name in names], ""
-    start = _common_start(names)
-    rest = [name[len(start) :] for name in names]
-    end = _common_start([name[::-1] for name in rest])[::-1]
-    cores = [name[: len(name) - len(end)] for name in rest]
-    shared = f"{start}\u2026{end}" if start or end else ""
-    return [_elide(core, most) for core in cores], shared
-
-
-def _common_start(names: Sequence[str]) -> str:
-    """The characters that all names begin with: those of the two that differ most."""
-    first, last = min(names), max(names)
-    same = itertools.takewhile(
-        lambda pair: pair[0] == pair[1], zip(first, last, strict=False)
-    )
-    return "".join(character for character, _ in same)
-
-
-def _elide(name: str, most: int) -> str:
-    half = (most - 1) // 2
-    return name if len(name) <= most else f"{name[:half]}\u2026{name[-half:]}"
 
 
 def thin(count: int, room: float) -> list[int]:
@@ -223,7 +231,7 @@ def name_layers(axes: Axes, names: Sequence[str], size: Size, colours: Palette) 
     width, height = size[0] - 1.2, size[1]
     # The names may take a fifth of the height.
     most = int(height / 5 * 72 / (_NAME_SIZE * _CHARACTER))
-    texts, shared = shorten(names, max(6, min(_MAX_NAME, most)))
+    texts, shared = shorten(names, max(6, min(MAX_NAME, most)))
     shown = thin(len(names), width)
     longest = max((len(texts[i]) for i in shown), default=0)
     # Few short names lie flat; else they stand.
@@ -233,10 +241,13 @@ def name_layers(axes: Axes, names: Sequence[str], size: Size, colours: Palette) 
         [texts[i] for i in shown],
         rotation=0 if flat else 90,
         fontsize=_NAME_SIZE,
+        parse_math=False,
     )
     axes.set_xlim(-0.5, len(names) - 0.5)
     if shared:
-        axes.set_xlabel(shared, fontsize=_NAME_SIZE, color=colours.ink)
+        axes.set_xlabel(
+            shared, fontsize=_NAME_SIZE, color=colours.ink, parse_math=False
+        )
 
 
 def log_axis(axes: Axes) -> None:

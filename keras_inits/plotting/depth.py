@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_inits.plotting import canvas
 from keras_inits.plotting.canvas import Palette, Size, Theme
+from keras_inits.plotting.values import DRAWN, figures, loggable
 from keras_inits.records import LayerSignal, unique_names, without_inputs
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 # Deviations that differ by more than this are drawn on a logarithmic axis.
 _LINEAR_SPAN = 20.0
 _HEAT_BINS = 81
-# Matplotlib's ticks overflow near the ends of what a float holds.
-_DRAWN = (1e-200, 1e200)
+# The histogram of a layer that is all zero reaches less far; none else in float32.
+_NOTHING = 1e-36
 # The findings' bounds for the cumulated gradient gain.
 _HEALTHY_GAIN = (1e-3, 1e3)
 
@@ -86,14 +87,6 @@ def plot_report(
     return figure
 
 
-def _values(layers: Sequence[LayerSignal], field: str) -> Floats:
-    """A figure of every layer; NaN where it was not measured, infinity where it is
-    NaN or infinite itself."""
-    raw = [getattr(layer, field) for layer in layers]
-    kept = [x if x is None or math.isfinite(x) else math.inf for x in raw]
-    return np.array([math.nan if x is None else x for x in kept], dtype=float)
-
-
 def _has(*fields: str) -> Callable[[Sequence[LayerSignal]], bool]:
     def has(layers: Sequence[LayerSignal]) -> bool:
         return any(getattr(x, field) is not None for x in layers for field in fields)
@@ -110,8 +103,8 @@ def _signal(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None
     if not _has("std_before")(layers):
         sets = []
     sets.append(("after" if sets else "", "mean", "std", colours.after))
-    stds = np.concatenate([_values(layers, std) for _, _, std, _ in sets])
-    positive = np.clip(stds[np.isfinite(stds) & (stds > 0)], *_DRAWN)
+    stds = np.concatenate([figures(layers, std) for _, _, std, _ in sets])
+    positive = np.clip(stds[np.isfinite(stds) & (stds > 0)], *DRAWN)
     logarithmic = positive.size and positive.max() > _LINEAR_SPAN * positive.min()
     what = "pre-activation"
     if logarithmic:
@@ -121,15 +114,14 @@ def _signal(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None
     x = np.arange(len(layers))
     style = canvas.line_style(len(layers))
     for label, mean, std, colour in sets:
-        means, deviations = _values(layers, mean), _values(layers, std)
+        means, deviations = figures(layers, mean), figures(layers, std)
         if logarithmic:
             _log_curve(axes, deviations, colour, f"std {label}".strip(), colours)
-            size = np.where(np.abs(means) > 0, np.abs(means), np.nan)
-            size = np.where(np.isinf(size), np.nan, np.clip(size, *_DRAWN))
+            size = loggable(np.abs(means))
             axes.plot(x, size, color=colour, linewidth=1, linestyle=":", alpha=0.9)
         else:
             lost = np.isinf(means) | np.isinf(deviations)
-            _mark(axes, lost, "NaN or infinite", colours)
+            canvas.mark_lost(axes, x[lost], colours)
             means = np.where(lost, np.nan, means)
             low, high = means - deviations, means + deviations
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -150,30 +142,10 @@ def _log_curve(
     axes: Axes, values: Floats, colour: str, label: str | None, colours: Palette
 ) -> None:
     """A curve on a logarithmic axis; what such an axis cannot show is marked."""
-    good = np.where(np.isfinite(values) & (values > 0), values, np.nan)
-    good = np.clip(good, *_DRAWN)
-    style = canvas.line_style(len(values))
-    axes.plot(np.arange(len(values)), good, color=colour, label=label, **style)
-    _mark(axes, values == 0, "zero", colours)
-    _mark(axes, np.isinf(values), "NaN or infinite", colours)
-
-
-def _mark(axes: Axes, mask: NDArray[np.bool_], label: str, colours: Palette) -> None:
-    """Layers off the scale: zeros along the bottom, others along the top."""
-    if not mask.any():
-        return
-    bottom = label == "zero"
-    axes.plot(
-        np.flatnonzero(mask),
-        np.full(mask.sum(), 0.03 if bottom else 0.97),
-        linestyle="none",
-        marker="v" if bottom else "^",
-        markersize=5,
-        color=colours.bad,
-        label=label if label not in axes.get_legend_handles_labels()[1] else None,
-        transform=axes.get_xaxis_transform(),
-        clip_on=False,
-    )
+    x, style = np.arange(len(values)), canvas.line_style(len(values))
+    axes.plot(x, loggable(values), color=colour, label=label, **style)
+    canvas.mark_zeros(axes, x[values == 0], colours)
+    canvas.mark_lost(axes, x[np.isinf(values)], colours)
 
 
 def _heat(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None:
@@ -202,13 +174,16 @@ def _heat(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None:
 
 
 def _heat_edges(layers: Sequence[LayerSignal]) -> Floats:
-    """Common bins: as wide as the widest layer, but for layers far beyond the rest."""
+    """Common bins: as wide as the widest layer, but for layers far beyond the rest.
+
+    Layers that are all zero have no say in it.
+    """
     reach = [
         max(abs(x.histogram.edges[0]), abs(x.histogram.edges[-1]))
         for x in layers
         if x.histogram is not None
     ]
-    finite = [x for x in reach if math.isfinite(x) and x > 0] or [1.0]
+    finite = [x for x in reach if _NOTHING < x < math.inf] or [1.0]
     limit = min(max(finite), 4 * float(np.median(finite)))
     return np.linspace(-limit, limit, _HEAT_BINS + 1)
 
@@ -216,17 +191,18 @@ def _heat_edges(layers: Sequence[LayerSignal]) -> Floats:
 def _shares(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None:
     """Dead and saturated shares."""
     canvas.dress(axes, colours, "Dead and saturated", "%")
-    style = canvas.line_style(len(layers))
+    x, style = np.arange(len(layers)), canvas.line_style(len(layers))
     for field, label, colour in (
         ("dead_fraction", "dead units", colours.bad),
         ("saturated_fraction", "saturated values", colours.third),
     ):
-        values = 100 * _values(layers, field)
-        values[np.isinf(values)] = np.nan
+        values = 100 * figures(layers, field)
+        lost = np.isinf(values)
+        values[lost] = np.nan
         if not np.isnan(values).all():
-            x = np.arange(len(layers))
             axes.fill_between(x, 0, values, color=colour, alpha=0.2, linewidth=0)
             axes.plot(x, values, color=colour, label=label, **style)
+        canvas.mark_lost(axes, x[lost], colours)
     axes.set_ylim(-4, 104)
     axes.set_yticks([0, 50, 100])
     canvas.legend(axes, colours)
@@ -240,7 +216,7 @@ def _cumulated(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> N
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(np.isnan(gains), 0.0, np.log10(np.abs(gains)))
         total = np.cumsum(logs[::-1])[::-1]
-    values = 10.0 ** np.clip(total, *np.log10(_DRAWN))
+    values = 10.0 ** np.clip(total, *np.log10(DRAWN))
     values[np.isneginf(total)] = 0.0
     values[np.isposinf(total) | np.isnan(total)] = math.inf
     low, high = _HEALTHY_GAIN
@@ -256,7 +232,7 @@ def _cumulated(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> N
 def _gain_values(layers: Sequence[LayerSignal]) -> Floats:
     """Gradient gains but softmax's, as `gain_product` has it."""
     softmax = ["softmax" in (layer.activation or "") for layer in layers]
-    return np.where(softmax, np.nan, _values(layers, "gradient_gain"))
+    return np.where(softmax, np.nan, figures(layers, "gradient_gain"))
 
 
 def _gains(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None:
@@ -275,7 +251,7 @@ def _gradients(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> N
         ("weight_gradient_std", "std", colours.after),
         ("gradient_ratio", "gradient / weight", colours.before),
     ):
-        values = _values(layers, field)
+        values = figures(layers, field)
         if not np.isnan(values).all():
             _log_curve(axes, values, colour, label, colours)
     canvas.log_axis(axes)

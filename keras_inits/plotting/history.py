@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,8 @@ import numpy as np
 
 from keras_inits.plotting import canvas
 from keras_inits.plotting.canvas import Palette, Size, Theme
+from keras_inits.plotting.labels import shorten
+from keras_inits.plotting.values import figures, loggable
 from keras_inits.records import LayerSignal, unique_names, without_inputs
 
 if TYPE_CHECKING:
@@ -92,12 +93,9 @@ def _by_name(report: Iterable[LayerSignal]) -> dict[str, LayerSignal]:
 def _curves(
     tables: Sequence[dict[str, LayerSignal]], names: Sequence[str], field: str
 ) -> Floats:
-    """Figures by (epoch, layer); NaN where one was not measured."""
-    rows = [
-        [getattr(table.get(name), field, None) for name in names] for table in tables
-    ]
+    """Figures by (epoch, layer), as `values.figures` has them."""
     return np.array(
-        [[math.nan if x is None else x for x in row] for row in rows], dtype=float
+        [figures(map(table.get, names), field) for table in tables], dtype=float
     )
 
 
@@ -110,21 +108,23 @@ def _panel(
 ) -> None:
     _, title, label, factor, logarithmic = row
     canvas.dress(axes, colours, title, label)
-    values = factor * curves
-    values[~np.isfinite(values)] = np.nan
+    values = factor * np.where(np.isinf(curves), np.nan, curves)
     if logarithmic:
-        values[values <= 0] = np.nan
+        values = loggable(values)
     if label == "%":
         axes.set_ylim(-4, 104)
         axes.set_yticks([0, 50, 100])
     count = curves.shape[1]
     style: dict[str, Any] = {"linewidth": 1.6 if count <= 20 else 0.8}
-    if len(epochs) <= 30:
+    if np.isfinite(values).any(axis=1).sum() <= 30:
         style |= {"marker": "o", "markersize": 4 if count <= 20 else 2}
     for i, colour in enumerate(_by_depth(count, colours)):
         axes.plot(epochs, values[:, i], color=colour, alpha=0.9, **style)
+    canvas.mark_lost(axes, epochs[np.isinf(curves).any(axis=1)], colours)
     if logarithmic:
+        canvas.mark_zeros(axes, epochs[(curves == 0).any(axis=1)], colours)
         canvas.log_axis(axes)
+    canvas.legend(axes, colours)
 
 
 def _colour_map(colours: Palette):  # type: ignore[no-untyped-def]
@@ -165,8 +165,10 @@ def _depth_bar(
     scale = ScalarMappable(Normalize(0, last), _colour_map(colours))
     bar = figure.colorbar(scale, ax=grid, fraction=0.03, pad=0.02, aspect=60)
     shown = canvas.thin(len(names), 0.85 * size[1])
-    texts, _ = canvas.shorten(names)
-    bar.set_ticks(shown, labels=[texts[i] for i in shown])
+    texts, shared = shorten(names)
+    bar.set_ticks(shown, labels=[texts[i] for i in shown], parse_math=False)
+    if shared:
+        bar.set_label(shared, fontsize=7.5, color=colours.ink, parse_math=False)
     bar.ax.tick_params(colors=colours.ink, labelsize=7.5)
     bar.ax.invert_yaxis()
     bar.outline.set_visible(False)

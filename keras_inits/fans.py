@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Fans(NamedTuple):
@@ -51,16 +51,15 @@ def compute_fans(
 
     Raises:
         ValueError: if `shape` is not one of a kernel, only one of the two lists of axes
-            is given, an axis does not exist or appears twice, or `groups` does not
-            divide the outputs.
+            is given, an axis is no integer, does not exist or appears twice, or
+            `groups` is no positive integer or does not divide the outputs.
 
     Returns:
         `Fans(fan_in, fan_out)`, two Python integers.
     """
     sizes = _sizes(shape)
-    if groups < 1:
-        raise ValueError(f"`groups` must be at least 1. Received: groups={groups}")
-    check_axes(input_axes, output_axes)
+    groups = _check_groups(groups)
+    input_axes, output_axes = check_axes(input_axes, output_axes)
     if input_axes is not None and output_axes is not None:
         find_axes(len(sizes), input_axes, output_axes)
         fan_in = math.prod(sizes[axis] for axis in input_axes)
@@ -91,15 +90,47 @@ def _sizes(shape: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
+def _check_groups(groups: Any) -> int:
+    try:
+        number = operator.index(groups)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(
+            f"`groups` must be a positive integer. Received: groups={groups!r}"
+        )
+    return number
+
+
 def check_axes(
-    input_axes: Sequence[int] | None, output_axes: Sequence[int] | None
-) -> None:
-    """Refuses one list of axes without the other."""
-    if (input_axes is None) != (output_axes is None):
+    input_axes: Any, output_axes: Any
+) -> tuple[list[int] | None, list[int] | None]:
+    """Both as lists of integers, or neither; no axis twice, whatever the rank."""
+    inputs = _check_list("input_axes", input_axes)
+    outputs = _check_list("output_axes", output_axes)
+    if (inputs is None) != (outputs is None):
         raise ValueError(
             "`input_axes` and `output_axes` must be given together. "
-            f"Received: input_axes={input_axes}, output_axes={output_axes}"
+            f"Received: input_axes={inputs}, output_axes={outputs}"
         )
+    listed = [*(inputs or []), *(outputs or [])]
+    if len(set(listed)) < len(listed):
+        raise ValueError(
+            "`input_axes` and `output_axes` must hold each axis at most once. "
+            f"Received: input_axes={inputs}, output_axes={outputs}"
+        )
+    return inputs, outputs
+
+
+def _check_list(name: str, axes: Any) -> list[int] | None:
+    if axes is None:
+        return None
+    try:
+        return [operator.index(axis) for axis in axes]
+    except TypeError:
+        raise ValueError(
+            f"`{name}` must be a list of integers. Received: {name}={axes!r}"
+        ) from None
 
 
 def find_axes(

@@ -37,11 +37,13 @@ def gain(activation: Activation) -> float:
 
     Args:
         activation: the name of a Keras activation, a layer, any function that acts
-            on each value alone, or `None` (linear).
+            on each value alone, or `None` (linear). A layer of a narrower dtype is
+            evaluated in float32.
 
     Raises:
-        ValueError: if the function does not act on each value alone (softmax), or
-            its mean square is zero, NaN or infinite.
+        ValueError: if the function does not act on each value alone (softmax), cannot
+            be called on one tensor of any shape (a class, a layer whose weights are
+            built), or its mean square is zero, NaN or infinite.
 
     Returns:
         A Python float, accurate to about 1e-6; to 1e-5 where the function jumps. What
@@ -84,23 +86,42 @@ def mean_square_derivative(activation: Activation, stddev: float = 1.0) -> float
 
 def _evaluate(activation: Activation, z: np.ndarray) -> np.ndarray:
     """f(z) in float64, computed as wide as the backend does."""
-    function = keras.activations.get(activation)
-    if isinstance(function, keras.layers.Layer) and not function.built:
-        # The user's own would be built here, for the shape of `z`.
-        function = type(function).from_config(function.get_config())
+    function: Any = keras.activations.get(activation)
+    required = "The activation must act on each value alone, and always alike"
 
     def apply(values: np.ndarray) -> np.ndarray:
         tensor = keras.ops.convert_to_tensor(values)
         result = keras.ops.convert_to_numpy(function(tensor))
         return np.asarray(result, dtype="float64")
 
-    values = apply(z)
+    try:
+        function = _on_any_shape(function)
+        values, some = apply(z), apply(z[::997])
+    except Exception as error:  # of any kind: the user's own code runs
+        raise ValueError(
+            f"{required}: it is called on one tensor, of any shape. "
+            f"Received: activation={activation!r}, which cannot be. Pass a function "
+            "or an instance of a layer; one with weights before it is built."
+        ) from error
     if values.shape != z.shape or not np.allclose(
-        apply(z[::997]), values[::997], rtol=1e-4, atol=1e-6, equal_nan=True
+        some, values[::997], rtol=1e-4, atol=1e-6, equal_nan=True
     ):
         raise ValueError(
-            "The activation must act on each value alone, and always alike. "
-            f"Received: activation={activation!r}, which does not. Pass the "
-            "elementwise part of it."
+            f"{required}. Received: activation={activation!r}, which does not. Pass "
+            "the elementwise part of it."
         )
     return values
+
+
+def _on_any_shape(function: Any) -> Any:
+    """A layer made again, so that it builds for the shape of `z` (the user's own
+    must not) and computes in float32 at least; weights that are built stay."""
+    if not isinstance(function, keras.layers.Layer):
+        return function
+    narrow = function.compute_dtype in ("bfloat16", "float16")
+    if function.built and (function.weights or not narrow):
+        return function
+    config = function.get_config()
+    if narrow and "dtype" in config:
+        config["dtype"] = "float32"
+    return type(function).from_config(config)

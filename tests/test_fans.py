@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -44,18 +46,33 @@ def test_axes_alone_count() -> None:
 
 
 def test_sizes_are_python_integers() -> None:
-    fans = compute_fans(np.array([3, 4]))  # type: ignore[arg-type]
-    assert [int, int] == [type(fan) for fan in fans]
+    sizes: Any = np.array([3, 4])
+    for arguments in (
+        {},
+        {"groups": np.int64(2)},
+        {"input_axes": np.array([0]), "output_axes": (np.int32(-1),)},
+    ):
+        fans = compute_fans(sizes, **arguments)
+        assert [int, int] == [type(fan) for fan in fans]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"groups": 0}, "`groups` must be at least 1.*groups=0"),
+        ({"groups": 0}, "`groups` must be a positive integer.*groups=0"),
+        ({"groups": "2"}, "`groups` must be a positive integer.*groups='2'"),
+        ({"groups": None}, "`groups` must be a positive integer.*groups=None"),
+        ({"groups": 2.0}, r"`groups` must be a positive integer.*groups=2\.0"),
         ({"groups": 3}, r"`groups` must divide.*groups=3 for shape=\(3, 4\)"),
         ({"input_axes": [0]}, "given together.*output_axes=None"),
         ({"input_axes": [0], "output_axes": [2]}, "rank 2 must lie between -2 and 1"),
         ({"input_axes": [0], "output_axes": [-2]}, "each at most once"),
+        ({"input_axes": [0], "output_axes": [0]}, "each axis at most once"),
+        *[
+            ({"input_axes": axes, "output_axes": [1]}, "`input_axes` must be a list")
+            for axes in (0, [0.0], ["0"], [None], "0")
+        ],
+        ({"input_axes": [1], "output_axes": 0}, "`output_axes` must be a list.*=0"),
     ],
 )
 def test_refusals(arguments: dict[str, object], message: str) -> None:

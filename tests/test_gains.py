@@ -80,11 +80,44 @@ def test_kinks_and_jumps_anywhere(limit: float) -> None:
         (lambda x: 1 / (0.0 * x), r"positive and finite.*inf"),
         ("softmax", "act on each value alone.*softmax"),
         (lambda x: x[::2], "act on each value alone"),
+        ("threshold", "called on one tensor.*activation='threshold'"),
+        (keras.layers.LeakyReLU, "called on one tensor.*LeakyReLU.*an instance"),
+        (keras.layers.LayerNormalization(), "called on one tensor.*Normalization"),
+        (keras.layers.BatchNormalization(), "called on one tensor.*Normalization"),
+        (lambda x: "a", "called on one tensor"),
+        (lambda: 1.0, "called on one tensor"),
+        ("no such", "Could not interpret.*no such"),
     ],
 )
 def test_refusals(function: Any, message: str) -> None:
     with np.errstate(all="ignore"), pytest.raises(ValueError, match=message):
         gain(function)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [keras.layers.PReLU(), keras.layers.BatchNormalization(), keras.layers.Dense(8)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_weights_built_for_another_shape_are_refused(layer: keras.Layer) -> None:
+    layer = type(layer).from_config(layer.get_config())
+    layer.build((None, 8))
+    with pytest.raises(ValueError, match=r"called on one tensor.*before it is built"):
+        gain(layer)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16", "bfloat16"])
+@pytest.mark.parametrize("built", [False, True])
+def test_layers_of_a_narrow_dtype_are_evaluated_in_float32(
+    dtype: str, built: bool
+) -> None:
+    layer = keras.layers.Activation("tanh", dtype=dtype)
+    if built:
+        layer(np.ones((1, 3), "float32"))
+    before = layer.built
+    assert gain(layer) == pytest.approx(_expected(math.tanh) ** -0.5, abs=1e-6)
+    assert before == layer.built
+    assert layer.dtype_policy.name == dtype
 
 
 def test_mean_square_derivative() -> None:

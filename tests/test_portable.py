@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from laws import CLASSES, FIXED, RECORDS, Record, check_law, to_numpy
+from scipy import stats
 
 import keras_inits.initializers as inits
 from keras_inits.errors import KerasInitsError, UnsupportedLayerError
@@ -35,15 +36,15 @@ def build_model() -> keras.Model:
     outputs.append(
         keras.layers.Flatten()(
             keras.layers.Conv1DTranspose(
-                1, 3, padding="same", kernel_initializer="bilinear"
+                1, 3, padding="same", kernel_initializer="bilinear_upsampling"
             )(pixels)
         )
     )
     inner = keras.Sequential(
         [
             keras.Input((6,)),
-            keras.layers.Dense(6, kernel_initializer="hadamard"),
-            keras.layers.Dense(6, kernel_initializer="dirac"),
+            keras.layers.Dense(6, kernel_initializer="hadamard_identity"),
+            keras.layers.Dense(6, kernel_initializer="dirac_delta"),
         ]
     )
     outputs.append(inner(inputs))
@@ -87,6 +88,209 @@ def test_loads_where_this_package_is_not(tmp_path: Path) -> None:
     )
     y = to_numpy(model(X))
     np.testing.assert_allclose(y, np.load(tmp_path / "y.npy"), rtol=1e-4, atol=1e-6)
+
+
+@keras.saving.register_keras_serializable("test_portable")
+class Recorded(keras.layers.Layer):
+    """Keras records the arguments itself."""
+
+    def __init__(self, init: Any, law: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.init, self.law = init, law
+
+    def build(self, shape: Any) -> None:
+        initializer = self.law or self.init
+        if isinstance(initializer, (list, tuple)):
+            initializer = initializer[0]
+        self.w = self.add_weight(shape=(shape[-1], 6), initializer=initializer)
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.matmul(x, self.w)
+
+
+@keras.saving.register_keras_serializable("test_portable")
+class Returned(keras.layers.Layer):
+    """get_config returns what was passed."""
+
+    def __init__(self, kernel_initializer: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kernel_initializer = kernel_initializer
+        self.dense = keras.layers.Dense(6, kernel_initializer=kernel_initializer)
+
+    def build(self, shape: Any) -> None:
+        self.dense.build(shape)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {**config, "kernel_initializer": self.kernel_initializer}
+
+
+@keras.saving.register_keras_serializable("test_portable")
+class Subclassed(keras.Model):
+    def __init__(self, init: Any = "siren_uniform", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.init = init
+        self.dense = keras.layers.Dense(6, kernel_initializer=init)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "init": self.init}
+
+
+@keras.saving.register_keras_serializable("test_portable")
+class InItsCode(keras.layers.Layer):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(6, kernel_initializer="lsuv_normal")
+
+    def build(self, shape: Any) -> None:
+        self.dense.build(shape)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+
+@keras.saving.register_keras_serializable("test_portable")
+class StringsOnly(Recorded):
+    def __init__(self, init: str, **kwargs: Any) -> None:
+        super().__init__(init.lower(), **kwargs)
+
+
+STRINGS = sorted(
+    {record.name for record in available()}
+    | {f"keras_inits>{record.class_name}" for record in available()}
+)
+
+
+def one_layer(layer: keras.layers.Layer, name: str | None = None) -> keras.Model:
+    return keras.Sequential([keras.Input((6,)), layer], name=name)
+
+
+def test_strings_in_custom_layers_load_where_this_package_is_not(
+    tmp_path: Path,
+) -> None:
+    kernels = [
+        name
+        for name in STRINGS
+        if not any(part in name.lower() for part in ("bias", "bilinear"))
+    ]
+    layers = [make(name) for name in kernels for make in (Recorded, Returned)]
+    layers.append(Recorded(["orthonormal", "siren_uniform"]))
+    layers.append(Recorded({"class_name": "siren_uniform", "config": {"omega": 7.0}}))
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.average([x(inputs) for x in layers]))
+    subclassed = Subclassed()
+    for number, original in enumerate((model, subclassed)):
+        y = to_numpy(original(X))
+        copy = portable(original)
+        assert not [name for name in STRINGS if f'"{name}"' in copy.to_json()]
+        copy.save(tmp_path / f"{number}.keras")
+        np.save(tmp_path / f"{number}.npy", y)
+    np.save(tmp_path / "x.npy", X)
+    source = Path(__file__).read_text(encoding="utf-8").splitlines()
+    start = source.index('@keras.saving.register_keras_serializable("test_portable")')
+    end = next(i for i, line in enumerate(source) if line.startswith("STRINGS"))
+    code = """
+import sys
+sys.modules["keras_inits"] = None  # as if it were not installed
+import keras, numpy as np
+from typing import Any
+CLASSES
+for number in range(2):
+    model = keras.saving.load_model(f"{sys.argv[1]}/{number}.keras")
+    y = keras.ops.convert_to_numpy(model(np.load(sys.argv[1] + "/x.npy")))
+    expected = np.load(f"{sys.argv[1]}/{number}.npy")
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-6)
+    keras.models.model_from_json(model.to_json())
+""".replace("CLASSES", "\n".join(source[start:end]))
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+def test_a_string_becomes_a_string_where_keras_has_one() -> None:
+    copy = portable(one_layer(Recorded("lsuv_normal")))
+    assert copy.layers[0].init == "Orthogonal"
+    copy = portable(one_layer(Recorded("keras_inits>HeNormal")))
+    law: Any = keras.initializers.get(dict(copy.layers[0].init))
+    assert (2.0, "fan_in") == (law.scale, law.mode)
+
+
+def test_what_is_only_called_like_an_initializer_stays() -> None:
+    layer = Returned("orthonormal", name="lsuv_normal")
+    copy = portable(one_layer(layer, name="siren_uniform"))
+    assert ("siren_uniform", "lsuv_normal") == (copy.name, copy.layers[0].name)
+    zeros = Recorded("zeros", name="init", law="glorot_uniform")
+    copy = portable(one_layer(zeros))
+    assert ("zeros", "glorot_uniform") == (copy.layers[0].init, copy.layers[0].law)
+
+
+@pytest.mark.parametrize(
+    ("layer", "match"),
+    [
+        (lambda: InItsCode(name="odd"), "needs keras_inits: layer 'odd' .InItsCode"),
+        (
+            lambda: Recorded("zeros", law="lsuv_normal", name="odd"),
+            "needs keras_inits: layer 'odd' .Recorded.*does not contain 'init'",
+        ),
+        (
+            lambda: StringsOnly("siren_uniform", name="odd"),
+            "because of 'odd' .StringsOnly.*keras.initializers.get",
+        ),
+        (
+            lambda: Recorded(inits.LSUVNormal(), name="odd"),
+            "because of 'odd' .Recorded.*implement get_config",
+        ),
+    ],
+    ids=["code", "another key", "strings only", "no config"],
+)
+def test_what_would_not_load_is_refused_by_name(layer: Any, match: str) -> None:
+    names = keras.saving.get_custom_objects().copy()
+    inner = keras.Sequential([keras.Input((6,)), keras.layers.Dense(6), layer()])
+    model = keras.Sequential([keras.Input((6,)), inner, keras.layers.Dense(2)])
+    with pytest.raises(UnsupportedLayerError, match=match):
+        portable(model)
+    assert names == keras.saving.get_custom_objects()
+    keras.initializers.get("lsuv_normal")
+
+
+SEEDS = (None, 0, 7, -5, 2**31, 2**33 + 1, 2**64 + 1, -(2**80))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_seed_is_one_that_the_builtin_accepts(seed: int | None) -> None:
+    for record in RECORDS:
+        to_builtin(record.build(seed=seed))((4, 4))
+    reduced = to_builtin(inits.HeNormal(seed=seed)).get_config()["seed"]
+    if seed is not None and 0 <= seed < 2**31:
+        assert seed == reduced
+    model = one_layer(keras.layers.Dense(4, kernel_initializer=inits.HeNormal()))
+    model.layers[0].kernel_initializer = inits.HeNormal(seed=seed)
+    kernel = portable(model).layers[0].kernel
+    np.testing.assert_array_equal(to_numpy(model.layers[0].kernel), to_numpy(kernel))
+
+
+@pytest.mark.parametrize(
+    ("mean", "stddev", "lower", "upper"),
+    [(0.0, 1.0, 1.0, 3.0), (0.5, 0.2, 0.4, 1.0), (-1.0, 2.0, -1e200, 0.5)],
+)
+def test_unsymmetric_bounds_keep_mean_and_deviation(
+    mean: float, stddev: float, lower: float, upper: float
+) -> None:
+    # scipy overflows far beyond the values; the tail past 100 deviations is nothing.
+    a, b = max(-100.0, (lower - mean) / stddev), (upper - mean) / stddev
+    law = stats.truncnorm(a, b, mean, stddev)
+    config = to_builtin(inits.BoundedNormal(mean, stddev, lower, upper)).get_config()
+    assert config["mean"] == pytest.approx(law.mean(), rel=1e-9)
+    assert config["stddev"] == pytest.approx(law.std(), rel=1e-9)
+    sigma = stddev / stats.truncnorm(a, b).std()
+    law = stats.truncnorm(a, b, mean, sigma)
+    config = to_builtin(inits.TruncatedNormal(mean, stddev, a, b)).get_config()
+    assert config["mean"] == pytest.approx(law.mean(), rel=1e-9)
+    assert config["stddev"] == pytest.approx(stddev, rel=1e-9)
 
 
 # Laws that Keras has no name for: theirs is the normal law of the same deviation, or

@@ -238,6 +238,72 @@ def test_torch_default_refusals() -> None:
     with pytest.raises(UnsupportedLayerError, match=r"'einsum' of type EinsumDense"):
         porting.torch_default(layer)
     porting.torch_default(keras.layers.ReLU())
+    with pytest.raises(UnsupportedLayerError, match=r"must be a keras\.Layer.*None"):
+        porting.torch_default(None)  # type: ignore[arg-type]
+
+
+def built_dense() -> keras.layers.Dense:
+    layer = keras.layers.Dense(8, name="dense")
+    layer.build((None, 16))
+    return layer
+
+
+def test_torch_default_leaves_adapters_and_quantized_kernels() -> None:
+    dense = built_dense()
+    dense.enable_lora(2)
+    with pytest.raises(UnsupportedLayerError, match=r"'dense', which has LoRA enabled"):
+        porting.torch_default(dense)
+    dense = built_dense()
+    dense.quantize("int8")
+    with pytest.raises(UnsupportedLayerError, match=r"'dense', which is quantized"):
+        porting.torch_default(dense)
+    attention = keras.layers.MultiHeadAttention(2, 4)
+    attention.build((None, 5, 8), (None, 5, 8))
+    attention.value_dense.enable_lora(2)
+    with pytest.raises(UnsupportedLayerError, match=r"'value', which has LoRA enabled"):
+        porting.torch_default(attention)
+
+
+@pytest.mark.parametrize("seed", [3, np.int64(3), -3, 2**70])
+def test_torch_default_repeats_with_a_seed(seed: Any) -> None:
+    layer = built_dense()
+    draws = []
+    for _ in range(2):
+        porting.torch_default(layer, seed=seed)
+        draws.append(to_numpy(layer.kernel.value))
+    np.testing.assert_array_equal(*draws)
+    if seed == 3:
+        porting.torch_default(layer, seed=int(seed))
+        np.testing.assert_array_equal(draws[0], to_numpy(layer.kernel.value))
+
+
+@pytest.mark.parametrize("seed", ["a", 1.5, [1]])
+def test_torch_default_refuses_what_is_no_seed(seed: Any) -> None:
+    with pytest.raises(ValueError, match=r"`seed` must be None, an integer.*Received"):
+        porting.torch_default(built_dense(), seed=seed)
+
+
+@pytest.mark.parametrize("kind", ["Dense", "LSTM", "GRU", "SimpleRNN"])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_torch_default_draws_frozen_layers_alike(kind: str, use_bias: bool) -> None:
+    draws = []
+    for trainable in (True, False):
+        layer = getattr(keras.layers, kind)(
+            4, trainable=trainable, use_bias=use_bias, kernel_initializer="zeros"
+        )
+        layer.build((None, 3) if kind == "Dense" else (None, 5, 3))
+        porting.torch_default(layer, seed=1)
+        draws.append([to_numpy(weight.value) for weight in layer.weights])
+    for one, other in zip(*draws, strict=True):
+        assert one.any()
+        np.testing.assert_array_equal(one, other)
+
+
+def test_mxnet_knows_two_laws_and_three_fans() -> None:
+    with pytest.raises(ValueError, match=r"`rnd_type` must be one of.*rnd_type='foo'"):
+        porting.MXNET["Xavier"](rnd_type="foo")
+    with pytest.raises(ValueError, match=r"`factor_type` must be.*factor_type='fan'"):
+        porting.MXNET["Xavier"](factor_type="fan")
 
 
 def test_the_page_names_every_row() -> None:

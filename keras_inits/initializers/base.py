@@ -46,6 +46,11 @@ class Seeds:
         return self._numbers.getrandbits(31)
 
 
+def reduced(seed: Seed) -> Seed:
+    """A seed that every backend takes: the first that a call with `seed` draws from."""
+    return Seeds(seed).next() if isinstance(seed, int) else seed
+
+
 def _numbers(seed: int) -> random.Random:
     """Python's generator drops the sign of an integer, but not of a string."""
     return random.Random(seed if seed >= 0 else str(seed))
@@ -59,7 +64,7 @@ class Initializer(keras.initializers.Initializer):
     """
 
     def __init__(self, seed: Seed | dict[str, Any] = None) -> None:
-        self.seed = _check_seed(seed)
+        self.seed = check_seed(seed)
 
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
         sizes = _check_shape(shape)
@@ -97,9 +102,7 @@ class FanInitializer(Initializer, keras.initializers.VarianceScaling):
         output_axes: Sequence[int] | None = None,
     ) -> None:
         Initializer.__init__(self, seed)
-        check_axes(input_axes, output_axes)
-        self.input_axes = _check_list("input_axes", input_axes)
-        self.output_axes = _check_list("output_axes", output_axes)
+        self.input_axes, self.output_axes = check_axes(input_axes, output_axes)
 
     _given: Fans | None = None
 
@@ -163,27 +166,21 @@ def flags(**arguments: bool) -> None:
 def one_of(allowed: Sequence[str], **arguments: str) -> None:
     """Refuses arguments that are not among the allowed strings."""
     for name, value in arguments.items():
-        if value not in allowed:
+        if not (isinstance(value, str) and value in allowed):
             raise ValueError(
                 f"`{name}` must be one of {sorted(allowed)}. Received: {name}={value!r}"
             )
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and math.isfinite(value)
+    try:
+        return isinstance(value, numbers.Real) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
-def _check_list(name: str, axes: Any) -> list[int] | None:
-    if axes is None:
-        return None
-    if isinstance(axes, Iterable) and all(
-        isinstance(axis, int | np.integer) for axis in axes
-    ):
-        return [int(axis) for axis in axes]
-    raise ValueError(f"`{name}` must be a list of integers. Received: {name}={axes!r}")
-
-
-def _check_seed(seed: Any) -> Seed:
+def check_seed(seed: Any) -> Seed:
+    """A seed, also from its config; refuses what is none."""
     if isinstance(seed, dict):
         seed = keras.saving.deserialize_keras_object(seed)
     if isinstance(seed, int | np.integer):

@@ -11,7 +11,11 @@ from keras_inits.initializers.base import (
     positive,
 )
 from keras_inits.initializers.sampling import truncated_normal
-from keras_inits.initializers.truncated_normal import check_interval
+from keras_inits.initializers.truncated_normal import (
+    REACH,
+    check_interval,
+    in_deviations,
+)
 from keras_inits.registry import register
 
 
@@ -33,7 +37,7 @@ class BoundedNormal(Initializer):
         mean: mean of the parent law.
         stddev: standard deviation of the parent law.
         lower: lowest value.
-        upper: highest value.
+        upper: highest value. A bound may lie as far away as a float goes.
         seed: as in `VarianceScaling`.
 
     Raises:
@@ -62,9 +66,15 @@ class BoundedNormal(Initializer):
         self.upper = upper
 
     def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
+        lowest, highest = self._nearer(self.lower), self._nearer(self.upper)
         return truncated_normal(
-            shape, self.mean, self.stddev, self.lower, self.upper, dtype, seeds
+            shape, self.mean, self.stddev, lowest, highest, dtype, seeds
         )
+
+    def _nearer(self, bound: float) -> float:
+        """The bound, or a nearer one that no value reaches either: float32 holds it."""
+        z = in_deviations(bound, self.mean, self.stddev)
+        return float(bound) if abs(z) < REACH else self.mean + z * self.stddev
 
     def get_config(self) -> dict[str, Any]:
         return {

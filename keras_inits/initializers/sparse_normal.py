@@ -81,7 +81,10 @@ class SparseNormal(Initializer):
         if not zeros or 0 in shape:
             return values
         # The rank of a value among those of its unit is a random permutation.
-        order = ops.argsort(keras.random.uniform(flat, seed=seeds.next()), axis=axis)
+        # In float32, whatever `floatx` says: bfloat16 has so few values that most are
+        # equal, and of equal ones the first come first.
+        chance = keras.random.uniform(flat, dtype="float32", seed=seeds.next())
+        order = ops.argsort(chance, axis=axis)
         rank = ops.reshape(ops.argsort(order, axis=axis), shape)
         return values * ops.cast(rank >= zeros, dtype)
 

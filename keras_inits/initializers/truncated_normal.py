@@ -20,6 +20,8 @@ from keras_inits.registry import register
 # more likely mistaken.
 _LEAST_MASS = 1e-4
 _LEAST_TAIL, _LEAST_SHARE = 1e-9, 0.01
+# Deviations beyond which float64 knows no probability: erfc(40 / sqrt(2)) is 0.
+REACH = 40.0
 
 
 @register("trunc_normal", law="normal cut at mean+lower*s, mean+upper*s; exact stddev")
@@ -42,7 +44,8 @@ class TruncatedNormal(Initializer):
         mean: mean of the parent law.
         stddev: standard deviation of the values drawn.
         lower: lower bound, in parent deviations from the mean.
-        upper: upper bound, in parent deviations from the mean.
+        upper: upper bound, in parent deviations from the mean. A bound beyond 40 is
+            none.
         seed: as in `VarianceScaling`.
 
     Raises:
@@ -70,9 +73,9 @@ class TruncatedNormal(Initializer):
         self.upper = upper
 
     def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
-        sigma = self.stddev / truncated_stddev(self.lower, self.upper)
-        lowest = self.mean + self.lower * sigma
-        highest = self.mean + self.upper * sigma
+        lower, upper = within_reach(self.lower), within_reach(self.upper)
+        sigma = self.stddev / truncated_moments(lower, upper)[1]
+        lowest, highest = self.mean + lower * sigma, self.mean + upper * sigma
         return truncated_normal(shape, self.mean, sigma, lowest, highest, dtype, seeds)
 
     def get_config(self) -> dict[str, Any]:
@@ -93,7 +96,7 @@ def check_interval(
         raise ValueError(
             f"`lower` must be below `upper`. Received: lower={lower}, upper={upper}"
         )
-    a, b = (lower - mean) / stddev, (upper - mean) / stddev
+    a, b = in_deviations(lower, mean, stddev), in_deviations(upper, mean, stddev)
     mass, beyond = _mass(a, b), math.erfc(max(a, -b) / math.sqrt(2)) / 2
     if mass < _LEAST_MASS and mass < max(_LEAST_TAIL, _LEAST_SHARE * beyond):
         raise ValueError(
@@ -105,15 +108,27 @@ def check_interval(
         )
 
 
-def truncated_stddev(lower: float, upper: float) -> float:
-    """Deviation of a unit normal variable, given that it lies in an interval.
+def in_deviations(bound: float, mean: float, stddev: float) -> float:
+    """An absolute bound as a distance from the mean, no further than `REACH`."""
+    return within_reach((float(bound) - float(mean)) / float(stddev))
+
+
+def within_reach(bound: float) -> float:
+    """A bound in deviations; one beyond `REACH` moved there, which changes nothing."""
+    return max(-REACH, min(REACH, float(bound)))
+
+
+def truncated_moments(lower: float, upper: float) -> tuple[float, float]:
+    """Mean and deviation of a unit normal variable, given that it lies in an interval.
 
     Johnson, Kotz & Balakrishnan (1994), Continuous univariate distributions, 13.10:
-    variance = 1 + (a p(a) - b p(b)) / Z - ((p(a) - p(b)) / Z)^2.
+    mean = (p(a) - p(b)) / Z, variance = 1 + (a p(a) - b p(b)) / Z - mean^2.
     """
+    lower, upper = within_reach(lower), within_reach(upper)
     mass, at_lower, at_upper = _mass(lower, upper), _density(lower), _density(upper)
     mean = (at_lower - at_upper) / mass
-    return math.sqrt(1 + (lower * at_lower - upper * at_upper) / mass - mean**2)
+    variance = 1 + (lower * at_lower - upper * at_upper) / mass - mean**2
+    return mean, math.sqrt(variance)
 
 
 def _density(z: float) -> float:

@@ -87,10 +87,10 @@ class VarianceScaling(FanInitializer):
         super().__init__(seed, input_axes, output_axes)
         positive(scale=scale)
         one_of(("fan_in", "fan_out", "fan_avg", "fan_geo_avg"), mode=mode)
+        laws = ("normal", "truncated_normal", "untruncated_normal", "uniform")
+        one_of(laws, distribution=distribution)
         if distribution == "normal":
             distribution = "truncated_normal"
-        laws = ("truncated_normal", "untruncated_normal", "uniform")
-        one_of(laws, distribution=distribution)
         self.scale = scale
         self.mode = mode
         self.distribution = distribution
@@ -138,8 +138,14 @@ class Scheme(VarianceScaling):
         output_axes: Axes = None,
     ) -> None:
         positive(gain=gain)
-        scale, mode, law = self.row
-        super().__init__(scale * gain**2, mode, law, seed, input_axes, output_axes)
+        factor, mode, law = self.row
+        scale = factor * float(gain) * float(gain)
+        if not 0 < scale < math.inf:
+            raise ValueError(
+                "`gain` must be a positive number, and so must be its square in "
+                f"float64. Received: gain={gain!r}"
+            )
+        super().__init__(scale, mode, law, seed, input_axes, output_axes)
         self.gain = gain
 
     def get_config(self) -> dict[str, Any]:

@@ -5,7 +5,9 @@
     >>> porting.torch_default(layer)
 
 Each table maps a name of that library to a function that takes its arguments, with
-its defaults, and returns the equivalent initializer.
+its defaults, and returns the equivalent initializer. What says how to draw, not which
+law, is left out: `seed`, `key`, `generator`, `dtype`. A layer knows its dtype, and
+`keras_inits.initialize(model, initializer, seed=0)` draws the same values every time.
 """
 
 from keras_inits.porting.earlier import CHAINER, LASAGNE, MXNET

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keras_inits import initializers as ours
+from keras_inits.initializers.base import one_of
 from keras_inits.porting.rows import (
     Row,
     Table,
@@ -70,6 +71,8 @@ def _mxnet_xavier(
     rnd_type: str = "uniform", factor_type: str = "avg", magnitude: float = 3.0
 ) -> Any:
     """Bound, or deviation, of sqrt(magnitude / fan)."""
+    one_of(("gaussian", "uniform"), rnd_type=rnd_type)
+    one_of(("avg", "in", "out"), factor_type=factor_type)
     if rnd_type == "uniform":
         return plain(magnitude / 3, f"fan_{factor_type}", "uniform")
     return plain(magnitude, f"fan_{factor_type}", "normal")

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 
 from keras_inits.errors import UnsupportedLayerError
-from keras_inits.initializers.base import Seed, Seeds
+from keras_inits.initializers.base import Seed, Seeds, check_seed
 from keras_inits.initializers.sampling import normal, uniform
+from keras_inits.walking import walk
 
 Draw = Callable[[Any, Seeds], None]
 
@@ -36,26 +37,46 @@ def torch_default(layer: keras.Layer, seed: Seed = None) -> None:
     ...     keras_inits.porting.torch_default(layer)
 
     Args:
-        layer: a built layer. One without weights is left as it is.
+        layer: a built layer, frozen or not. One without weights is left as it is.
         seed: as in `VarianceScaling`.
 
     Raises:
-        UnsupportedLayerError: if the layer is not built, or of no kind in the table.
+        UnsupportedLayerError: if `layer` is no layer, is not built, of no kind in the
+            table, quantized, or has LoRA enabled.
+        ValueError: if `seed` is none.
     """
-    if not layer.built:
-        raise UnsupportedLayerError(
-            "A layer must be built before its weights can be drawn. "
-            f"Received: layer={layer.name!r}. Call it, or the model, on data first."
-        )
+    _require_plain(layer)
     draw = next((draw for kinds, draw in _KINDS if isinstance(layer, kinds)), None)
     if draw is not None:
-        draw(layer, Seeds(seed))
+        draw(layer, Seeds(check_seed(seed)))
     elif layer.weights:
         raise UnsupportedLayerError(
             "`torch.nn` has no module of this kind, or it is not known here. "
             f"Received: layer={layer.name!r} of type {type(layer).__name__}. "
             "Choose an initializer for it from `keras_inits.porting.TORCH`."
         )
+
+
+def _require_plain(layer: Any) -> None:
+    if not isinstance(layer, keras.Layer):
+        raise UnsupportedLayerError(
+            "`layer` must be a keras.Layer that is built. "
+            f"Received: layer={layer!r} (of type {type(layer).__name__})"
+        )
+    if not layer.built:
+        raise UnsupportedLayerError(
+            "A layer must be built before its weights can be drawn. "
+            f"Received: layer={layer.name!r}. Call it, or the model, on data first."
+        )
+    for part in walk(layer):  # attention holds its projections
+        quantized = getattr(part, "quantization_mode", None)
+        if quantized or getattr(part, "lora_enabled", False):
+            raise UnsupportedLayerError(
+                "A layer must hold its kernel as it is: neither quantized nor with "
+                f"LoRA enabled. Received: layer={part.name!r}, which "
+                f"{f'is quantized ({quantized})' if quantized else 'has LoRA enabled'}."
+                " Draw its weights before that."
+            )
 
 
 def _fill(variable: Any, bound: float, seeds: Seeds) -> None:
@@ -90,7 +111,7 @@ def _linear(fan_in: Callable[[tuple[int, ...]], int]) -> Draw:
 
 def _recurrent(layer: Any, seeds: Seeds) -> None:
     bound = 1 / math.sqrt(layer.units)
-    for variable in layer.trainable_weights:
+    for variable in (layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias):
         _fill(variable, bound, seeds)
 
 

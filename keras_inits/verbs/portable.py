@@ -3,7 +3,8 @@
 import json
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,10 +12,12 @@ import keras
 
 from keras_inits import initializers as ours
 from keras_inits.errors import UnsupportedLayerError
-from keras_inits.initializers.truncated_normal import truncated_stddev
+from keras_inits.initializers.base import reduced
+from keras_inits.initializers.truncated_normal import in_deviations, truncated_moments
 from keras_inits.initializers.variance_scaling import TRUNCATED_STDDEV
 from keras_inits.naming import require_built
-from keras_inits.registry import PACKAGE
+from keras_inits.registry import custom_objects
+from keras_inits.walking import walk
 
 Builtin: TypeAlias = keras.initializers.Initializer
 
@@ -27,6 +30,10 @@ def portable(model: keras.Model) -> keras.Model:
     built-in of the same law or, where there is none, one that Keras can call with the
     same shape: a loaded model gets its weights from the file in any case.
 
+    A custom layer is made again with what it saved. An argument that is one of our
+    strings is swapped where its name contains `init`, for a Keras string or, where
+    none means the same law, for a dict; `keras.initializers.get` takes both.
+
     Example:
 
     >>> keras_inits.portable(model).save("for_the_server.keras")
@@ -36,7 +43,8 @@ def portable(model: keras.Model) -> keras.Model:
 
     Raises:
         KerasInitsError: if `model` is not a `keras.Model`, or is not built.
-        UnsupportedLayerError: if Keras cannot load the model again.
+        UnsupportedLayerError: if Keras cannot load the model again, or cannot without
+            this package. It names the layer.
 
     Returns:
         A new model.
@@ -44,7 +52,10 @@ def portable(model: keras.Model) -> keras.Model:
     require_built(model)
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder, "model.keras"), Path(folder, "portable.keras")
-        model.save(before)
+        try:
+            model.save(before)
+        except NotImplementedError as error:  # a layer without a config
+            raise UnsupportedLayerError(_advice(model)) from error
         with zipfile.ZipFile(before) as source, zipfile.ZipFile(after, "w") as target:
             for name in source.namelist():
                 content = source.read(name)
@@ -52,28 +63,93 @@ def portable(model: keras.Model) -> keras.Model:
                     content = json.dumps(_replace(json.loads(content))).encode()
                 target.writestr(name, content)
         try:
-            return keras.saving.load_model(after)
-        except (TypeError, ValueError) as error:  # some hold the model's whole config
-            raise UnsupportedLayerError(
-                f"Model {model.name!r} ({type(model).__name__}) cannot be loaded "
-                "again by Keras. Register its own classes and functions (layers, "
-                "losses, activations) with "
-                "@keras.saving.register_keras_serializable(), implement get_config, "
-                "and give lambdas a name: Keras loads none in its safe mode."
-            ) from error
+            with _without_our_names():
+                return keras.saving.load_model(after)
+        except Exception as error:  # of any kind: the layers' own code runs
+            raise UnsupportedLayerError(_advice(model)) from error
 
 
-def _replace(node: Any) -> Any:
-    """A serialized object, each of our initializers in it swapped."""
-    if isinstance(node, list):
-        return [_replace(item) for item in node]
+@contextmanager
+def _without_our_names() -> Iterator[None]:
+    """Keras as it is where this package is not installed."""
+    names = keras.saving.get_custom_objects()
+    hidden = {name: names[name] for name in custom_objects() if _is_ours(name)}
+    try:
+        for name in hidden:
+            del names[name]
+        yield
+    finally:
+        names.update(hidden)
+
+
+def _is_ours(name: Any) -> bool:
+    """Whether Keras finds one of our initializers under this string."""
+    if not isinstance(name, str):
+        return False
+    found = keras.saving.get_custom_objects().get(name)
+    return found is not None and found is custom_objects().get(name)
+
+
+def _advice(model: keras.Model) -> str:
+    """Which layer it is, and what to do. (Keras's errors may hold whole configs.)"""
+    stuck = [layer for layer in walk(model) if not _loads(layer)]
+    # What holds such a layer is stuck with it.
+    innermost = (x for x in stuck if not {*walk(x)} & {*stuck} - {x})
+    layer = next(innermost, model)
+    name = f"{layer.name!r} ({type(layer).__name__})"
+    if stuck and _loads(layer, with_our_names=True):
+        return (
+            f"Model {model.name!r} needs keras_inits: layer {name} names one of its "
+            "initializers in its own code, or in an argument whose name does not "
+            "contain 'init'. Pass it as an argument such as `kernel_initializer`, and "
+            "return that in get_config."
+        )
+    return (
+        f"Model {model.name!r} cannot be loaded again by Keras, because of {name}. "
+        "Register its own classes and functions (layers, losses, activations) with "
+        "@keras.saving.register_keras_serializable(), implement get_config, hand "
+        "initializers to keras.initializers.get (it takes strings and dicts), and "
+        "give lambdas a name: Keras loads none in its safe mode."
+    )
+
+
+def _loads(layer: keras.Layer, with_our_names: bool = False) -> bool:
+    try:
+        config = _replace(keras.saving.serialize_keras_object(layer))
+        with nullcontext() if with_our_names else _without_our_names():
+            keras.saving.deserialize_keras_object(config)
+    except Exception:  # of any kind: the layer's own code runs
+        return False
+    return True
+
+
+def _replace(node: Any, for_initializer: bool = False) -> Any:
+    """A serialized object, each of our initializers in it swapped.
+
+    A bare string is one only where an initializer is meant: a layer may be named so.
+    """
+    if isinstance(node, list | tuple):
+        return [_replace(item, for_initializer) for item in node]
+    if isinstance(node, str) and for_initializer and _is_ours(node):
+        return _string_or_config(to_builtin(keras.initializers.get(node)))
     if not isinstance(node, dict):
         return node
-    name = str(node.get("registered_name"))
-    if name.startswith(f"{PACKAGE}>") and node.get("class_name") in ours.__all__:
+    is_object = "class_name" in node and "config" in node
+    if is_object and _is_ours(node.get("registered_name", node["class_name"])):
         initializer = keras.saving.deserialize_keras_object(node)
         return keras.saving.serialize_keras_object(to_builtin(initializer))
-    return {key: _replace(value) for key, value in node.items()}
+    inherited = for_initializer and not is_object
+    return {
+        key: _replace(value, inherited or "init" in key.lower())
+        for key, value in node.items()
+    }
+
+
+def _string_or_config(builtin: Builtin) -> Any:
+    """For a layer that got a string: one again, if its law is that of a string."""
+    config = keras.saving.serialize_keras_object(builtin)
+    by_default = type(builtin)().get_config() == builtin.get_config()
+    return config["class_name"] if by_default else config
 
 
 def to_builtin(initializer: Any) -> Builtin:
@@ -82,7 +158,8 @@ def to_builtin(initializer: Any) -> Builtin:
     `UniformUnitScaling` is matched for kernels (a vector counts differently), the
     geometric mean of the fans by the arithmetic one, the orthonormal laws by
     `Orthogonal`, normal laws with other bounds than two deviations by the normal
-    law of the same mean and deviation.
+    law with the mean and the deviation of their values. An integer seed becomes one
+    that every backend takes.
     """
     for cls, build in _BUILTINS.items():
         if isinstance(initializer, cls):
@@ -92,7 +169,7 @@ def to_builtin(initializer: Any) -> Builtin:
 
 def _scaling(scale: float, mode: str, distribution: str, like: Any) -> Builtin:
     return keras.initializers.VarianceScaling(
-        scale, mode, distribution, seed=like.seed, **_axes(like)
+        scale, mode, distribution, seed=reduced(like.seed), **_axes(like)
     )
 
 
@@ -114,21 +191,22 @@ def _contrib(like: ours.ContribVarianceScaling) -> Builtin:
 
 
 def _truncated(like: ours.TruncatedNormal) -> Builtin:
-    if (like.lower, like.upper) == (-2, 2):
-        sigma = like.stddev / TRUNCATED_STDDEV
-        return keras.initializers.TruncatedNormal(like.mean, sigma, seed=like.seed)
-    return keras.initializers.RandomNormal(like.mean, like.stddev, seed=like.seed)
+    sigma = like.stddev / truncated_moments(like.lower, like.upper)[1]
+    return _cut(like.mean, sigma, like.lower, like.upper, like)
 
 
 def _bounded(like: ours.BoundedNormal) -> Builtin:
-    lower = (like.lower - like.mean) / like.stddev
-    upper = (like.upper - like.mean) / like.stddev
+    lower = in_deviations(like.lower, like.mean, like.stddev)
+    upper = in_deviations(like.upper, like.mean, like.stddev)
+    return _cut(like.mean, like.stddev, lower, upper, like)
+
+
+def _cut(mean: float, sigma: float, lower: float, upper: float, like: Any) -> Builtin:
+    """N(mean, sigma^2), cut off at bounds in deviations."""
     if (lower, upper) == (-2, 2):
-        return keras.initializers.TruncatedNormal(
-            like.mean, like.stddev, seed=like.seed
-        )
-    stddev = like.stddev * truncated_stddev(lower, upper)
-    return keras.initializers.RandomNormal(like.mean, stddev, seed=like.seed)
+        return keras.initializers.TruncatedNormal(mean, sigma, seed=reduced(like.seed))
+    unit_mean, unit_stddev = truncated_moments(lower, upper)
+    return _normal(sigma * unit_stddev, like, mean + sigma * unit_mean)
 
 
 def _siren(like: ours.Siren) -> Builtin:
@@ -137,12 +215,12 @@ def _siren(like: ours.Siren) -> Builtin:
     return _scaling(2 / like.omega**2, "fan_in", "uniform", like)
 
 
-def _normal(stddev: float, like: Any) -> Builtin:
-    return keras.initializers.RandomNormal(0.0, stddev, seed=like.seed)
+def _normal(stddev: float, like: Any, mean: float = 0.0) -> Builtin:
+    return keras.initializers.RandomNormal(mean, stddev, seed=reduced(like.seed))
 
 
 def _orthogonal(like: Any) -> Builtin:
-    return keras.initializers.Orthogonal(like.gain, seed=like.seed)
+    return keras.initializers.Orthogonal(like.gain, seed=reduced(like.seed))
 
 
 def _log_odds(like: ours.LogOddsBias) -> Builtin:

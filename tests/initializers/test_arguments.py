@@ -6,17 +6,19 @@ import inspect
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from laws import RECORDS, Record
 
 import keras_inits.initializers as inits
 
 NUMBERS: tuple[Any, ...] = (float("nan"), float("inf"), "a", None, [1.0], 1j)
-NOT_POSITIVE = (-1.0, 0, *NUMBERS)
+BEYOND_FLOATS = 10**400
+NOT_POSITIVE = (-1.0, 0, BEYOND_FLOATS, *NUMBERS)
 NO_COUNT = (-1, 0, 2.5, *NUMBERS)
 NO_FLAG = ("False", None, 2, -1.0, [True])
-UNKNOWN = ("fan", "", None, 3)
-AXES = ("a", 1, [0.5], ["0"])
+UNKNOWN = ("fan", "", None, 3, np.array([1, 2]))
+AXES = ("a", 1, [0.5], ["0"], [None])
 
 # What no class takes, by the name of the argument.
 REFUSED: dict[str, tuple[Any, ...]] = {
@@ -27,8 +29,8 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "groups": NO_COUNT,
     "input_axes": AXES,
     "layers": NO_COUNT,
-    "lower": (*NUMBERS, 2.0, 3.5),
-    "mean": NUMBERS,
+    "lower": (BEYOND_FLOATS, -BEYOND_FLOATS, *NUMBERS, 2.0, 3.5),
+    "mean": (BEYOND_FLOATS, *NUMBERS),
     "mirrored_input": NO_FLAG,
     "mirrored_output": NO_FLAG,
     "mode": (*UNKNOWN, "FAN_SUM"),
@@ -117,6 +119,14 @@ def test_structured_laws_refuse_shapes_of_wrong_rank(name: str, least: int) -> N
         ("LogOddsBias", {"prior": 1.0}, r"both excluded.*prior=1\.0"),
         ("LogOddsBias", {"prior": [0.5, 0.0]}, r"both excluded"),
         ("HeNormal", {"input_axes": [0]}, r"must be given together.*output_axes=None"),
+        (
+            "HeNormal",
+            {"input_axes": [0], "output_axes": [1, 0]},
+            r"each axis at most once.*input_axes=\[0\], output_axes=\[1, 0\]",
+        ),
+        ("HeNormal", {"gain": 1e200}, r"`gain` .* its square.*gain=1e\+200"),
+        ("HeNormal", {"gain": 1e-200}, r"`gain` .* its square.*gain=1e-200"),
+        ("XavierUniform", {"gain": 1e200}, r"`gain` .* its square.*gain=1e\+200"),
     ],
 )
 def test_refused_at_construction(name: str, config: Any, message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import sys
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from scipy import special, stats
 import keras_inits.initializers as inits
 from keras_inits.initializers import sampling
 from keras_inits.initializers.base import Seeds
+from keras_inits.initializers.truncated_normal import truncated_moments
 
 N = 1_000_000
 INTERVALS = [
@@ -133,6 +135,32 @@ def test_which_intervals_are_accepted(
     refusal = pytest.raises(ValueError, match="interval must hold at least")
     with contextlib.nullcontext() if accepted else refusal:
         inits.TruncatedNormal(lower=lower, upper=upper)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+@pytest.mark.parametrize("cls", [inits.BoundedNormal, inits.TruncatedNormal])
+@pytest.mark.parametrize("far", [1e39, 1e200, sys.float_info.max, 10**300])
+def test_a_bound_beyond_all_values_is_none(cls: Any, far: float, dtype: str) -> None:
+    """The values of a bound at 40 deviations, where no probability is left."""
+    kind = "float32" if JAX and dtype == "float64" else dtype
+    for sides in ({"lower": 1}, {"lower": 1, "upper": -1}):
+        bounds = {side: -sign * far for side, sign in sides.items()}
+        nearer = {side: -sign * 40.0 for side, sign in sides.items()}
+        one, other = (cls(stddev=1.0, seed=1, **b) for b in (bounds, nearer))
+        np.testing.assert_array_equal(
+            to_numpy(one((50, 40), dtype=kind)), to_numpy(other((50, 40), dtype=kind))
+        )
+        assert one.get_config()["lower"] == -far
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper"), [*INTERVALS, (-1e200, 1.0), (1.0, 3.0), (-math.inf, math.inf)]
+)
+def test_moments_of_an_interval_are_scipys(lower: float, upper: float) -> None:
+    mean, stddev = truncated_moments(lower, upper)
+    expected = stats.truncnorm(max(-1e3, lower), min(1e3, upper)).stats("mv")
+    assert mean == pytest.approx(float(expected[0]), rel=1e-9, abs=1e-12)
+    assert stddev == pytest.approx(float(expected[1]) ** 0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize(

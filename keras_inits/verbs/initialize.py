@@ -63,9 +63,9 @@ def initialize(
         model: A built model.
         initializer: `"auto"`, a string, an instance, or a dict from name patterns or
             layer classes to any of these (the first that matches counts; layers that
-            none matches stay). None resets: every weight, biases and statistics included,
-            is drawn again by the initializer that its layer was made with. What a
-            layer has been adapted to (Normalization) stays.
+            none matches stay). None resets: every weight, biases and statistics
+            included, is drawn again by the initializer that its layer was made with.
+            What a layer has been adapted to (Normalization) stays.
         layers: Names, layers or a predicate. None: every trainable layer.
         seed: Makes the draw repeatable; layers (and gates, groups) still differ.
 

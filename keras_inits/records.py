@@ -122,6 +122,7 @@ class LayerSignal(Record):
             batch axis, averaged over units. Where it is far below `std`, units
             differ but samples look alike. Below a thousandth of `std` it is rounding.
         broken: where NaN or infinity was seen, the weight that holds it.
+        trainable: whether the kernel is trained; of a layer without one, the layer.
     """
 
     name: str
@@ -150,6 +151,7 @@ class LayerSignal(Record):
     path: str | None = None
     batch_std: float | None = None
     broken: str | None = None
+    trainable: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any, Protocol
 
 import keras
-from keras import ops
 
 from keras_inits.backends import eager, is_traced
 from keras_inits.distribution import local_statistics
@@ -26,6 +25,7 @@ from keras_inits.linear_maps import LinearMap
 from keras_inits.products import products
 from keras_inits.selection import Selection
 from keras_inits.shortcuts import shortcuts
+from keras_inits.time_steps import TimeSteps
 from keras_inits.trial import Trial
 from keras_inits.walking import walk
 
@@ -107,12 +107,12 @@ def sweep(
     calls = _Interceptor(selection, visitor, trial, compiled)
     replaced = {layer: calls.of(layer) for layer in selection.layers}
     replaced.update((layer, calls.watching(layer)) for layer in selection.watched)
+    steps = TimeSteps()
     for layer in selection.every:
-        if isinstance(layer, keras.layers.TimeDistributed):
-            inside = list(walk(layer.layer))
-            by_batch = training and any(map(_is_normalised_by_batch, inside))
-            if not by_batch and any(inner in replaced for inner in inside):
-                replaced[layer] = calls.time_merged(layer)
+        if isinstance(layer, keras.layers.TimeDistributed) and any(
+            inner in replaced for inner in walk(layer.layer)
+        ):
+            replaced.update(steps.merged(layer))
     attributes = [(layer, "call", call) for layer, call in replaced.items()]
     # Rematerialised layers would be traced on JAX.
     attributes += [(x, "rematerialized_call", _as_it_is) for x in selection.every]
@@ -170,27 +170,6 @@ class _Interceptor:
                 self.decided.add(id(layer))
                 self.visitor.watched(layer, inputs, output)
             return output
-
-        return call
-
-    def time_merged(self, wrapper: Any) -> Call:
-        """`TimeDistributed` as one call on `(batch * time, ...)`, not one per step."""
-        original: Call = wrapper.call
-        accepted = inspect.signature(wrapper.layer.call).parameters
-
-        def merge(x: Tensor) -> Tensor:
-            return ops.reshape(x, (-1, *x.shape[2:]))
-
-        def call(inputs: Tensor, training: bool = False, mask: Any = None) -> Tensor:
-            if threading.get_ident() != self.thread:
-                return original(inputs, training=training, mask=mask)
-            kwargs: dict[str, Any] = {}
-            if "mask" in accepted and mask is not None:
-                kwargs["mask"] = merge(mask)
-            if "training" in accepted:
-                kwargs["training"] = training
-            output = wrapper.layer.call(merge(inputs), **kwargs)
-            return ops.reshape(output, (-1, inputs.shape[1], *output.shape[1:]))
 
         return call
 
@@ -276,11 +255,6 @@ def _here(layer: Any, name: str, value: Any) -> Any:
         return chosen(*args, **kwargs)
 
     return function
-
-
-def _is_normalised_by_batch(layer: Any) -> bool:
-    """Whether a time step is normalised by its own samples, in training mode."""
-    return isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
 
 
 def _nothing() -> None:

@@ -409,6 +409,38 @@ def test_what_does_the_same_is_compiled_once(
     assert len(made) > count
 
 
+@needs_xla
+@pytest.mark.parametrize("whole", [False, True])
+def test_functions_that_a_program_only_calls_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """Its text does not say which one a callback calls."""
+    jax = pytest.importorskip("jax")
+    if whole:
+        monkeypatch.setattr(compiled, "_in_pieces", lambda *_: None)
+
+    class Calling(layers.Layer):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = factor
+
+        def call(self, x: Any) -> Any:
+            shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+            return jax.pure_callback(lambda a: np.asarray(a) * self.factor, shape, x)
+
+        def compute_output_shape(self, shape: Any) -> Any:
+            return shape
+
+    x = normal(64, 6)
+    for factor in (1.0, 100.0):
+        stack = [layers.Dense(6) for _ in range(12)]
+        stack.insert(6, Calling(factor))
+        model = keras.Sequential([keras.Input((6,)), *stack])
+        report = keras_inits.measure(model, x)
+        expected = numpy(model(x)).std()
+        assert report[-1].std == pytest.approx(expected, rel=1e-3), factor
+
+
 def deviation(model: keras.Model, x: Any) -> float:
     """Of the last pre-activation."""
     before = keras.Model(model.inputs[0], model.layers[-2].output)

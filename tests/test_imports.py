@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("blocks", "commit", "gradient_gains", "loss_inputs"),
     ("slopes", "sweep"),
     ("products",),
-    ("partners", "probes", "shortcuts"),
+    ("partners", "probes", "shortcuts", "time_steps"),
     ("selection", "trial"),
     ("naming",),
     ("activations",),

@@ -552,6 +552,35 @@ def test_none_in_a_table_resets_what_it_stands_beside() -> None:
     assert (numpy(body.bias) == 7).all() and (numpy(other.bias) == 0).all()
 
 
+def test_a_reset_in_a_table_leaves_what_is_frozen() -> None:
+    """Unless it is named; and it asks nothing of a layer but its initializers."""
+    model = named()
+    body, _, norm, _ = (model.get_layer(x) for x in NAMES)
+    body.trainable = False
+    before = numpy(body.kernel)
+    initialize(model, {"head": "zeros", "*": None})
+    np.testing.assert_array_equal(numpy(body.kernel), before)
+    initialize(model, {"head": "zeros", "body_1": None})
+    assert (numpy(body.kernel) != before).any()
+    norm.gamma.assign(np.full(16, 7.0, "float32"))
+    initialize(model, {"norm": None}, layers=["norm"])
+    assert (numpy(norm.gamma) == 1).all()
+    own = sequential(layers.Dense(4), Undescribed(name="own"))
+    own.layers[-1].w.assign(np.full((4, 4), 7.0, "float32"))
+    initialize(own, {"own": None, "dense*": "zeros"})
+    assert np.abs(numpy(own.layers[-1].w)).max() < 2
+
+
+class Undescribed(layers.Layer):
+    """No adapter describes it."""
+
+    def build(self, shape: Any) -> None:
+        self.w = self.add_weight(shape=(4, 4), initializer="he_normal", name="w")
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.matmul(x, self.w)
+
+
 NAMES = ("body_1", "body_2", "norm", "head")
 
 

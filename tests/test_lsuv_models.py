@@ -362,6 +362,7 @@ def test_a_kernel_that_float16_cannot_hold_is_refused(policy: str) -> None:
 def test_time_steps_that_are_normalised_by_their_own_samples() -> None:
     """In training mode Keras calls what is inside once per step, and so does LSUV."""
     steps = [keras.Input((4,)), layers.Dense(6), layers.BatchNormalization()]
+    steps.append(layers.Dense(6))
     head = layers.Dense(3)
     model = keras.Sequential(
         [
@@ -371,11 +372,17 @@ def test_time_steps_that_are_normalised_by_their_own_samples() -> None:
         ]
     )
     x = normal(64, 5, 4) * np.array([0.1, 1, 5, 20, 100], "float32")[:, None]
+    x[:, 0] = 0  # a step of padding
+    inner = model.layers[0].layer
     for training in (True, False):
         report = lsuv_init(model, x, training=training)
         assert report[head.name].std == pytest.approx(1, abs=1e-3)
         own = numpy(model(x, training=training)).std()
         assert own == pytest.approx(1, abs=1e-3)
+        # What the last layer inside takes, step by step as Keras calls it.
+        part = keras.Sequential([keras.Input((4,)), *inner.layers])
+        found = [numpy(part(x[:, i], training=training)) for i in range(5)]
+        assert np.std(found) == pytest.approx(1, abs=1e-3)
 
 
 def test_rematerialized_layers() -> None:

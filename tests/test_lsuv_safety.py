@@ -147,6 +147,20 @@ def test_data_of_which_float32_holds_no_squares(size: float, what: str) -> None:
     assert finding.text.startswith("input data is") and "standardise" in finding.remedy
 
 
+@pytest.mark.parametrize("size", [1e20, 1e25])
+def test_such_data_in_a_layer_that_nothing_describes(size: float) -> None:
+    class Own(layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.w = self.add_weight(shape=(6, 4), initializer="lsuv_normal", name="w")
+
+        def call(self, x: Any) -> Any:
+            return keras.ops.matmul(x, self.w)
+
+    model = keras.Sequential([keras.Input((6,)), Own(name="own")])
+    with pytest.raises(DegenerateSignalError, match=r"'own'.*too large for float32"):
+        lsuv_init(model, size * normal(32, 6))
+
+
 @pytest.mark.parametrize("size", [1e-15, 1e15])
 def test_data_of_which_float32_holds_squares(size: float) -> None:
     model, x = dense_stack()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -380,3 +381,15 @@ def test_a_lambda_is_named_as_the_reason() -> None:
     )
     with pytest.raises(UnsupportedLayerError, match="give lambdas a name"):
         portable(model)
+
+
+def test_two_threads_at_once() -> None:
+    """One of them would find the names that the other one hides gone."""
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, kernel_initializer="lsuv_normal")]
+    )
+    with ThreadPoolExecutor(4) as pool:
+        copies = list(pool.map(portable, [model] * 8))
+    for copy in copies:
+        found = copy.layers[0].kernel_initializer
+        assert type(found) is keras.initializers.Orthogonal

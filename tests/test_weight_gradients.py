@@ -12,6 +12,7 @@ import pytest
 from checks import changed, everything
 from keras import layers, ops
 from models import normal
+from textbook import numpy
 
 import keras_inits
 from keras_inits import DataError, compiled, measure
@@ -419,6 +420,28 @@ def test_where_a_gradient_is_cut_off() -> None:
     [found] = findings(layers.Dense(3), rounding)
     assert re.search(r"cut off: 0 up to (\S+), and \S+ at (\S+)", found.text)
     assert "rounding" in found.remedy and "stop_gradient" in found.remedy
+    assert found.severity == "warning"
+
+
+@pytest.mark.parametrize("case", ["frozen", "saturated", "exact"])
+def test_where_a_gradient_of_0_is_no_riddle(case: str) -> None:
+    """A frozen part needs none, a saturated one is said to be so."""
+    if case == "frozen":
+        between = layers.Lambda(ops.stop_gradient)
+        first, head = layers.Dense(16, trainable=False), layers.Dense(3)
+        model = keras.Sequential([keras.Input((6,)), first, between, head])
+    elif case == "saturated":
+        stack = [layers.Dense(16), layers.Dense(16, "tanh"), layers.Dense(3)]
+        model = keras.Sequential([keras.Input((6,)), *stack])
+        model.layers[1].kernel.assign(1e4 * normal(16, 16))
+    else:
+        model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
+        model.layers[0].kernel.assign(1e3 * normal(6, 3))
+    x = normal(64, 6)
+    y = numpy(model(x)) if case == "exact" else normal(64, 3)
+    texts = [f"{f.text} {f.remedy}" for f in measure(model, x, y, loss="mse").findings]
+    assert not any("cut off" in text for text in texts)
+    assert not any("the loss is flat" in text for text in texts)
 
 
 def test_where_the_loss_is_flat_since_outputs_are_large() -> None:

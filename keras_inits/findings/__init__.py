@@ -77,7 +77,7 @@ def find(
     found += signal.saturated(signals)
     if not blocked or blocked[0].severity == "warning":
         if any(x.weight_gradient_std is not None for x in signals):
-            found += gradient.measured(signals, plain)
+            found += gradient.measured(signals, losses, plain)
         elif plain:
             found += gradient.foreseen(signals)
         found += signal.dead(signals, plain, blocking=False)

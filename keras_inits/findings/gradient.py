@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 
 from keras_inits.findings import remedies
-from keras_inits.findings.signal import is_constant
+from keras_inits.findings.signal import WORTH_A_WORD, is_constant
 from keras_inits.records import (
     Finding,
     LayerSignal,
+    LossSignal,
     Severity,
     gain_product,
     is_finite,
@@ -28,10 +29,14 @@ UNDERFLOW = 1e-20
 FLAT = 50.0
 
 
-def measured(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
+def measured(
+    signals: Sequence[LayerSignal], losses: Sequence[LossSignal], plain: bool
+) -> list[Finding]:
     """Measured gradients: none, cut off, or a thousandfold apart at both ends."""
     rows = [x for x in signals if x.weight_gradient_std is not None]
-    if cut := _cut(rows, signals, plain):
+    if rows and not any(x.weight_gradient_std for x in rows):
+        return _none(rows, signals[-1], losses, plain)
+    if cut := _cut([x for x in rows if x.trainable], signals, plain):
         return cut
     field = "gradient_ratio"
     if all(x.gradient_ratio is None for x in signals):
@@ -68,29 +73,43 @@ def measured(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
     return [Finding.at(first, low, text, remedies.gradient(signals, near > far))]
 
 
-def _cut(
-    rows: Sequence[LayerSignal], signals: Sequence[LayerSignal], plain: bool
+def _none(
+    rows: Sequence[LayerSignal],
+    head: LayerSignal,
+    losses: Sequence[LossSignal],
+    plain: bool,
 ) -> list[Finding]:
-    """Gradients of exactly 0: everywhere, or before a layer where they are not."""
-    reached = [i for i, row in enumerate(rows) if row.weight_gradient_std]
-    if not rows or (reached and reached[0] == 0):
-        return []
-    if reached:
-        last, behind = rows[reached[0] - 1], rows[reached[0]]
-        small = abs(behind.weight_gradient_std or 0.0) < UNDERFLOW
-        if small or not plain or any(map(is_constant, signals)):
-            return []
-        text = (
-            f"the gradient is cut off: 0 up to {last.name}, and "
-            f"{behind.weight_gradient_std:.2g} at {behind.name}"
-        )
-        return [Finding.at(last, 0.0, text, remedies.cut_between(last, behind))]
+    """No gradient anywhere: the loss has none, or is flat for outputs so large."""
     text = "the gradient of the loss is 0 for every kernel"
-    remedy, head = remedies.NO_GRADIENT, signals[-1]
-    if (head.std or 0.0) > FLAT:
+    squashed = head.activation in ("sigmoid", "softmax")
+    squashed |= any("crossentropy" in x.loss.lower().replace("_", "") for x in losses)
+    remedy = remedies.NO_GRADIENT
+    if squashed and (head.std or 0.0) > FLAT:
         text += f" (std {head.std:.2g} at {head.name}, the last layer)"
         remedy = remedies.FLAT_LOSS + remedies.rescale(head, plain=plain)
     return [Finding.at(rows[0], 0.0, text, remedy)]
+
+
+def _cut(
+    rows: Sequence[LayerSignal], signals: Sequence[LayerSignal], plain: bool
+) -> list[Finding]:
+    """Gradients of exactly 0 before a layer where they are not, for no other reason."""
+    reached = [i for i, row in enumerate(rows) if row.weight_gradient_std]
+    if not plain or not reached or reached[0] == 0 or any(map(is_constant, signals)):
+        return []
+    last, behind = rows[reached[0] - 1], rows[reached[0]]
+    stuck = any(
+        max(x.saturated_fraction or 0.0, x.dead_fraction or 0.0) > WORTH_A_WORD
+        for x in signals
+    )
+    if stuck or abs(behind.weight_gradient_std or 0.0) < UNDERFLOW:
+        return []
+    text = (
+        f"the gradient is cut off: 0 up to {last.name}, and "
+        f"{behind.weight_gradient_std:.2g} at {behind.name}"
+    )
+    remedy = remedies.cut_between(last, behind)
+    return [Finding.at(last, 0.0, text, remedy, "warning")]
 
 
 def foreseen(signals: Sequence[LayerSignal]) -> list[Finding]:

@@ -117,8 +117,8 @@ def _name(row: LayerSignal) -> str:
 def cut_between(last: LayerSignal, behind: LayerSignal) -> str:
     """For a gradient that ends between two layers."""
     return (
-        f"look at what lies between {last.name} and {behind.name}: rounding, argmax, "
-        "comparisons, clipping and stop_gradient pass none on"
+        f"unless it is meant, look at what lies between {last.name} and {behind.name}: "
+        "rounding, argmax, comparisons, clipping and stop_gradient pass none on"
     )
 
 

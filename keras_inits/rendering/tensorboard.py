@@ -27,11 +27,13 @@ def write_tensorboard(
             'pip install "keras_inits[tensorflow]".'
         ) from error
 
-    if os.path.exists(logdir) and not os.path.isdir(logdir):
+    here = "://" not in os.fspath(logdir)
+    if here and os.path.exists(logdir) and not os.path.isdir(logdir):
         raise NotADirectoryError(
             f"TensorBoard reads directories, and this is a file: {os.fspath(logdir)!r}."
         )
-    os.makedirs(logdir, exist_ok=True)  # its errors name the path
+    if here:
+        os.makedirs(logdir, exist_ok=True)  # its errors name the path
     writer = tf.summary.create_file_writer(os.fspath(logdir))
     with writer.as_default(step=step):
         for tag, value in scalars:

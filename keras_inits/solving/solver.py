@@ -145,7 +145,8 @@ class Solver:
             decision.before = decision.before or seen
             decision.iterations = max(1, iteration)
             deviation = math.sqrt(float(host(seen.variance)))
-            if not deviation > 0 or abs(deviation - target) <= self.options.tolerance:
+            solved = abs(deviation - target) <= self.options.tolerance
+            if solved or not 0 < deviation < math.inf:
                 break
             if iteration and last[1]:  # several of the variables may be factors
                 order = (math.log(deviation) - last[0]) / last[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -65,7 +65,8 @@ def initialize(
             layer classes to any of these (the first that matches counts; layers that
             none matches stay). None resets: every weight, biases and statistics
             included, is drawn again by the initializer that its layer was made with.
-            What a layer has been adapted to (Normalization) stays.
+            What a layer has been adapted to (Normalization) stays; in a dict, frozen
+            layers stay unless they are named.
         layers: Names, layers or a predicate. None: every trainable layer.
         seed: Makes the draw repeatable; layers (and gates, groups) still differ.
 
@@ -82,13 +83,18 @@ def initialize(
     if initializer is None:
         commit(reset_values(model, layers, seed), None)
         return
+    values = list(initializer.values()) if _is_table(initializer) else []
+    if values and all(x is None for x in values):
+        _require_matches(model, list(walk(model)), initializer)
+        commit(_reset(model, initializer, layers, seed), None)
+        return
     selection = select_all(model, layers)
     if _is_looks_linear(initializer):
         commit(looks_linear_kernels(model, selection, _seeder(seed)), None)
         return
     chosen = _choice(initializer, activations_behind(selection.every))
     if isinstance(initializer, Mapping):
-        _require_matches(model, selection, initializer)
+        _require_matches(model, selection.every, initializer)
     _require_described(selection, layers, initializer)
     changes: Changes = []
     fresh = _freshener(seed)
@@ -147,19 +153,22 @@ def _reset(model: keras.Model, cases: Any, layers: Layers, seed: int | None) -> 
     """Of a table: every weight of the layers beside whose key stands None."""
     if not _is_table(cases) or None not in cases.values():
         return []
-    known = named_layers(model, layers) if layers is not None else list(walk(model))
-    chosen = [x for x in known if _first(x, cases, "another") is None]
-    return reset_values(model, chosen, seed) if chosen else []
+    known = list(walk(model)) if layers is None else named_layers(model, layers)
+    held = [y for x in known if _first(x, cases, "another") is None for y in walk(x)]
+    if layers is None:  # a pattern is not to reach the frozen part of a model
+        held = [x for x in held if x.trainable or {x.name, x.path} & {*cases}]
+    chosen = {id(x) for x in held if _first(x, cases) is None}
+    return reset_values(model, lambda x: id(x) in chosen, seed) if chosen else []
 
 
-def _require_matches(model: keras.Model, selection: Selection, cases: Any) -> None:
+def _require_matches(model: keras.Model, every: Sequence[Layer], cases: Any) -> None:
     """A name that no layer has, or a table that matches none, is a slip of the pen.
 
     A class or a pattern may go unused: such a table serves many models.
     """
     if not _is_table(cases):
         return
-    unused = [k for k in cases if not any(_matches(x, k) for x in selection.every)]
+    unused = [k for k in cases if not any(_matches(x, k) for x in every)]
     names = [k for k in unused if isinstance(k, str) and not set(k) & set("*?[")]
     if not cases:
         raise KerasInitsError(
@@ -167,7 +176,8 @@ def _require_matches(model: keras.Model, selection: Selection, cases: Any) -> No
             "patterns or layer classes."
         )
     if names or len(unused) == len(cases):
-        known = ", ".join(sorted({layer.name for layer in selection.maps})[:20])
+        own = {x.name for x in every if x.weights and x is not model}
+        known = ", ".join(sorted(own)[:20])
         raise UnsupportedLayerError(
             f"No layer of {model.name!r} matches a key of `initializer`. Received: "
             f"{(names or unused)[0]!r}. Its layers: {known}."
@@ -178,7 +188,8 @@ def _require_described(selection: Selection, layers: Layers, cases: Any) -> None
     """A layer asked for by itself, of which nobody knows what to draw."""
     names: list[Any] = [layers] if isinstance(layers, (str, keras.layers.Layer)) else []
     names += layers if isinstance(layers, (list, tuple, set)) else []
-    keys = cases if isinstance(cases, Mapping) and "class_name" not in cases else ()
+    rows = cases.items() if _is_table(cases) else ()
+    keys = [key for key, value in rows if value is not None]  # a reset needs no axes
     for layer in selection.opaque:
         named = any(x in (layer, layer.name, layer.path) for x in names)
         alone = (k for k in keys if not any(_matches(x, k) for x in selection.maps))

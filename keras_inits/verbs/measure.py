@@ -142,6 +142,7 @@ def _row(record: Record, gradients: dict[int, WeightGradient]) -> LayerSignal:
         histogram=_histogram(record.rows),
         path=layer.path,
         batch_std=_root(record.batch_variance),
+        trainable=bool(layer.trainable if m is None else m.kernel.trainable),
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,6 +21,9 @@ from keras_inits.registry import custom_objects
 from keras_inits.walking import walk
 
 Builtin: TypeAlias = keras.initializers.Initializer
+
+# Of all that hide names of this package for a while.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def portable(model: keras.Model) -> keras.Model:
@@ -50,7 +54,7 @@ def portable(model: keras.Model) -> keras.Model:
         A new model.
     """
     require_built(model)
-    with tempfile.TemporaryDirectory() as folder:
+    with _ONE_AT_A_TIME, tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder, "model.keras"), Path(folder, "portable.keras")
         try:
             model.save(before)

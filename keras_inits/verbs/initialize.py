@@ -24,7 +24,7 @@ from keras_inits.naming import Layers, named_layers
 from keras_inits.probes import is_linear
 from keras_inits.selection import Selection, select_all
 from keras_inits.twins import reset_values
-from keras_inits.walking import walk
+from keras_inits.walking import own_variables, walk
 
 Tensor = Any
 Layer = Any
@@ -176,7 +176,7 @@ def _require_matches(model: keras.Model, every: Sequence[Layer], cases: Any) -> 
             "patterns or layer classes."
         )
     if names or len(unused) == len(cases):
-        own = {x.name for x in every if x.weights and x is not model}
+        own = {x.name for x in every if own_variables(x)}
         known = ", ".join(sorted(own)[:20])
         raise UnsupportedLayerError(
             f"No layer of {model.name!r} matches a key of `initializer`. Received: "

@@ -48,7 +48,7 @@ class Product:
 
     def __init__(self, layer: Any, m: LinearMap) -> None:
         self.layer, self.kernel, self.bias = layer, m.kernel, m.bias
-        self.dtype, self.rank = layer.compute_dtype, 2
+        self.dtype = layer.compute_dtype
         self.module: Any = loaded()
         self.tensor: Any = tensor_type()
         # Keras would move what it takes to the device of the kernel (torch).

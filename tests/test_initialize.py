@@ -552,6 +552,13 @@ def test_none_in_a_table_resets_what_it_stands_beside() -> None:
     assert (numpy(body.bias) == 7).all() and (numpy(other.bias) == 0).all()
 
 
+def test_an_array_in_a_table_is_what_it_holds() -> None:
+    """It is no None, and is not asked whether it equals one."""
+    model, own = named(), np.arange(64, dtype="float32").reshape(16, 4)
+    initialize(model, {"head": own, "norm": None})
+    np.testing.assert_array_equal(numpy(model.get_layer("head").kernel), own)
+
+
 def test_a_reset_in_a_table_leaves_what_is_frozen() -> None:
     """Unless it is named; and it asks nothing of a layer but its initializers."""
     model = named()

@@ -27,12 +27,12 @@ def write_tensorboard(
             'pip install "keras_inits[tensorflow]".'
         ) from error
 
-    here = "://" not in os.fspath(logdir)
-    if here and os.path.exists(logdir) and not os.path.isdir(logdir):
-        raise NotADirectoryError(
-            f"TensorBoard reads directories, and this is a file: {os.fspath(logdir)!r}."
-        )
-    if here:
+    if "://" not in os.fspath(logdir):
+        if os.path.isfile(logdir):
+            raise NotADirectoryError(
+                "TensorBoard reads directories, and this is a file: "
+                f"{os.fspath(logdir)!r}."
+            )
         os.makedirs(logdir, exist_ok=True)  # its errors name the path
     writer = tf.summary.create_file_writer(os.fspath(logdir))
     with writer.as_default(step=step):

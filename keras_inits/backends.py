@@ -6,6 +6,7 @@ Nothing here imports a backend that Keras has not loaded itself.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import inspect
 import sys
@@ -62,6 +63,13 @@ def outside_traces() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
+# While the operations of this thread are being noted, to be run again: variances
+# and mean squares between which little is taken to cancel; else None.
+noted: contextvars.ContextVar[list[tuple[Any, Any]] | None] = contextvars.ContextVar(
+    "noted", default=None
+)
+
+
 def is_traced(tensor: Any) -> bool:
     """Whether a tensor is symbolic: somebody is tracing."""
     backend, module = keras.backend.backend(), loaded()
@@ -72,7 +80,7 @@ def is_traced(tensor: Any) -> bool:
         return any(isinstance(x, module.core.Tracer) for x in here)
     if backend == "tensorflow":
         return not module.executing_eagerly()
-    return False
+    return noted.get() is not None
 
 
 @functools.cache

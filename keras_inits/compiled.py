@@ -1,15 +1,15 @@
-"""A whole sweep compiled, on JAX and TensorFlow.
+"""A whole sweep compiled.
 
 The same sweep and the same visitor, traced once. On JAX from the first pass on: run
 eagerly, each operation is compiled for each shape on its own. The trace runs in pieces,
 of which alike ones share a program, or as one program where few are alike. On
 TensorFlow tracing takes longer than an eager pass, so that a program is made for the
 second pass of a kind: the search for a critical target, and a monitor that measures in
-every epoch.
+every epoch. On PyTorch the second pass is noted, and played from then on.
 
 A program serves as long as its kind of pass does; where a model has code of a user's
 own, for one period: a call of a verb, or a `fit`. Then it is traced again; on JAX the
-same text of a program is not compiled twice.
+same text of a program is not compiled twice. On PyTorch such a model is not noted.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ import keras
 from keras import ops, tree
 
 from keras_inits import xla
+from keras_inits.backends import is_hooked
 from keras_inits.kinds import Held, Kind
-from keras_inits.packing import Packed, Packing
+from keras_inits.packing import Form, Packed, Packing
 from keras_inits.pieces import in_pieces
 from keras_inits.selection import Selection
+from keras_inits.shortcuts import has_hooks
 from keras_inits.steps import Trace
+from keras_inits.tape import Played, layout
 from keras_inits.trial import Trial
 
 Tensor = Any
@@ -42,7 +45,7 @@ WORTHWHILE = 10
 # Kinds of pass that are remembered of a model.
 MOST_STATES = 32
 # Passes of a kind that run eagerly before one is compiled.
-PASSES = {"jax": 0, "tensorflow": 1}
+PASSES = {"jax": 0, "tensorflow": 1, "torch": 1}
 
 
 @dataclass
@@ -96,6 +99,8 @@ def traceable(selection: Selection, variables: Sequence[keras.Variable]) -> bool
         return False
     if not all(layer.built for layer in selection.every):
         return False  # a layer built while it is traced would keep traced weights
+    if is_hooked() or any(map(has_hooks, selection.every)):
+        return False  # who listens hears every call
     return not (keras.distribution.distribution() or _replicated(variables))
 
 
@@ -140,10 +145,14 @@ def run(
     """
     states = _STATES.setdefault(model, {})
     period = (_PERIOD.get(None) or object()) if kind.own_code else None
-    state = states.pop(kind.key, None)
+    on_torch = keras.backend.backend() == "torch"
+    if on_torch and kind.own_code:  # it may do something else next time
+        return None
+    key = (kind.key, layout(arguments)) if on_torch else kind.key
+    state = states.pop(key, None)
     if state is None or not state.is_of(period):
         state = State(period, Held(kind.objects))
-    states[kind.key] = state  # the last one now
+    states[key] = state  # the last one now
     if len(states) > MOST_STATES:
         del states[next(iter(states))]
     if state.untraceable:
@@ -154,7 +163,7 @@ def run(
         state.eager_passes += 1
         return None
     else:
-        makers = (_in_pieces, _as_a_whole)
+        makers = MAKERS[keras.backend.backend()]
     function = Function(variables, trace)
     for make in makers:
         with contextlib.suppress(Exception):
@@ -194,12 +203,8 @@ class Function:
         self._failed = True  # unless this comes to its end
         tensors, self.notes = self._trace(Trial(self._variables, values), *others)
         self._failed = False
-        leaves = tree.flatten(tensors)
-        self.form = Form(
-            tree.map_structure(lambda _: None, tensors),
-            [_TENSOR if _is_tensor(leaf) else leaf for leaf in leaves],
-        )
-        return [leaf for leaf in leaves if _is_tensor(leaf)]
+        self.form = Form(tensors)
+        return self.form.tensors(tensors)
 
     def traced(self, arguments: tuple[Any, ...]) -> Trace:
         """Its trace, on JAX; from now on it is called instead."""
@@ -207,30 +212,7 @@ class Function:
         return self._known
 
 
-def _is_tensor(leaf: Any) -> bool:
-    return leaf is not None and not isinstance(leaf, (int, float))
-
-
-_TENSOR = object()
-
-
-@dataclass
-class Form:
-    """How results lie in a structure: None and numbers among the tensors."""
-
-    structure: Any
-    leaves: list[Any]
-
-    def of(self, arrays: Iterable[Any]) -> Any:
-        """The structure, with these arrays in it."""
-        found = iter(arrays)
-        leaves = [next(found) if x is _TENSOR else x for x in self.leaves]
-        return tree.pack_sequence_as(self.structure, leaves)
-
-
 def _in_pieces(function: Function, arguments: tuple[Any, ...]) -> Program | None:
-    if keras.backend.backend() != "jax":
-        return None
     jax = sys.modules["jax"]
     trace = function.traced(arguments)
     pieces = in_pieces(trace, jax.tree.leaves(arguments), partial(xla.once, piece=True))
@@ -261,6 +243,17 @@ def _as_a_whole(function: Function, arguments: tuple[Any, ...]) -> Program:
         traced = module.function(packed, autograph=False, reduce_retracing=False)
         compiled = traced.get_concrete_function(*arguments)
     return Program(Packed(compiled, packing), function.form, function.notes)
+
+
+def _noted(function: Function, arguments: tuple[Any, ...]) -> Program:
+    return Program(Played(function, arguments), function.form, function.notes)
+
+
+MAKERS: dict[str, Sequence[Maker]] = {
+    "jax": (_in_pieces, _as_a_whole),
+    "tensorflow": (_as_a_whole,),
+    "torch": (_noted,),
+}
 
 
 def as_tensors(batch: Any) -> Any:

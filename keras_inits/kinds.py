@@ -185,6 +185,6 @@ def _of_library(x: Any) -> bool:
 _LIBRARIES = frozenset(
     {
         *("builtins", "collections", "enum", "inspect", "threading", "weakref"),
-        *("jax", "jaxlib", "keras", "keras_inits", "numpy", "tensorflow"),
+        *("jax", "jaxlib", "keras", "keras_inits", "numpy", "tensorflow", "torch"),
     }
 )

@@ -1,16 +1,16 @@
-"""The results of a program in few arrays: each array costs time, however small."""
+"""The results of a program: in few arrays, each of which costs time, and back."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 Tensor = Any
 
@@ -74,3 +74,42 @@ class Packed:
     def __call__(self, arguments: tuple[Any, ...]) -> list[Any]:
         """Run it."""
         return self.packing.unpack(self.compiled(*arguments))
+
+
+class Form:
+    """How results lie in a structure: None and numbers among the tensors.
+
+    Args:
+        results: Lists and tuples of such.
+    """
+
+    def __init__(self, results: Any) -> None:
+        self._structure = tree.map_structure(lambda _: None, results)
+        leaves = tree.flatten(results)
+        self._leaves = [_TENSOR if _is_tensor(leaf) else leaf for leaf in leaves]
+
+    def tensors(self, results: Any) -> list[Tensor]:
+        """The tensors among them."""
+        return [leaf for leaf in tree.flatten(results) if _is_tensor(leaf)]
+
+    def of(self, arrays: Iterable[Any]) -> Any:
+        """The structure, with these arrays in the tensors' places."""
+        found = iter(arrays)
+        leaves = (next(found) if x is _TENSOR else x for x in self._leaves)
+        return _filled(self._structure, leaves)
+
+
+_TENSOR = object()
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return leaf is not None and not isinstance(leaf, (int, float))
+
+
+def _filled(structure: Any, leaves: Iterator[Any]) -> Any:
+    """As `tree.pack_sequence_as`, of lists and tuples, in a tenth of its time."""
+    if not isinstance(structure, (list, tuple)):
+        return next(leaves)
+    parts = [_filled(x, leaves) for x in structure]
+    kind = type(structure)
+    return kind(*parts) if hasattr(kind, "_fields") else kind(parts)

@@ -20,7 +20,7 @@ from keras_inits.linear_maps import LinearMap
 from keras_inits.probes import Probe, activation_of, acts_anywhere
 from keras_inits.reductions import mean_square, number, zero_share
 from keras_inits.selection import Selection
-from keras_inits.slopes import look
+from keras_inits.slopes import look_inside
 from keras_inits.statistics import (
     Moments,
     figures,
@@ -249,7 +249,7 @@ def _compiled(
         found = [[getattr(r, name) for name in _TENSORS] for r in recorder.records]
         bare = [_filled(r, [None] * len(_TENSORS)) for r in recorder.records]
         with trial:
-            seen = look(recorder.probes())
+            seen = look_inside(recorder.probes())
         return (found, seen), (bare, recorder.repeats)
 
     batch = compiled.as_tensors(batch)

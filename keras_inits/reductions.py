@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import loaded, read
+from keras_inits.backends import is_traced, loaded, noted, read
 
 # Values that one dot product adds up without losing more than 8e-7: over 16 million it
 # loses 2e-4.
@@ -25,6 +25,8 @@ BLOCK = 2**18
 SHARE = 16
 # Values up to which NumPy, on one core, is as fast as a backend on all.
 FEW = 2**19
+# Values up to which a temporary costs less than a doubt whether much cancels.
+FEW_TO_COPY = 2**16
 
 
 def looks(x: Any) -> bool:
@@ -34,7 +36,7 @@ def looks(x: Any) -> bool:
     backend, module = keras.backend.backend(), loaded()
     if backend == "tensorflow":
         return bool(module.executing_eagerly() and "CPU" in x.device)
-    return backend == "torch" and x.device.type == "cpu"
+    return backend == "torch" and x.device.type == "cpu" and not is_traced(x)
 
 
 def number(x: Any) -> Any:
@@ -64,9 +66,10 @@ def mean_square(x: Any) -> Any:
         return _sum_of_products(values, values) / values.size
     if backend == "torch":
         flat = _in_memory_order(x.detach())
-        whole = flat.device.type != "cpu" or flat.shape[0] <= BLOCK
-        parts = [flat] if whole else flat.split(BLOCK)
-        return sum(number(module.dot(x, x)) for x in parts) / max(1, flat.shape[0])
+        size = flat.shape[0]
+        if flat.device.type != "cpu" or size <= BLOCK:
+            return number(module.dot(flat, flat)) / max(1, size)
+        return sum(number(module.dot(x, x)) for x in flat.split(BLOCK)) / size
     if backend == "tensorflow":
         return number(module.nn.l2_loss(x)) * (2.0 / max(1, math.prod(x.shape)))
     return ops.mean(ops.square(x))
@@ -166,10 +169,13 @@ def mean_and_variance(x: Any, mean: Any = None) -> tuple[Any, Any]:
         x = x.detach()
     if mean is None:
         mean = _mean(x)
-    if isinstance(mean, float):
+    pairs = noted.get()
+    if isinstance(mean, float) or (pairs is not None and x.numel() > FEW_TO_COPY):
         square = mean_square(x)
         variance = square - mean * mean
-        if variance > 0.1 * square:
+        if pairs is not None:  # it is looked at behind the pass
+            pairs.append((variance, square))
+        if pairs is not None or variance > 0.1 * square:
             return mean, variance
     if backend == "tensorflow" and not isinstance(x, np.ndarray):
         difference = module.math.squared_difference(x, mean)
@@ -188,8 +194,8 @@ def _mean(x: Any) -> Any:
         return ops.mean(x)
     if backend == "torch" and x.device.type == "cpu" and 0 < x.numel() <= BLOCK:
         # A third of what the mean takes, which waits for all threads.
-        ones = _tensor_of_ones(x.dtype)[: x.numel()]
-        return float(module.dot(_in_memory_order(x), ones)) / x.numel()
+        ones = _tensor_of_ones(x.dtype, x.numel())
+        return number(module.dot(_in_memory_order(x), ones)) / x.numel()
     mean = module.mean if backend == "torch" else module.reduce_mean
     return number(mean(x))
 
@@ -225,13 +231,15 @@ def _ones(dtype: Any) -> Any:
     return np.ones(BLOCK, dtype)
 
 
-def _tensor_of_ones(dtype: Any) -> Any:
-    if dtype not in _ONES:
-        ones = loaded().ones(BLOCK, dtype=dtype, device="cpu")
+def _tensor_of_ones(dtype: Any, size: int) -> Any:
+    if (dtype, size) not in _ONES:
+        if len(_ONES) >= 64:
+            _ONES.clear()
+        ones = loaded().ones(size, dtype=dtype, device="cpu")
         if type(ones) is not loaded().Tensor:  # a mode of torch has made it
             return ones
-        _ONES[dtype] = ones
-    return _ONES[dtype]
+        _ONES[dtype, size] = ones
+    return _ONES[dtype, size]
 
 
 _ONES: dict[Any, Any] = {}

@@ -158,11 +158,16 @@ def _casts(layer: Any) -> bool:
 def is_plain(layer: Any) -> bool:
     """Whether its class is one of `PLAIN`, and nobody has made more of it."""
     extra = ("activity_regularizer", "quantization_mode", "_remat_mode")
-    own = vars(layer)
     return (
         type(layer) in PLAIN
         and type(layer).__call__ is _CALL
         and layer.built
         and not any(getattr(layer, name, None) for name in extra)
-        and not any(own.get(name) for name in _HOOKS)
+        and not has_hooks(layer)
     )
+
+
+def has_hooks(layer: Any) -> bool:
+    """Whether somebody listens to its calls (torch), or has replaced them."""
+    own = vars(layer)
+    return any(own.get(name) for name in _HOOKS)

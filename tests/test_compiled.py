@@ -17,10 +17,6 @@ from textbook import numpy
 import keras_inits
 from keras_inits import compiled, xla
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() not in compiled.PASSES, reason="compiled on JAX, TensorFlow"
-)
-
 
 def conv_stack() -> keras.Model:
     """Convolutions, normalisation, dropout, a shared layer, biases, activations."""
@@ -111,7 +107,8 @@ def test_the_same_as_eagerly(
     assert program_of(model) is None
     for _ in range(4):
         report, found = run()
-    assert program_of(model) is not None
+    draws = training and keras.backend.backend() == "torch"  # nobody notes a dropout
+    assert (program_of(model) is None) == draws
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5)
     assert [row.name for row in report] == [row.name for row in eager]
@@ -151,7 +148,7 @@ def test_a_model_that_cannot_be_traced_is_tried_once(
         def call(self, x: Any) -> Any:
             for layer in self.stack:
                 x = layer(x)
-            return x if float(ops.max(x)) < 1e9 else 0 * x
+            return x if float(ops.max(ops.stop_gradient(x))) < 1e9 else 0 * x
 
     model, x = Branching(), normal(16, 6)
     model(x)
@@ -175,7 +172,8 @@ class Scaling(layers.Layer):
         self.holder = type("Holder", (), {"scale": 1.0})()
 
     def call(self, x: Any) -> Any:
-        return x * (self.table["scale"] * self.holder.scale) * self.array
+        scale = self.table["scale"] * self.holder.scale
+        return x * scale * ops.convert_to_tensor(self.array)
 
 
 BOX = {"scale": 1.0}
@@ -279,19 +277,20 @@ def test_how_often_a_pass_is_traced(monkeypatch: pytest.MonkeyPatch, own: bool) 
     first = Scaling() if own else layers.Rescaling(1.0)
     model, x = deep(first, depth=24), normal(64, 6)
     traces = counted_traces(monkeypatch)
-    on_jax = keras.backend.backend() == "jax"
+    first_pass = keras.backend.backend() == "jax"
+    of_own = own and keras.backend.backend() != "torch"  # there never
     for _ in range(3):
         keras_inits.lsuv_init(model, x)
-    assert len(traces) == (3 * on_jax if own else 1)
+    assert len(traces) == (3 * first_pass if own else 1)
     traces.clear()
     keras_inits.lsuv_init(model, x, target_std="critical")  # about ten passes
-    assert len(traces) == int(own)
+    assert len(traces) == int(of_own)
     traces.clear()
     model.compile("sgd", "mse")
     for _ in range(2):
         monitor = keras_inits.SignalMonitor(x)
         model.fit(x, x, epochs=3, verbose=0, callbacks=[monitor])
-    assert len(traces) == (2 if own else 1)
+    assert len(traces) == (2 * of_own if own else 1)
 
 
 needs_xla = pytest.mark.skipif(

@@ -2,12 +2,11 @@
 
 import math
 
-import keras
 from keras import ops
 
 from keras_inits.initializers.base import Seeds, Tensor
 from keras_inits.initializers.orthonormal import OrthonormalInitializer, haar
-from keras_inits.initializers.sampling import wide
+from keras_inits.initializers.sampling import chances, wide
 from keras_inits.registry import register
 
 
@@ -102,7 +101,7 @@ def _lengthen(kernel: Tensor, axis: int, dtype: str, seeds: Seeds) -> Tensor:
     """Convolves with the two taps `[P, I - P]` along one window axis."""
     columns = kernel.shape[-1]
     basis = haar(columns, columns, dtype, seeds)
-    coins = keras.random.uniform((columns,), dtype=dtype, seed=seeds.next()) < 0.5
+    coins = chances((columns,), dtype, seeds) < 0.5
     chosen = basis * ops.cast(coins, dtype)
     # As matrices: TensorFlow's product of many with one goes wrong for odd sizes.
     rows = ops.reshape(kernel, (-1, columns)) @ chosen @ ops.transpose(basis)

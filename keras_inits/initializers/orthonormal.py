@@ -16,7 +16,7 @@ from keras_inits.initializers.base import (
     Tensor,
     positive,
 )
-from keras_inits.initializers.sampling import fused, wide
+from keras_inits.initializers.sampling import fused, normal, wide
 from keras_inits.initializers.variance_scaling import Axes
 
 # Not `ops.matmul` and `ops.maximum` below: on PyTorch they narrow float64.
@@ -136,7 +136,7 @@ def haar(
         entries = sum(size * length for size, length in panels)
         shape = (entries + entries % 2,)
         factor = _reflected_factor(panels)
-    noise = keras.random.normal((*groups, *shape), dtype=wide(dtype), seed=seeds.next())
+    noise = normal((*groups, *shape), 1.0, wide(dtype), seeds)
     return ops.cast(fused(factor)(noise), dtype)
 
 

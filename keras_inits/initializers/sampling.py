@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_inits.initializers import threefry
 from keras_inits.initializers.base import Seeds, Tensor
 
 # Significant bits, and the exponent below which the grid no longer gets finer
@@ -28,20 +29,28 @@ def normal(
     shape: tuple[int, ...], stddev: float, dtype: str, seeds: Seeds, mean: float = 0.0
 ) -> Tensor:
     """N(mean, stddev^2)."""
-    values = keras.random.normal(
-        shape, mean=mean, stddev=stddev, dtype=wide(dtype), seed=seeds.next()
-    )
-    return ops.cast(values, dtype)
+    draw = threefry.normal if threefry.serves(shape) else keras.random.normal
+    return ops.cast(draw(shape, mean, stddev, wide(dtype), seeds.next()), dtype)
 
 
 def uniform(
     shape: tuple[int, ...], low: float, high: float, dtype: str, seeds: Seeds
 ) -> Tensor:
     """U(low, high)."""
-    values = keras.random.uniform(
-        shape, minval=low, maxval=high, dtype=wide(dtype), seed=seeds.next()
-    )
+    values = chances(shape, dtype, seeds, low, high)
     return _clip_and_cast(values, low, high, dtype)
+
+
+def chances(
+    shape: tuple[int, ...],
+    dtype: str,
+    seeds: Seeds,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> Tensor:
+    """U(low, high) as the generator has it: not cast, and by rounding at a bound."""
+    draw = threefry.uniform if threefry.serves(shape) else keras.random.uniform
+    return draw(shape, low, high, wide(dtype), seeds.next())
 
 
 def truncated_normal(
@@ -58,7 +67,7 @@ def truncated_normal(
     The quantile function at a uniform variable: no rejection, so no loop, no limit
     on the number of trials, and nothing outside.
     """
-    chance = keras.random.uniform(shape, dtype=wide(dtype), seed=seeds.next())
+    chance = chances(shape, dtype, seeds)
     # Not `wide(dtype)`: JAX may have no float64.
     width = keras.backend.standardize_dtype(chance.dtype)
     # Half a step of the generator (2**-23 or 2**-24 in float32): keeps off 0 and 1,

@@ -3,7 +3,6 @@
 import math
 from typing import Any, Literal
 
-import keras
 from keras import ops
 
 from keras_inits.initializers.base import (
@@ -15,7 +14,7 @@ from keras_inits.initializers.base import (
     one_of,
     positive,
 )
-from keras_inits.initializers.sampling import normal
+from keras_inits.initializers.sampling import chances, normal
 from keras_inits.registry import register
 
 
@@ -83,7 +82,7 @@ class SparseNormal(Initializer):
         # The rank of a value among those of its unit is a random permutation.
         # In float32, whatever `floatx` says: bfloat16 has so few values that most are
         # equal, and of equal ones the first come first.
-        chance = keras.random.uniform(flat, dtype="float32", seed=seeds.next())
+        chance = chances(flat, "float32", seeds)
         order = ops.argsort(chance, axis=axis)
         rank = ops.reshape(ops.argsort(order, axis=axis), shape)
         return values * ops.cast(rank >= zeros, dtype)

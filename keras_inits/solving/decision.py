@@ -116,7 +116,9 @@ def apply(decision: Decision, trial: Trial) -> None:
 
 def per_channel(m: LinearMap, scale: Tensor) -> Tensor:
     """A scale per gate as one per channel."""
-    return ops.repeat(scale, m.channels // scale.shape[0])
+    gates = scale.shape[0]
+    shape = (gates, m.channels // gates)
+    return ops.reshape(ops.broadcast_to(scale[:, None], shape), (-1,))
 
 
 def is_softmax(layer: Any) -> bool:

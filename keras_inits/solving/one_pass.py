@@ -18,7 +18,7 @@ from keras_inits import compiled
 from keras_inits.backends import fetch
 from keras_inits.kinds import kind_of
 from keras_inits.selection import Selection
-from keras_inits.slopes import look
+from keras_inits.slopes import look_inside
 from keras_inits.solving import verdict
 from keras_inits.solving.decision import Decision, Options, apply
 from keras_inits.solving.solver import Solver
@@ -155,7 +155,7 @@ class OnePass:
         nothing = keras.tree.map_structure(lambda _: None, found)
         bare = list(map(_filled, visitor.decisions, nothing))
         with trial:
-            seen = look(visitor.probes())
+            seen = look_inside(visitor.probes())
         return (found, seen), (bare, visitor.shared)
 
 

@@ -1,0 +1,266 @@
+"""Which functions of torch a function calls, noted so that they can be called again.
+
+What depends on the values of tensors is refused: the notes would not say so.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from keras_inits.backends import noted
+
+Tensor = Any
+Call = Callable[..., Any]
+
+# Results of more values, of no tensor of others, are made anew each time.
+SMALL = 1024
+# What may be returned that is no tensor: it follows from shapes and dtypes alone.
+_FIXED = frozenset(
+    {
+        *(
+            "__len__",
+            "dim",
+            "element_size",
+            "get_device",
+            "is_complex",
+            "is_contiguous",
+        ),
+        *("is_floating_point", "is_inference", "ndimension", "nelement", "numel"),
+        *("_set_grad_enabled", "result_type", "size", "storage_offset", "stride"),
+    }
+)
+_PROPERTIES = frozenset(
+    {
+        *(
+            "data",
+            "device",
+            "dtype",
+            "grad_fn",
+            "is_cpu",
+            "is_cuda",
+            "is_leaf",
+            "is_meta",
+        ),
+        *("is_mkldnn", "is_mps", "is_nested", "is_quantized", "is_sparse", "is_xpu"),
+        *("itemsize", "layout", "names", "nbytes", "ndim", "requires_grad", "shape"),
+    }
+)
+
+
+class Unplayable(Exception):
+    """Played again on other values, it would do something else."""
+
+
+@dataclass(eq=False)
+class Place:
+    """Where a tensor is kept while the tape plays."""
+
+    number: int = -1
+
+
+@dataclass(eq=False)
+class Step:
+    """One call.
+
+    Args:
+        function: What is called.
+        args: With places where tensors were.
+        kwargs: Likewise.
+        made: The place of the result.
+        writes: Whether it changes one of its arguments: a temporary of the pass.
+    """
+
+    function: Call
+    args: Any
+    kwargs: dict[str, Any]
+    made: Place = field(default_factory=Place)
+    writes: bool = False
+
+    def read(self) -> Iterator[Place]:
+        """The places of its arguments."""
+        leaves = leaves_of((self.args, self.kwargs))
+        return (x for x in leaves if isinstance(x, Place))
+
+
+class Notes:
+    """All calls of functions of torch on this thread, as long as it is entered."""
+
+    def __init__(self, inputs: Sequence[Tensor]) -> None:
+        from torch.utils.weak import WeakTensorKeyDictionary
+
+        self.steps: list[Step] = []
+        self.fixed: dict[Place, Tensor] = {}
+        self.values = self.calls = 0
+        self._made: set[Place] = set()
+        self._written: list[int] = []
+        self._lasting = set(map(_memory, inputs))
+        self._places: Any = WeakTensorKeyDictionary()
+        for tensor in inputs:
+            self._places[tensor] = Place()
+
+    def __enter__(self) -> None:
+        functions, operations = _modes()
+        self._modes = functions(self._note), operations(self._written)
+        self._token = noted.set([])
+        for mode in self._modes:
+            mode.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for mode in reversed(self._modes):
+            mode.__exit__(*error)
+        noted.reset(self._token)
+
+    def place_of(self, tensor: Tensor) -> Place:
+        """Of one that nobody has made here: it stays as it is."""
+        place = self._places.get(tensor)
+        if place is None:
+            place = self._places[tensor] = Place()
+            self.fixed[place] = tensor
+            self._lasting.add(_memory(tensor))
+        return place
+
+    def _note(self, function: Call, args: Any, kwargs: dict[str, Any]) -> Any:
+        self._written.clear()
+        result = function(*args, **kwargs)
+        if self._written:
+            return self._note_written(function, args, kwargs, result)
+        if not is_tensor(result):
+            self._note_others(function, args, kwargs, result)
+            return result
+        if any(result is x for x in args):  # contiguous, to: it was so already
+            return result
+        given = list(tensors_of((args, kwargs)))
+        if function.__name__ == "detach":
+            self._places[result] = self.place_of(args[0])
+            return result
+        of_none = self._made.issuperset(map(self._places.get, given))
+        if of_none and result.numel() <= SMALL:
+            self._made.add(self.place_of(result))
+            return result
+        step = Step(function, self._named(args), self._named(kwargs))
+        self._places[result] = step.made
+        self.steps.append(step)
+        self.values += result.numel()
+        self.calls += 1
+        return result
+
+    def _note_written(
+        self, function: Call, args: Any, kwargs: dict[str, Any], result: Any
+    ) -> Any:
+        step = Step(function, self._named(args), self._named(kwargs), writes=True)
+        if not self._lasting.isdisjoint(self._written):
+            raise Unplayable(f"{function} writes into a tensor that outlasts the pass")
+        if result is not None and not any(result is x for x in args):
+            raise Unplayable(function)
+        self.steps.append(step)
+        return result
+
+    def _note_others(
+        self, function: Call, args: Any, kwargs: dict[str, Any], result: Any
+    ) -> None:
+        if isinstance(result, (list, tuple)) and any(map(is_tensor, result)):
+            if not all(map(is_tensor, result)):
+                raise Unplayable(function)
+            step = Step(function, self._named(args), self._named(kwargs))
+            self.steps.append(step)
+            for i, x in enumerate(result):
+                part = Step(operator.getitem, (step.made, i), {})
+                self._places[x] = part.made
+                self.steps.append(part)
+        elif not _is_fixed(function):
+            raise Unplayable(function)
+
+    def _named(self, x: Any) -> Any:
+        if is_tensor(x):
+            return self.place_of(x)
+        if isinstance(x, dict):
+            return {k: self._named(y) for k, y in x.items()}
+        return type(x)(map(self._named, x)) if type(x) in (list, tuple) else x
+
+
+def leaves_of(x: Any) -> Iterator[Any]:
+    """In order; what no container holds."""
+    if isinstance(x, dict):
+        x = list(x.values())
+    if type(x) in (list, tuple):
+        for y in x:
+            yield from leaves_of(y)
+    else:
+        yield x
+
+
+def tensors_of(x: Any) -> Iterator[Tensor]:
+    return filter(is_tensor, leaves_of(x))
+
+
+def is_tensor(x: Any) -> bool:
+    return isinstance(x, sys.modules["torch"].Tensor)
+
+
+def _memory(tensor: Tensor) -> int:
+    """Where it lies: a view lies where its base does."""
+    return int(tensor.untyped_storage().data_ptr())
+
+
+def _written(schema: Any, args: Any, kwargs: dict[str, Any]) -> Iterator[Tensor]:
+    """The arguments of an operation that it writes into."""
+    names = [x.name for x in schema.arguments]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return tensors_of([given.get(x.name) for x in schema.arguments if x.is_write])
+
+
+def _is_fixed(function: Call) -> bool:
+    """Whether what it returns, no tensor, is the same for other values."""
+    owner = getattr(function, "__self__", None)
+    if function.__name__ == "__get__":
+        return getattr(owner, "__name__", None) in _PROPERTIES
+    return function.__name__ in _FIXED
+
+
+def _modes() -> tuple[Any, Any]:
+    import torch
+    from torch.overrides import TorchFunctionMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Functions(TorchFunctionMode):
+        """Sees the functions that are called by name."""
+
+        def __init__(self, note: Call) -> None:
+            super().__init__()
+            self.note = note
+
+        def __torch_function__(
+            self, func: Call, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            return self.note(func, args, kwargs or {})
+
+    class Operations(TorchDispatchMode):
+        """Sees what they do: whether it depends on values, and what is written into."""
+
+        def __init__(self, written: list[int]) -> None:
+            super().__init__()
+            self.written = written
+
+        refused = frozenset(
+            getattr(torch.Tag, name)
+            for name in (
+                *("data_dependent_output", "dynamic_output_shape"),
+                "nondeterministic_seeded",
+            )
+        )
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if not self.refused.isdisjoint(func.tags):
+                raise Unplayable(func)
+            kwargs = kwargs or {}
+            if func._schema.is_mutable:
+                self.written += map(_memory, _written(func._schema, args, kwargs))
+            return func(*args, **kwargs)
+
+    return Functions, Operations

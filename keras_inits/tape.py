@@ -1,0 +1,189 @@
+"""A pass that is noted once and played from then on: PyTorch.
+
+What takes the time of a pass over small layers is Python between its operations,
+Keras's and ours. Played, these alone are called, on other tensors of the same shapes.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any
+
+from keras_inits.backends import noted, read
+from keras_inits.notes import Notes, Place, Step, Unplayable, tensors_of
+
+Tensor = Any
+Call = Callable[..., Any]
+
+# Mean number of values of a result beyond which Python takes no part of the time.
+MOST = 2**17
+# Share of the mean square below which a variance that is a difference is not taken:
+# it is good to 1e-6 of the mean square.
+CANCELS = 0.01
+
+
+class Played:
+    """A pass that is noted when it runs for the first time, and played from then on.
+
+    Args:
+        function: From tensors to a list of tensors.
+        arguments: The tensors of the first pass, in any structure.
+
+    Raises:
+        Unplayable: See `Tape`; or operations, not Python, take the time of a pass.
+    """
+
+    def __init__(self, function: Call, arguments: tuple[Any, ...]) -> None:
+        self._torch = sys.modules["torch"]
+        self._single: list[bool] = []
+
+        def packed(*arguments: Any) -> list[Tensor]:
+            tensors = function(*arguments)
+            relied_on = noted.get() or []
+            self._single = [x.dim() == 0 for x in tensors]
+            several = [x for x in tensors if x.dim() > 0]
+            single = [x for x in tensors if x.dim() == 0]
+            single += [x for pair in relied_on for x in pair]
+            wide = self._torch.float64
+            if any(x.dtype == wide for x in single):
+                single = [x.to(wide) for x in single]
+            return [self._torch.stack(single or [several[0].sum()]), *several]
+
+        with self._torch.no_grad():
+            self._tape = Tape(packed, arguments)
+        on_cpu = all(x.device.type == "cpu" for x in tensors_of(arguments))
+        if on_cpu and self._tape.values > MOST:
+            raise Unplayable("It takes longer than what is computed at once.")
+        self._first: list[Tensor] | None = self._tape.first
+        self._tape.first = []
+
+    def __call__(self, arguments: tuple[Any, ...]) -> list[Any]:
+        """Numbers, and NumPy arrays.
+
+        Raises:
+            Unplayable: What the noted pass relies on does not hold for these.
+        """
+        found, self._first = self._first, None
+        if found is None:
+            with self._torch.no_grad():
+                found = self._tape(arguments)
+        numbers = found[0].tolist()
+        count = sum(self._single)
+        pairs = zip(numbers[count::2], numbers[count + 1 :: 2], strict=True)
+        if not all(variance > CANCELS * square for variance, square in pairs):
+            raise Unplayable("Much cancels in a variance.")
+        single, several = iter(numbers[:count]), iter(read(found[1:]))
+        return [next(single if x else several) for x in self._single]
+
+
+def layout(arguments: tuple[Any, ...]) -> Hashable:
+    """How these tensors lie in memory, and where."""
+    return tuple([(x.device, x.stride()) for x in tensors_of(arguments)])
+
+
+class Tape:
+    """A function of tensors as the calls that it leads to.
+
+    Args:
+        function: From tensors to a list of tensors. It is called once.
+        arguments: The tensors that it is called with, in any structure.
+
+    Attributes:
+        first: What that call returned.
+        values: Mean number of values that a call returned.
+
+    Raises:
+        Unplayable: It reads values, draws random numbers, writes into tensors, or calls
+            what cannot be noted.
+    """
+
+    def __init__(self, function: Call, arguments: tuple[Any, ...]) -> None:
+        leaves = list(tensors_of(arguments))
+        notes = Notes(leaves)
+        with notes:
+            self.first = function(*arguments)
+        self._results = [notes.place_of(x) for x in self.first]
+        self._inputs = [notes.place_of(x) for x in leaves]
+        steps = _needed(notes.steps, self._results)
+        self.values = notes.values / max(1, notes.calls)
+        self._plan, self._start = _plan(steps, self._inputs, self._results, notes.fixed)
+
+    def __call__(self, arguments: tuple[Any, ...]) -> list[Tensor]:
+        """What the function would return; tensors of the same shapes and dtypes."""
+        values = self._start.copy()
+        for place, tensor in zip(self._inputs, tensors_of(arguments), strict=True):
+            values[place.number] = tensor
+        for call, given, made, last in self._plan:
+            values[made] = call(*given(values))
+            for number in last:
+                values[number] = None
+        return [values[place.number] for place in self._results]
+
+
+def _needed(steps: Sequence[Step], results: Sequence[Place]) -> list[Step]:
+    """Without the steps whose results nobody reads."""
+    wanted, found = set(results), []
+    for step in reversed(steps):
+        if step.writes or step.made in wanted:
+            found.append(step)
+            wanted.update(step.read())
+    return found[::-1]
+
+
+def _plan(
+    steps: Sequence[Step],
+    inputs: Sequence[Place],
+    results: Sequence[Place],
+    fixed: dict[Place, Tensor],
+) -> tuple[list[Any], list[Any]]:
+    """Each step as a function, the numbers it reads, makes, reads last; the values."""
+    start: list[Any] = []
+
+    def number(value: Any) -> int:
+        start.append(value)
+        return len(start) - 1
+
+    for place in (*inputs, *(x.made for x in steps)):
+        place.number = number(None)
+    for place, tensor in fixed.items():
+        place.number = number(tensor)
+    kept = {*results, *fixed, *inputs}
+    plan = []
+    for step in reversed(steps):
+        read = list(step.read())
+        last = tuple({x.number for x in (*read, step.made) if x not in kept})
+        kept.update(read)
+        call, numbers = step.function, [x.number for x in read]
+        if len(read) != sum(isinstance(x, Place) for x in step.args):
+            call = partial(_nested, call, step.args, step.kwargs)
+        else:
+            numbers = [
+                x.number if isinstance(x, Place) else number(x) for x in step.args
+            ]
+            call = partial(call, **step.kwargs) if step.kwargs else call
+        plan.append((call, _getter(numbers), step.made.number, last))
+    return plan[::-1], start
+
+
+def _getter(numbers: Sequence[int]) -> Callable[[list[Any]], Sequence[Any]]:
+    if len(numbers) > 1:
+        return operator.itemgetter(*numbers)
+    first = numbers[0] if numbers else 0
+    return operator.itemgetter(slice(first, first + len(numbers)))
+
+
+def _nested(function: Call, args: Any, kwargs: dict[str, Any], *tensors: Tensor) -> Any:
+    """A call with tensors deeper in its arguments, in the order of the places."""
+    found = iter(tensors)
+
+    def filled(x: Any) -> Any:
+        if isinstance(x, Place):
+            return next(found)
+        if isinstance(x, dict):
+            return {k: filled(y) for k, y in x.items()}
+        return type(x)(map(filled, x)) if type(x) in (list, tuple) else x
+
+    return function(*filled(args), **filled(kwargs))

@@ -1,0 +1,233 @@
+"""A function of torch tensors, noted once and played on others."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from models import normal
+
+import keras_inits
+from keras_inits import compiled, tape
+from keras_inits.notes import Unplayable
+from keras_inits.tape import Played, Tape
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="operations of torch"
+)
+
+
+def tensor(*shape: int, seed: int = 0) -> Any:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape)).float()
+
+
+BOX = {"table": torch.tensor([1.0, 2.0, 3.0])}
+
+
+def _written(x: Any) -> Any:
+    y = x * 2
+    y.add_(1.0)
+    y[:, 0] = 7.0
+    view = y[:, 1]
+    view.mul_(3.0)
+    return y.sum(0)
+
+
+def _parts(x: Any) -> Any:
+    first, _, third = torch.split(x, 1, dim=1)
+    values, places = torch.max(x, dim=1)
+    return torch.cat([third, first * places[:, None], values[:, None]], dim=1)
+
+
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "arithmetic": lambda x: 2.0 / (1 + x**2) - x % 3 + (x > 0) * x,
+    "constants": lambda x: x + torch.arange(3) * torch.tensor([1.0, 2.0, 3.0]),
+    "deep arguments": lambda x: torch.einsum("ij,kj->ik", x, torch.stack([x[0], x[1]])),
+    "detached": lambda x: (x.detach() * x.contiguous()).to(torch.float64),
+    "keywords": lambda x: torch.nn.functional.linear(x, weight=x[:2], bias=x[0, :2]),
+    "layers": lambda x: torch.nn.functional.layer_norm(torch.relu(x), (3,)),
+    "large constant": lambda x: x.sum() * torch.ones(5000),
+    "named tuple": lambda x: torch.sort(x, dim=0).values + torch.var_mean(x)[0],
+    "not needed": lambda x: (x.exp(), torch.ones(3), x + 1)[2],
+    "of others": lambda x: x * BOX["table"],
+    "shape": lambda x: x.reshape(x.shape[1], len(x)) / x.numel() + x.dim(),
+    "split": _parts,
+    "written": _written,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_it_plays_what_the_function_does(name: str) -> None:
+    function = FUNCTIONS[name]
+    noted = Tape(lambda x: [function(x)], (tensor(6, 3),))
+    assert torch.equal(noted.first[0], function(tensor(6, 3)))
+    for seed in (1, 2):
+        x = tensor(6, 3, seed=seed)
+        before = x.clone()
+        [found] = noted((x,))
+        assert torch.equal(found, function(x))
+        assert torch.equal(x, before)
+
+
+def test_what_others_change_in_place_is_seen() -> None:
+    noted = Tape(lambda x: [x * (2 * BOX["table"])], (tensor(3),))
+    BOX["table"].mul_(5.0)
+    try:
+        x = tensor(3, seed=1)
+        assert torch.equal(noted((x,))[0], x * (2 * BOX["table"]))
+    finally:
+        BOX["table"].div_(5.0)
+
+
+REFUSED: dict[str, Callable[[Any], Any]] = {
+    "a branch": lambda x: x if x.sum() > 0 else -x,
+    "a comparison": lambda x: x * torch.equal(x, x),
+    "a list": lambda x: x * x.tolist()[0][0],
+    "a number": lambda x: x * float(x[0, 0]),
+    "an array": lambda x: x + torch.from_numpy(x.numpy() + 1),
+    "an array by numpy": lambda x: x + torch.from_numpy(np.asarray(x) + 1),
+    "an item": lambda x: x * x[0, 0].item(),
+    "a mask": lambda x: x[x > 0].sum() * len(x[x > 0]),
+    "a constant written": lambda x: torch.zeros(3).add_(x[0]) + x,
+    "an input written": lambda x: x.add_(1.0),
+    "an input written by a view": lambda x: x[:, 0].mul_(2.0),
+    "of others, written": lambda x: BOX["table"].add_(0.0) * x,
+    "dropout": lambda x: torch.nn.functional.dropout(x, 0.5),
+    "random numbers": lambda x: x + torch.randn(3),
+    "unique values": lambda x: torch.unique(x)[0],
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_refuses_what_depends_on_values(name: str) -> None:
+    with pytest.raises(Unplayable):
+        Tape(lambda x: [REFUSED[name](x)], (tensor(6, 3),))
+    # It has ended: nothing is noted any more.
+    assert not keras_inits.backends.is_traced(tensor(1))
+    assert float(tensor(1)[0]) == tensor(1).tolist()[0]
+
+
+def test_temporaries_are_freed_while_it_plays() -> None:
+    """At most two of the twenty are there at once."""
+    alive: list[Any] = []
+
+    def count(x: Any) -> Any:
+        alive.append(weakref.ref(x))
+        gc.collect()
+        most.append(sum(r() is not None for r in alive))
+        return x + 1
+
+    most: list[int] = []
+    noted = Tape(lambda x: [_twenty(x)], (tensor(4),))
+    steps = [(count, *rest) for _, *rest in noted._plan]
+    noted._plan = steps
+    noted((tensor(4),))
+    assert len(most) == 20
+    assert max(most) <= 2
+
+
+def _twenty(x: Any) -> Any:
+    for _ in range(20):
+        x = torch.relu(x)
+    return x
+
+
+def test_what_is_not_needed_is_not_played() -> None:
+    noted = Tape(lambda x: [FUNCTIONS["not needed"](x)], (tensor(6, 3),))
+    assert len(noted._plan) == 1
+
+
+def test_numbers_and_arrays() -> None:
+    def function(x: Any, others: Any) -> Any:
+        wide = others["wide"].double().mean()
+        return [x.mean(), x.sum(0), wide, others["wide"].half()]
+
+    for seed in range(3):
+        x, wide = tensor(6, 3, seed=seed), tensor(5, seed=seed)
+        if seed == 0:
+            played = Played(function, (x, {"wide": wide}))
+        mean, sums, other, half = played((x, {"wide": wide}))
+        assert mean == pytest.approx(float(x.mean()))
+        assert other == pytest.approx(float(wide.mean()))
+        np.testing.assert_array_equal(sums, x.sum(0).numpy())
+        np.testing.assert_allclose(half, wide.numpy(), rtol=1e-3)
+
+
+def test_large_tensors_are_not_worth_it() -> None:
+    size = tape.MOST + 1
+    with pytest.raises(Unplayable, match="longer"):
+        Played(lambda x: [x + 1], (tensor(size),))
+
+
+# Of models
+
+
+def stack(units: int = 6, **options: Any) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    options = {"activation": "relu", **options}
+    hidden = [layers.Dense(units, **options) for _ in range(12)]
+    return keras.Sequential([keras.Input((units,)), *hidden])
+
+
+def program_of(model: keras.Model) -> Any:
+    known = compiled._STATES.get(model, {}).values()
+    return next((x.program for x in known if x.program is not None), None)
+
+
+def test_hooks_are_called_in_every_pass() -> None:
+    model, x, calls = stack(), normal(32, 6), []
+    for _ in range(3):
+        keras_inits.measure(model, x)
+    assert program_of(model) is not None
+    model.layers[4].register_forward_hook(lambda *_: calls.append(1))
+    for _ in range(2):
+        keras_inits.measure(model, x)
+    assert len(calls) == 2
+
+
+def test_new_weights_are_seen() -> None:
+    model, x = stack(), normal(512, 6)
+    for scale in (1.0, 2.0, 0.5, 3.0):
+        for layer in model.layers:
+            layer.kernel.assign(layer.kernel * scale)
+        report = keras_inits.measure(model, x)
+        first = x @ ops.convert_to_numpy(model.layers[0].kernel)
+        assert report[0].std == pytest.approx(first.std(), rel=1e-5)
+    assert program_of(model) is not None
+
+
+@pytest.mark.parametrize("verb", ["lsuv", "measure"])
+def test_where_much_cancels(verb: str) -> None:
+    """Batches far from zero: the variance is not a difference of mean squares."""
+    model, x = stack(16), normal(8192, 16)  # more than is copied
+    assert x.size > keras_inits.reductions.FEW_TO_COPY
+    weights = model.get_weights()
+    for shift in (0.0, 0.0, 0.0, 1000.0, 0.0):
+        model.set_weights(weights)
+        data = x + np.float32(shift)
+        if verb == "lsuv":
+            keras_inits.lsuv_init(model, data, samples=len(data))
+        report = keras_inits.measure(model, data, samples=len(data))
+        z = data.astype("float64") @ keras.ops.convert_to_numpy(model.layers[0].kernel)
+        assert report[0].std == pytest.approx(z.std(), rel=1e-3)
+        if verb == "lsuv":
+            assert z.std() == pytest.approx(1.0, rel=1e-3)
+
+
+def test_a_signal_that_does_not_vary_is_refused_by_name() -> None:
+    model, x = stack(), normal(32, 6)
+    for _ in range(3):
+        keras_inits.lsuv_init(model, x)
+    weights = model.get_weights()
+    model.layers[5].kernel.assign(0.0 * model.layers[5].kernel)
+    with pytest.raises(keras_inits.DegenerateSignalError, match=model.layers[5].name):
+        keras_inits.lsuv_init(model, x)
+    for i, (now, before) in enumerate(zip(model.get_weights(), weights, strict=True)):
+        assert np.array_equal(now, before) or i == 10

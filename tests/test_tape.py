@@ -205,9 +205,11 @@ def test_new_weights_are_seen() -> None:
 
 @pytest.mark.parametrize("verb", ["lsuv", "measure"])
 def test_where_much_cancels(verb: str) -> None:
-    """Batches far from zero: the variance is not a difference of mean squares."""
+    """Signals far from zero: their variance is not a difference of mean squares."""
     model, x = stack(16), normal(8192, 16)  # more than is copied
     assert x.size > keras_inits.reductions.FEW_TO_COPY
+    kernel = np.abs(normal(16, 16))
+    model.layers[0].kernel.assign(kernel / kernel.sum(axis=0))  # every mean the same
     weights = model.get_weights()
     for shift in (0.0, 0.0, 0.0, 1000.0, 0.0):
         model.set_weights(weights)
@@ -215,10 +217,17 @@ def test_where_much_cancels(verb: str) -> None:
         if verb == "lsuv":
             keras_inits.lsuv_init(model, data, samples=len(data))
         report = keras_inits.measure(model, data, samples=len(data))
-        z = data.astype("float64") @ keras.ops.convert_to_numpy(model.layers[0].kernel)
+        z = data.astype("float64") @ ops.convert_to_numpy(model.layers[0].kernel)
         assert report[0].std == pytest.approx(z.std(), rel=1e-3)
         if verb == "lsuv":
             assert z.std() == pytest.approx(1.0, rel=1e-3)
+
+
+def test_another_layout_is_another_pass() -> None:
+    x = tensor(6, 3)
+    assert tape.layout(([x],)) == tape.layout(([x + 1],))
+    assert tape.layout(([x],)) != tape.layout(([x.t().contiguous().t()],))
+    assert tape.layout(([x],)) != tape.layout(([x.to("meta")],))
 
 
 def test_a_signal_that_does_not_vary_is_refused_by_name() -> None:

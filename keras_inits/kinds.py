@@ -102,8 +102,24 @@ def _marks(layer: Any, objects: list[Any]) -> list[tuple[str, Any]]:
     ]
 
 
-# What Keras notes at the first call of a model, and in `fit`.
-_IGNORED = frozenset({"_called", "_jax_state", "history"})
+_IGNORED = frozenset(
+    {
+        # what Keras notes at the first call of a model, and in `fit`
+        *("_called", "_jax_state", "history"),
+        # its books of a layer's parts, which are attributes themselves
+        *("_auto_config", "_build_shapes_dict", "_inbound_nodes", "_outbound_nodes"),
+        *("_layers", "_loss_ids", "_losses", "_losses_override", "_metrics"),
+        *("_call_context_args", "_call_has_context_arg", "_call_signature"),
+        *("_non_trainable_variables", "_seed_generators", "_trainable_variables"),
+        *("_tracker", "build", "call_signature_parameters", "quantize"),
+        # those of a module of torch; who has hooks is never traced
+        *("_backward_hooks", "_backward_pre_hooks", "_buffers", "_forward_hooks"),
+        *("_forward_hooks_always_called", "_forward_hooks_with_kwargs", "_modules"),
+        *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_parameters"),
+        *("_load_state_dict_post_hooks", "_load_state_dict_pre_hooks"),
+        *("_non_persistent_buffers_set", "_state_dict_hooks", "_state_dict_pre_hooks"),
+    }
+)
 
 
 def _mark(name: str, value: Any, objects: list[Any]) -> Any:

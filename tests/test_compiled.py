@@ -310,7 +310,7 @@ def test_memory_where_images_are_smaller_than_their_filter(
     for _ in range(compiled.WORTHWHILE):
         x = layers.Conv2D(256, 3, activation="relu")(layers.ZeroPadding2D()(x))
     model, images = keras.Model(inputs, x), normal(32, 2, 2, 256)
-    monkeypatch.setattr(compiled, "_in_pieces", lambda *_: None)
+    monkeypatch.setitem(compiled.MAKERS, "jax", (compiled._as_a_whole,))
     keras_inits.lsuv_init(model, images)
     program = program_of(model)
     assert program is not None
@@ -329,7 +329,7 @@ def test_options_that_this_version_does_not_know(
     monkeypatch.setattr(xla, "OF_PIECES", options)
     monkeypatch.setattr(xla, "PROGRAMS", {})
     if whole:
-        monkeypatch.setattr(compiled, "_in_pieces", lambda *_: None)
+        monkeypatch.setitem(compiled.MAKERS, "jax", (compiled._as_a_whole,))
     model, x = conv_stack(), normal(32, 8, 8, 3)
     report = keras_inits.lsuv_init(model, x)
     assert program_of(model) is not None
@@ -416,7 +416,7 @@ def test_functions_that_a_program_only_calls_are_told_apart(
     """Its text does not say which one a callback calls."""
     jax = pytest.importorskip("jax")
     if whole:
-        monkeypatch.setattr(compiled, "_in_pieces", lambda *_: None)
+        monkeypatch.setitem(compiled.MAKERS, "jax", (compiled._as_a_whole,))
 
     class Calling(layers.Layer):
         def __init__(self, factor: float) -> None:

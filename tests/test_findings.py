@@ -316,6 +316,13 @@ def test_large_kernels_are_not_blamed_on_the_input():
     assert "explodes" in find(without(rows[1:], "kernel_std"))[0].text
 
 
+def test_what_lsuv_has_scaled_says_nothing_of_the_input():
+    rows = simulate(3, "relu", lsuv=True, target=20.0)[1:]
+    scaled = [dataclasses.replace(x, scale=14.0, gradient_gain=1.0) for x in rows]
+    assert "input is not standardised" in find(without(rows, "kernel_std"))[0].text
+    assert find(without(scaled, "kernel_std")) == ()
+
+
 def test_integer_tokens_are_not_called_unscaled():
     rows = simulate(5, "relu", x=pixels())
     rows.insert(1, LayerSignal(name="tokens", layer_type="Embedding", std=0.03))
@@ -614,6 +621,16 @@ def test_a_classifier_that_is_sure_of_itself():
     [finding] = find(replaced(rows, -1, **sure))
     assert finding.severity == "warning"
     assert "no harm" in finding.remedy
+
+
+def test_a_softmax_over_one_unit_at_each_step():
+    row = LayerSignal(
+        name="head", layer_type="Dense", output_shape=(None, 10, 1), std=1.0
+    )
+    row = dataclasses.replace(row, activation="softmax")
+    assert "softmax over 1 unit" in find([row])[0].text
+    # Over time, as attention does.
+    assert find([dataclasses.replace(row, layer_type="Softmax")]) == ()
 
 
 def test_constant_kernels_are_named_together():

@@ -378,6 +378,24 @@ def test_nan_among_the_labels() -> None:
     assert report.findings[0].text == "labels of head hold NaN or infinity"
 
 
+@pytest.mark.parametrize("shape", [(200, 6, 16), (200, 4, 4, 16)])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_softmax_over_one_unit_wherever_it_is(
+    shape: tuple[int, ...], last: bool
+) -> None:
+    head = [layers.Dense(1, name="head"), layers.Activation("softmax", name="shares")]
+    head = head if last else [layers.Dense(1, "softmax", name="head")]
+    model = keras.Sequential([keras.Input(shape[1:]), *head])
+    [finding] = measure(model, normal(*shape)).findings
+    assert f"{head[-1].name} is a softmax over 1 unit" in finding.text
+
+
+def test_a_softmax_over_time_is_no_softmax_over_one_unit() -> None:
+    stack = [layers.Dense(1), layers.Softmax(axis=1)]
+    model = keras.Sequential([keras.Input((6, 16)), *stack])
+    assert measure(model, normal(200, 6, 16)).findings == ()
+
+
 class Pair(keras.Model):
     """Puts out something beside its prediction, as its own loss knows."""
 

@@ -732,6 +732,14 @@ def test_the_input_that_is_off_is_named() -> None:
     assert first.text == "input data[1] holds NaN or infinity"
 
 
+def test_a_large_target_of_lsuv_is_not_the_datas() -> None:
+    model = sequential(layers.Dense(16, "relu"), layers.Dense(4))
+    x = normal(64, 16)
+    assert keras_inits.lsuv_init(model, x, target_std=20.0).findings == ()
+    chosen = [model.layers[-1].name]
+    assert keras_inits.lsuv_init(model, x, layers=chosen).findings == ()
+
+
 def test_rows_that_are_all_the_same() -> None:
     model = keras.Sequential([keras.Input((6,)), layers.Dense(4), layers.Dense(4)])
     [first] = keras_inits.measure(model, np.repeat(normal(1, 6), 9, 0)).findings

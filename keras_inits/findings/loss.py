@@ -70,7 +70,10 @@ def _at(
 
 def _single_unit(signals: Sequence[LayerSignal]) -> list[Finding]:
     for row in signals:
-        if row.activation == "softmax" and (row.output_shape or ())[1:] == (1,):
+        shape = row.output_shape or ()
+        # A Softmax layer may add up along another axis: over time, say.
+        last = row.layer_type != "Softmax" or len(shape) == 2
+        if row.activation == "softmax" and last and shape[1:][-1:] == (1,):
             text = f"{row.name} is a softmax over 1 unit: it puts out 1 for any input"
             return [Finding.at(row, 1.0, text, remedies.SINGLE_UNIT)]
     return []

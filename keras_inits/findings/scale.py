@@ -45,7 +45,9 @@ def unscaled_input(
             wrong = "is constant" if std == 0 else "is not standardised"
             text = f"input {row.name} {wrong} (mean {mean:.3g}, std {std:.3g})"
             return [Finding.at(row, std, text, remedies.standardise(row), severity)]
-    if not inputs and _input_rms(first, signals) > INPUT_RMS[1]:
+    # A signal that LSUV has scaled says nothing of the input.
+    told = not inputs and first.scale is None
+    if told and _input_rms(first, signals) > INPUT_RMS[1]:
         text = (
             f"the input is not standardised (the signal of {first.name}, the first "
             f"layer, has std {first.std:.3g})"

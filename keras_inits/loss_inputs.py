@@ -13,8 +13,8 @@ from keras import ops, tree
 from keras_inits.activations import ACTIVATION_LAYERS, activation_name
 from keras_inits.arrays import all_alike, mean_and_deviation
 from keras_inits.backends import fetch, read
-from keras_inits.findings.loss import RANGES
-from keras_inits.records import LossSignal
+from keras_inits.findings.loss import RANGES, columns
+from keras_inits.records import Finding, LossSignal
 from keras_inits.statistics import widen
 
 Tensor = Any
@@ -74,6 +74,35 @@ def with_outputs(
     return tuple(found)
 
 
+def misfits(loss: Any, targets: Any, predicted: Any) -> list[Finding]:
+    """What is wrong with the shapes, once the outputs are there.
+
+    Args:
+        loss: What `compile` has taken.
+        targets: Labels.
+        predicted: What the model puts out.
+    """
+    shapes = [
+        [(None, *y.shape[1:]) for y in tree.flatten(x)] for x in (targets, predicted)
+    ]
+    losses = _each(loss, targets, len(shapes[0]))
+    if losses is None or len(shapes[0]) != len(shapes[1]):
+        return []
+    found = []
+    for i, (each, y, output) in enumerate(zip(losses, *shapes, strict=True)):
+        config, called = _described(each)
+        row = LossSignal(
+            output=f"output {i}",
+            loss=called,
+            takes_logits=config.get("from_logits"),
+            units=output[-1],
+            labels_shape=y,
+            output_shape=output if config.get("axis", -1) == -1 else None,
+        )
+        found += columns(row)
+    return found
+
+
 def _named(model: Any, targets: Any) -> list[str] | None:
     """The outputs that the labels are for; None where that is not sure."""
     names = output_names(model)
@@ -131,6 +160,8 @@ def _of_labels(model: Any, name: str, loss: Any, y: Any) -> LossSignal:
         labels_outside=float(((numbers < low) | (numbers > high)).mean()),
         labels_fractional=float((numbers % 1 != 0).mean()),
         labels_alike=all_alike(y),
+        labels_shape=(None, *y.shape[1:]),
+        output_shape=shape if last else None,
     )
 
 

@@ -175,6 +175,8 @@ class LossSignal(Record):
         labels_outside: share of the labels that lie outside the activation's range.
         labels_fractional: share of the labels that are no whole numbers.
         labels_alike: whether the labels of all rows are the same.
+        labels_shape: shape of the labels, None for the batch axis.
+        output_shape: shape of the output, likewise.
     """
 
     output: str
@@ -193,6 +195,8 @@ class LossSignal(Record):
     labels_outside: float | None = None
     labels_fractional: float | None = None
     labels_alike: bool = False
+    labels_shape: tuple[Any, ...] | None = None
+    output_shape: tuple[Any, ...] | None = None
 
 
 def without_inputs(layers: Iterable[LayerSignal]) -> list[LayerSignal]:

@@ -19,7 +19,7 @@ from keras_inits import compiled
 from keras_inits.backends import fetch, is_traced
 from keras_inits.errors import DataError
 from keras_inits.kinds import Kind, kind_of
-from keras_inits.loss_inputs import seen_of
+from keras_inits.loss_inputs import misfits, seen_of
 from keras_inits.selection import Selection
 from keras_inits.statistics import moments
 from keras_inits.sweep import shadowed
@@ -243,10 +243,14 @@ def _misfit(
 ) -> str:
     own = getattr(model, "loss", None) if loss is None else loss
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    needs = "it needs one array of labels for each output with a loss"
+    with contextlib.suppress(Exception):  # outputs that are no tensors
+        found = misfits(own, targets, predicted)
+        needs = "; ".join(f"{x.text}: {x.remedy}" for x in found) or needs
     return (
-        f"The loss of {model.name!r} cannot be computed: it needs one array of labels "
-        f"for each output with a loss. Received: y of shapes {_shapes(targets)}, "
-        f"outputs of shapes {_shapes(predicted)}, loss={own!r}. Keras says: {reason}"
+        f"The loss of {model.name!r} cannot be computed: {needs}. Received: y of "
+        f"shapes {_shapes(targets)}, outputs of shapes {_shapes(predicted)}, "
+        f"loss={own!r}. Keras says: {reason}"
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from keras import layers, losses, ops
 from models import normal
 
-from keras_inits import LossSignal, SignalReport, measure
+from keras_inits import DataError, LossSignal, SignalReport, measure
 from keras_inits.findings import find
 
 # Of Keras's own.
@@ -394,6 +394,78 @@ def test_a_softmax_over_time_is_no_softmax_over_one_unit() -> None:
     stack = [layers.Dense(1), layers.Softmax(axis=1)]
     model = keras.Sequential([keras.Input((6, 16)), *stack])
     assert measure(model, normal(200, 6, 16)).findings == ()
+
+
+# Labels whose shape the loss does not take, what it takes, and the ways out
+MISSHAPED: dict[str, tuple[Any, Any, str, str]] = {
+    "columns": (
+        *(COLUMNS, "sparse_categorical_crossentropy", "class numbers"),
+        r"losses.CategoricalCrossentropy\(\), .*argmax\(axis=-1\)",
+    ),
+    "soft columns, logits": (
+        *(0.9 * COLUMNS + 0.01, SPARSE(from_logits=True), "class numbers"),
+        r"losses.CategoricalCrossentropy\(from_logits=True\), .*argmax\(axis=-1\)",
+    ),
+    "numbers": (
+        *(CLASSES, "categorical_crossentropy", "a column for each class"),
+        r"SparseCategoricalCrossentropy\(\), .*to_categorical\(y, 10\)",
+    ),
+    "numbers, logits": (
+        *(CLASSES, COLUMN(from_logits=True), "a column for each class"),
+        r"SparseCategoricalCrossentropy\(from_logits=True\), .*to_categorical\(y, 10\)",
+    ),
+    "a column of numbers": (
+        *(CLASSES[:, None], COLUMN(), "a column for each class"),
+        r"SparseCategoricalCrossentropy\(\), .*to_categorical\(y, 10\)",
+    ),
+    "a column of numbers, focal": (
+        *(CLASSES[:, None], losses.CategoricalFocalCrossentropy()),
+        *("a column for each class", r"to_categorical\(y, 10\)"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISSHAPED)
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_labels_in_the_shape_of_the_other_loss(case: str, outputs: int) -> None:
+    y, loss, takes, remedy = MISSHAPED[case]
+    model, labels, each = model_of(10, "softmax"), y, loss
+    if outputs == 2:
+        other = layers.Dense(1, name="other")(model.layers[0].output)
+        model = keras.Model(model.inputs[0], [other, *model.outputs])
+        labels, each = [REAL, y], ["mse", loss]
+    report = measure(model, X, labels, loss=each)
+    [finding] = report.findings
+    assert finding.layer == "head"
+    shape = str((None, *y.shape[1:]))
+    assert (
+        f"head have shape {shape}, and for outputs of shape (None, 10)" in finding.text
+    )
+    assert report.losses[-1].loss in finding.text
+    assert takes in finding.text
+    assert re.search(remedy, finding.remedy), finding.remedy
+    json.dumps(report.to_dict())
+
+
+@pytest.mark.parametrize("case", [x for x in MISSHAPED if "focal" not in x])
+def test_where_only_the_call_shows_the_shape_it_is_an_error(case: str) -> None:
+    y, loss, takes, remedy = MISSHAPED[case]
+    model = Own()
+    model(X)
+    with pytest.raises(DataError, match=rf"(?s){takes}.*{remedy}") as caught:
+        measure(model, X, y.round() if y.ndim > 1 else y, loss=loss)
+    assert str((None, *y.shape[1:])) in str(caught.value)
+
+
+def test_labels_of_sequences_in_the_shape_of_the_other_loss() -> None:
+    model = keras.Sequential([keras.Input((6, 16)), layers.Dense(3, "softmax")])
+    x, y = normal(64, 6, 16), np.arange(64 * 6).reshape(6, 64).T % 3
+    columns = np.eye(3, dtype="float32")[y]
+    assert measure(model, x, y, loss=SPARSE()).findings == ()
+    assert measure(model, x, columns, loss=COLUMN()).findings == ()
+    for labels, loss in ((columns, SPARSE()), (y, COLUMN()), (y[..., None], COLUMN())):
+        [finding] = measure(model, x, labels, loss=loss).findings
+        assert f"have shape {(None, *labels.shape[1:])}" in finding.text
 
 
 class Pair(keras.Model):

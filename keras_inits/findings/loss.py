@@ -44,7 +44,7 @@ def mismatched(
     """The first of each output's troubles, outputs in their order."""
     found = _single_unit(signals)
     for row in losses:
-        asked = (_nan, _classes, _logits, _targets, _range, _alike, _scale)
+        asked = (_nan, columns, _classes, _logits, _targets, _range, _alike, _scale)
         found += next(filter(None, (ask(row) for ask in asked)), [])
     return found
 
@@ -81,7 +81,8 @@ def _single_unit(signals: Sequence[LayerSignal]) -> list[Finding]:
 
 def unusable(row: LossSignal) -> bool:
     """Whether the loss is given labels that it is not made for: some backends stop."""
-    return bool(_classes(row) or (_is(row, _BINARY) and _targets(row)))
+    unfit = columns(row) or _classes(row)
+    return bool(unfit or (_is(row, _BINARY) and _targets(row)))
 
 
 def _nan(row: LossSignal) -> list[Finding]:
@@ -90,6 +91,26 @@ def _nan(row: LossSignal) -> list[Finding]:
         return []
     text = f"labels of {row.output} hold NaN or infinity"
     return _at(row, math.nan, text, remedies.CLEAN_LABELS)
+
+
+def columns(row: LossSignal) -> list[Finding]:
+    """Class numbers where the loss takes a column for each class, or the reverse."""
+    y, shape = row.labels_shape, row.output_shape
+    if y is None or shape is None or len(shape) < 2 or row.units == 1:
+        return []
+    same = len(y) == len(shape)
+    numbers = y[-1] == 1 if same else len(y) == len(shape) - 1
+    if _is(row, _SPARSE) and same and not numbers:
+        takes = f"class numbers, {shape[:-1]}"
+    elif _is(row, _CATEGORICAL) and numbers:
+        takes = f"a column for each class, {shape}"
+    else:
+        return []
+    text = (
+        f"labels of {row.output} have shape {y}, and for outputs of shape {shape} "
+        f"{row.loss} takes {takes}"
+    )
+    return _at(row, None, text, remedies.other_crossentropy(row))
 
 
 def _classes(row: LossSignal) -> list[Finding]:

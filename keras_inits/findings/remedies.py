@@ -87,6 +87,19 @@ def classes(row: LossSignal) -> str:
     return f"give {row.output} {high + 1:.0f} units, or number the classes from 0"
 
 
+def other_crossentropy(row: LossSignal) -> str:
+    """For class numbers where the loss takes columns, or the reverse."""
+    sparse = row.loss.lower().startswith("sparse")
+    name = "CategoricalCrossentropy" if sparse else "SparseCategoricalCrossentropy"
+    logits = "from_logits=True" if row.takes_logits else ""
+    labels = (
+        "number the classes: y = y.argmax(axis=-1)"
+        if sparse
+        else f"make the columns: y = keras.utils.to_categorical(y, {row.units})"
+    )
+    return f"take loss=keras.losses.{name}({logits}), or {labels}"
+
+
 def not_probabilities(row: LossSignal) -> str:
     """For labels outside 0..1."""
     low, high = row.labels_min or 0.0, row.labels_max or 0.0

@@ -64,6 +64,7 @@ class Record:
     rows: Tensor | None = None
     gradient_gain: Tensor | None = None
     kernel: Moments | None = None
+    bias: Moments | None = None
 
     def probe(self) -> Probe | None:
         """What its gradient gain is seen from."""
@@ -90,6 +91,9 @@ class Recorder:
         if stop.map is not None:  # now, while the kernel is in the cache
             kernel = stop.trial.base(stop.map.kernel)
             record.kernel = Moments(*fused(figures)(kernel))
+            if stop.map.in_hand and stop.map.bias is not None:
+                bias = stop.trial.base(stop.map.bias)
+                record.bias = Moments(*fused(figures)(bias))
         self.records.append(record)
         return signal
 
@@ -216,7 +220,7 @@ def _eager(
 # What of a record is a tensor, or Moments of tensors.
 _FIGURES = (
     *("signal", "batch_variance", "output", "dead", "saturated"),
-    *("gradient_gain", "kernel"),
+    *("gradient_gain", "kernel", "bias"),
 )
 _TENSORS = (*_FIGURES, "rows")
 

@@ -123,6 +123,7 @@ class LayerSignal(Record):
             differ but samples look alike. Below a thousandth of `std` it is rounding.
         broken: where NaN or infinity was seen, the weight that holds it.
         trainable: whether the kernel is trained; of a layer without one, the layer.
+        bias_mean: mean of the bias; None where there is none that `mean` contains.
     """
 
     name: str
@@ -152,6 +153,7 @@ class LayerSignal(Record):
     batch_std: float | None = None
     broken: str | None = None
     trainable: bool = True
+    bias_mean: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -85,7 +85,9 @@ def simulate(
             kernel *= target / (x @ kernel).std()
         z = x @ kernel + (bias or {}).get(i, 0.0)
         x = f(z)
-        rows.append(record(f"dense_{i}", z, x, slope(z), kernel, activation))
+        mean = np.mean((bias or {}).get(i, 0.0))
+        row = record(f"dense_{i}", z, x, slope(z), kernel, activation, bias_mean=mean)
+        rows.append(row)
     return rows
 
 
@@ -531,9 +533,42 @@ def test_dead_behind_a_normalisation_that_has_no_bias_of_its_own():
     [finding] = find([row], plain=False)
     assert "training=True" in finding.remedy
     assert "bias" not in finding.remedy
-    own = dataclasses.replace(row, layer_type="Dense", kernel_shape=(4, 4))
+    own = dataclasses.replace(
+        row, layer_type="Dense", kernel_shape=(4, 4), bias_mean=-100.0
+    )
     [finding] = find([own], plain=False)
     assert "bias_initializer" in finding.remedy
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("bias", [None, 0.0, -0.1, -2.0])
+def test_the_remedy_for_dead_units_follows_from_the_bias(bias, plain):
+    row = LayerSignal(
+        name="squeeze",
+        layer_type="Dense",
+        mean=-2.0,
+        std=1.0,
+        dead_fraction=1.0,
+        kernel_shape=(4, 4),
+        bias_mean=bias,
+    )
+    [finding] = find([row], plain=plain)
+    by_bias = bias == -2.0
+    assert ("bias_initializer" in finding.remedy) == by_bias
+    assert ('layers=["squeeze"]' in finding.remedy) != by_bias
+    assert "center=True" in finding.remedy
+
+
+def test_the_bias_that_an_activation_layer_takes_is_that_of_the_layer_before():
+    dense = LayerSignal(
+        name="dense", layer_type="Dense", mean=-5.0, std=1.0, kernel_shape=(4, 4)
+    )
+    relu = {"layer_type": "ReLU", "kernel_shape": None, "dead_fraction": 1.0}
+    for bias, named in ((-5.0, True), (0.0, False)):
+        before = dataclasses.replace(dense, bias_mean=bias)
+        [finding] = find([before, dataclasses.replace(dense, name="relu", **relu)])
+        assert finding.layer == "relu"
+        assert ("bias_initializer" in finding.remedy) == named
 
 
 @pytest.mark.parametrize(
@@ -556,7 +591,7 @@ def test_kernels_that_may_be_constant(fields):
 def test_units_that_a_bias_has_silenced_are_dead(activation):
     rows = simulate(6, "relu", lsuv=True)
     dead = {"mean": -200.0, "dead_fraction": 1.0, "activation": activation}
-    rows = replaced(rows, 2, **dead)
+    rows = replaced(rows, 2, **dead, bias_mean=-200.0)
     for i in (3, 4, 5, 6):
         rows = replaced(rows, i, std=0.0, mean=0.0, batch_std=0.0)
     first = find(rows)[0]
@@ -621,6 +656,34 @@ def test_a_classifier_that_is_sure_of_itself():
     [finding] = find(replaced(rows, -1, **sure))
     assert finding.severity == "warning"
     assert "no harm" in finding.remedy
+
+
+ZEROS = {"std": 0.0, "mean": 0.0, "batch_std": 0.0, "kernel_std": 0.0}
+
+
+def test_one_row_may_well_give_one_value():
+    row = LayerSignal(
+        name="dense",
+        layer_type="Dense",
+        mean=0.7,
+        std=None,
+        kernel_std=0.0,
+        kernel_shape=(1, 1),
+    )
+    assert find([row]) == ()
+    frozen = dataclasses.replace(row, mean=0.0)
+    assert "frozen at zero (kernel and output are 0)" in find([frozen])[0].text
+
+
+@pytest.mark.parametrize(
+    ("units", "says"),
+    [(4, "is constant: its units are all equal"), (1, "gives 0.7 in every row")],
+)
+def test_a_kernel_of_zeros_beside_a_bias_is_not_said_to_give_zero(units, says):
+    biased = {**ZEROS, "mean": 0.7, "kernel_shape": (WIDTH, units)}
+    [finding] = find(replaced(simulate(3, "relu", lsuv=True), -1, **biased))
+    assert says in finding.text
+    assert finding.severity == "warning"
 
 
 def test_a_softmax_over_one_unit_at_each_step():

@@ -732,6 +732,36 @@ def test_the_input_that_is_off_is_named() -> None:
     assert first.text == "input data[1] holds NaN or infinity"
 
 
+def test_of_one_value_there_is_no_deviation() -> None:
+    model = sequential(layers.Dense(1), inputs=1)
+    model.layers[0].kernel.assign([[0.7]])
+    report = measure(model, np.ones((1, 1), "float32"))
+    assert report.findings == ()
+    assert (report[0].std, report[0].output_std) == (None, None)
+    assert report[0].mean == pytest.approx(0.7)
+    model.layers[0].kernel.assign([[0.0]])
+    first = first_finding(model, np.ones((1, 1), "float32"))
+    assert "frozen at zero" in first
+
+
+@pytest.mark.parametrize("bias", [0.0, -9.0])
+def test_a_squeeze_that_is_dead_says_by_what(bias: float) -> None:
+    inputs = keras.Input((8,))
+    hidden = layers.Dense(16, "relu")(inputs)
+    squeeze = layers.Dense(2, "relu", name="squeeze")
+    gate = layers.Dense(16, "sigmoid")(squeeze(hidden))
+    gated = layers.Multiply()([hidden, gate])
+    model = keras.Model(inputs, layers.Dense(2)(gated))
+    low = -0.3 - 0.01 * normal(16, 2) if bias == 0 else 0.01 * normal(16, 2)
+    squeeze.set_weights([low, np.full(2, bias, "float32")])
+    report = measure(model, normal(64, 8))
+    [finding] = report.findings
+    assert finding.layer == "squeeze"
+    assert report["squeeze"].bias_mean == pytest.approx(bias)
+    assert ("bias_initializer" in finding.remedy) == (bias < 0)
+    assert ('layers=["squeeze"]' in finding.remedy) == (bias == 0)
+
+
 def test_a_large_target_of_lsuv_is_not_the_datas() -> None:
     model = sequential(layers.Dense(16, "relu"), layers.Dense(4))
     x = normal(64, 16)

@@ -202,7 +202,7 @@ def part(row: LayerSignal, *, plain: bool = True) -> str:
     if not plain:
         return rescale(row, plain=False)
     if row.activation in _RELU_LIKE:
-        return revive(row, pushed=False)
+        return revive(row, pushed=False, by_bias=False)
     return "scale and centre: keras_inits.lsuv_init(model, x, center=True)"
 
 
@@ -211,19 +211,19 @@ def unsaturate(row: LayerSignal) -> str:
     return f"{rescale(row)}; in a trained model, a smaller learning rate"
 
 
-def revive(row: LayerSignal, pushed: bool, *, plain: bool = True) -> str:
+def revive(row: LayerSignal, pushed: bool, by_bias: bool, *, plain: bool = True) -> str:
     """For units that are zero for the whole batch."""
-    if not plain and not (pushed and row.kernel_shape):  # is it by a bias of its own?
+    centre = "centre every layer on your data: keras_inits.lsuv_init(model, x, "
+    centre += "center=True)"
+    if not plain and not (pushed and row.kernel_shape):  # is it by weights of its own?
         return rescale(row, plain=False)
-    if pushed:
-        return (
-            'start from bias_initializer="zeros", or centre every layer on your data: '
-            "keras_inits.lsuv_init(model, x, center=True)"
-        )
+    if pushed and by_bias:
+        return f'start from bias_initializer="zeros", or {centre}'
+    if pushed and row.kernel_shape:
+        why = "it turns what it is given negative, not the bias"
+        return f"{redraw([row])} ({why}); or {centre}"
     return (
-        "centre every layer on your data: "
-        "keras_inits.lsuv_init(model, x, center=True); or let no unit die: "
-        'keras_inits.initialize(model, "looks_linear")'
+        f'{centre}; or let no unit die: keras_inits.initialize(model, "looks_linear")'
     )
 
 

@@ -83,8 +83,10 @@ def frozen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
             alike = list(filter(is_constant, later))
             more = f"; so are {len(alike)} more layers" if len(alike) > 1 else ""
             more = f"; so is {alike[0].name}" if len(alike) == 1 else more
-            if is_constant(row) and row.std:
-                text = f"the kernel of {row.name} is constant: its units are all equal"
+            if is_constant(row) and (row.std or row.mean):
+                same = f"it gives {row.mean:.2g} in every row"
+                same = "its units are all equal" if _has_several(row) else same
+                text = f"the kernel of {row.name} is constant: {same}"
                 severity = "error" if plain and later else severity
             else:
                 text = f"{row.name} is frozen at zero (kernel and output are 0)"
@@ -198,7 +200,9 @@ def dead(
         text += f": mean {first.mean:.2g} is far below 0 for a std of {first.std:.2g}"
     text += _others(rows, "dead_fraction")
     severity: Severity = "error" if blocking else "warning"
-    remedy = remedies.revive(first, _pushed(first), plain=plain)
+    bias = _bias_before(first, signals) if plain else first.bias_mean
+    by_bias = bias is not None and not _pushed(first, without=bias)
+    remedy = remedies.revive(first, _pushed(first), by_bias, plain=plain)
     return [Finding.at(first, share, text, remedy, severity)]
 
 
@@ -206,9 +210,18 @@ def _is_sure(layer: LayerSignal, signals: Sequence[LayerSignal]) -> bool:
     return layer is signals[-1] and layer.activation in NEVER_ZERO
 
 
-def _pushed(layer: LayerSignal) -> bool:
-    """Whether less than a sixth of a normal law with these figures is above zero."""
-    return layer.mean is not None and layer.mean < -(layer.std or 0.0)
+def _pushed(layer: LayerSignal, *, without: float = 0.0) -> bool:
+    """Whether less than a sixth of a normal law with these figures is above zero.
+
+    `without`: a bias that is taken away first.
+    """
+    return layer.mean is not None and layer.mean - without < -(layer.std or 0.0)
+
+
+def _bias_before(layer: LayerSignal, signals: Sequence[LayerSignal]) -> float | None:
+    """The bias in what a layer takes: its own; of an activation that before it."""
+    rows = signals[: list(signals).index(layer) + 1]
+    return next((x.bias_mean for x in reversed(rows) if x.kernel_shape), None)
 
 
 def saturated(signals: Sequence[LayerSignal]) -> list[Finding]:
@@ -236,9 +249,15 @@ def is_constant(layer: LayerSignal) -> bool:
 
     One weight, or one unit, always is; depthwise units see channels of their own.
     """
+    # Of several rows that give one value, not of the one row there is.
+    still = not layer.std and (not layer.mean or layer.batch_std == 0)
+    return layer.kernel_std == 0 and (_has_several(layer) or still)
+
+
+def _has_several(layer: LayerSignal) -> bool:
+    """Whether a kernel has several units that see the same."""
     shape = layer.kernel_shape or (2, 2)
-    several = shape[-1] > 1 and not layer.layer_type.startswith("Depthwise")
-    return layer.kernel_std == 0 and (several or not layer.std)
+    return shape[-1] > 1 and not layer.layer_type.startswith("Depthwise")
 
 
 def named(signals: Sequence[LayerSignal], name: str | None) -> LayerSignal:

@@ -122,6 +122,9 @@ def _row(record: Record, gradients: dict[int, WeightGradient]) -> LayerSignal:
     gradient = None if m is None else gradients.get(id(m.kernel))
     mean, std = _figures(record.signal)
     output_mean, output_std = _figures(record.output)
+    rows: Any = record.rows
+    if np.size(rows) == 1:  # a single value deviates from nothing
+        std = output_std = None
     return LayerSignal(
         name=layer.name,
         layer_type=type(layer).__name__,
@@ -139,10 +142,11 @@ def _row(record: Record, gradients: dict[int, WeightGradient]) -> LayerSignal:
         kernel_std=_spread(record.kernel),
         kernel_shape=None if m is None else tuple(m.kernel.shape),
         activation=activation_name(layer),
-        histogram=_histogram(record.rows),
+        histogram=_histogram(rows),
         path=layer.path,
         batch_std=_root(record.batch_variance),
         trainable=bool(layer.trainable if m is None else m.kernel.trainable),
+        bias_mean=_figures(record.bias)[0],
     )
 
 

@@ -124,6 +124,8 @@ class LayerSignal(Record):
         broken: where NaN or infinity was seen, the weight that holds it.
         trainable: whether the kernel is trained; of a layer without one, the layer.
         bias_mean: mean of the bias; None where there is none that `mean` contains.
+        outputs: of a model with several outputs, those that the layer leads to;
+            () for all of them.
     """
 
     name: str
@@ -154,6 +156,7 @@ class LayerSignal(Record):
     broken: str | None = None
     trainable: bool = True
     bias_mean: float | None = None
+    outputs: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -658,7 +658,62 @@ def test_a_classifier_that_is_sure_of_itself():
     assert "no harm" in finding.remedy
 
 
+def headed(count, **fields):
+    """Three hidden layers that go on to heads of two layers each, named by both."""
+    *rows, neck, head = simulate(5, "relu", lsuv=True)
+    for i in range(count):
+        outputs = (f"head_{i}",) if count > 1 else ()
+        rows.append(dataclasses.replace(neck, name=f"neck_{i}", outputs=outputs))
+        new = {"name": f"head_{i}", "outputs": outputs, **fields}
+        rows.append(dataclasses.replace(head, **new))
+    return rows
+
+
 ZEROS = {"std": 0.0, "mean": 0.0, "batch_std": 0.0, "kernel_std": 0.0}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {**ZEROS, "activation": "linear"},
+        {"activation": "sigmoid", "saturated_fraction": 0.95, "std": 60.0},
+        {"activation": "sigmoid", "dead_fraction": 0.95},
+        {"activation": "linear", "std": 1e-5, "kernel_std": 1e-6},
+        {"activation": "linear", "std": 1e6, "batch_std": 1e6},
+        {"activation": "relu", "dead_fraction": 1.0, "mean": -9.0},
+    ],
+    ids=["zeros", "sure", "rounded to zero", "tiny", "large", "dead"],
+)
+def test_each_head_is_judged_as_a_single_one_is(fields):
+    [*single] = find(headed(1, **fields), plain=False)
+    found = find(headed(3, **fields), plain=False)
+    assert len(found) == 3 * len(single)
+    for i in range(3):
+        own = [x for x in found if x.layer == f"head_{i}"]
+        assert [
+            dataclasses.replace(
+                x, **{n: getattr(x, n).replace("head_0", f"head_{i}") for n in TEXTS}
+            )
+            for x in single
+        ] == own
+
+
+TEXTS = ("layer", "text", "remedy")
+
+
+def test_what_is_wrong_before_the_heads_is_said_once():
+    rows = replaced(headed(3), 2, kernel_std=0.0)
+    [finding] = find(rows, plain=False)
+    assert finding.layer == "dense_1"
+
+
+def test_one_head_of_several_is_named():
+    tiny = {"std": 1e-5, "batch_std": 1e-5, "activation": "linear"}
+    rows = headed(2)
+    # The first head, and what leads to it alone; the second one is well.
+    rows = replaced(replaced(rows, 4, **tiny), 5, **tiny)
+    [finding] = find(rows, plain=False)
+    assert "vanishes from neck_0 on (std 1e-05; 1e-05 at head_0)" in finding.text
 
 
 def test_one_row_may_well_give_one_value():

@@ -375,7 +375,15 @@ def test_nan_among_the_labels() -> None:
     y = CLASSES.astype("float32")
     y[3] = np.nan
     report = measure(model_of(3, None), X, y[:, None] + np.zeros(3), loss="mse")
-    assert report.findings[0].text == "labels of head hold NaN or infinity"
+    [finding] = report.findings  # and not that the gradient is NaN, too
+    assert finding.text == "labels of head hold NaN or infinity"
+
+
+def test_a_loss_that_cuts_off_all_outputs_explains_why_there_is_no_gradient() -> None:
+    model = model_of(10, None, layers.Activation("log_softmax"))
+    report = measure(model, X, CLASSES, loss="sparse_categorical_crossentropy")
+    [finding] = report.findings
+    assert "takes probabilities" in finding.text
 
 
 @pytest.mark.parametrize("shape", [(200, 6, 16), (200, 4, 4, 16)])

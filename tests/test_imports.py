@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("kinds", "pieces"),
     ("packing", "steps", "tape", "xla"),
     ("notes",),
-    ("blocks", "commit", "gradient_gains", "loss_inputs"),
+    ("blocks", "commit", "gradient_gains", "heads", "loss_inputs"),
     ("slopes", "sweep"),
     ("products",),
     ("partners", "probes", "shortcuts", "time_steps"),

@@ -732,6 +732,62 @@ def test_the_input_that_is_off_is_named() -> None:
     assert first.text == "input data[1] holds NaN or infinity"
 
 
+def heads(
+    count: int, units: int = 4, activation: str | None = None, scale: float = 1.0
+) -> keras.Model:
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((8,))
+    hidden = layers.Dense(64, "relu", name="hidden")(inputs)
+    make = [layers.Dense(units, activation, name=f"head_{i}") for i in range(count)]
+    model = keras.Model(inputs, [head(hidden) for head in make])
+    for head in make:
+        head.kernel.assign(scale * head.kernel)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("options", "severities"),
+    [
+        ({"scale": 0.0}, ["warning"]),
+        ({"scale": 1e-4}, []),
+        ({"scale": 200.0, "units": 1, "activation": "sigmoid"}, ["warning"]),
+        ({"scale": 200.0, "activation": "softmax"}, []),
+    ],
+    ids=["zeros", "tiny", "sure sigmoid", "sure softmax"],
+)
+def test_heads_are_judged_one_by_one(
+    options: dict[str, Any], severities: list[str]
+) -> None:
+    for count in (1, 2, 3):
+        found = measure(heads(count, **options), normal(256, 8)).findings
+        assert [x.severity for x in found] == count * severities
+        expected = [f"head_{i}" for i in range(count)] if severities else []
+        assert sorted(str(x.layer) for x in found) == expected
+
+
+def test_rows_say_which_outputs_their_layers_lead_to() -> None:
+    inputs = keras.Input((8,))
+    trunk = layers.Dense(8, "relu", name="trunk")(inputs)
+    block = keras.Sequential([layers.Dense(8, "relu", name="inside")], name="block")
+    branch = block(trunk)
+    ends = [layers.Dense(2, name=n)(x) for n, x in zip("ab", 2 * [branch], strict=True)]
+    ends.append(layers.Activation("tanh", name="c")(layers.Dense(2, name="d")(trunk)))
+    model = keras.Model(inputs, dict(zip("xyz", ends, strict=True)))
+    expected = {
+        "trunk": (),
+        "inside": ("a", "b"),
+        **{"a": ("a",), "b": ("b",), "c": ("c",), "d": ("c",)},
+    }
+    x = normal(64, 8)
+    for report in (measure(model, x), keras_inits.lsuv_init(model, x)):
+        rows = {row.name: row.outputs for row in report}
+        assert rows == {name: expected[name] for name in rows}
+        assert len(rows) >= 5
+        json.dumps(report.to_dict())
+    single = keras.Model(inputs, ends[0])
+    assert all(row.outputs == () for row in measure(single, x))
+
+
 def test_of_one_value_there_is_no_deviation() -> None:
     model = sequential(layers.Dense(1), inputs=1)
     model.layers[0].kernel.assign([[0.7]])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from keras_inits.findings import gradient, loss, scale, signal
 from keras_inits.records import (
@@ -65,23 +65,51 @@ def find(
         return tuple(fatal)
     found = scale.unscaled_input(inputs, signals, plain)
     found += scale.unscaled_embedding(signals, plain)
-    found += loss.mismatched(losses, signals)
-    blocked = signal.frozen(signals, plain) or signal.dead(
-        signals, plain, blocking=True
-    )
-    drift = signal.vanishing(signals, plain)
-    if blocked and drift and _index(signals, blocked) <= _index(signals, drift):
-        drift = []  # behind a blocked layer there is nothing left to vanish
-    found += drift + blocked if drift else blocked
-    found += _not_by_data(signal.exploding(signals, plain), signals, inputs, found)
-    found += signal.saturated(signals)
-    if not blocked or blocked[0].severity == "warning":
+    unfit = loss.mismatched(losses, signals)
+    found += unfit
+    chains = _chains(signals)
+    found += _merged(_lost(rows, plain) for rows in chains)
+    grown = [(signal.exploding(rows, plain), rows) for rows in chains]
+    found += _merged(_not_by_data(*each, inputs, found) for each in grown)
+    found += _merged(map(signal.saturated, chains))
+    blocked = _merged(_blocked(rows, plain) for rows in chains)
+    if all(x.severity == "warning" for x in blocked):
         if any(x.weight_gradient_std is not None for x in signals):
-            found += gradient.measured(signals, losses, plain)
+            explained = any(x.severity == "error" for x in unfit)
+            found += gradient.measured(signals, losses, plain, explained=explained)
         elif plain:
             found += gradient.foreseen(signals)
-        found += signal.dead(signals, plain, blocking=False)
+        found += _merged(signal.dead(x, plain, blocking=False) for x in chains)
     return tuple(dict.fromkeys(found))
+
+
+def _chains(signals: list[LayerSignal]) -> list[list[LayerSignal]]:
+    """For each output the layers that lead to it, so that its own come last."""
+    names = dict.fromkeys(name for x in signals for name in x.outputs)
+    return [
+        [x for x in signals if not x.outputs or name in x.outputs] for name in names
+    ] or [signals]
+
+
+def _merged(found: Iterable[list[Finding]]) -> list[Finding]:
+    """What one check has found along each chain; of one layer the first."""
+    first: dict[str | None, Finding] = {}
+    for finding in itertools.chain.from_iterable(found):
+        first.setdefault(finding.layer, finding)
+    return list(first.values())
+
+
+def _blocked(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
+    """A layer that lets nothing through."""
+    return signal.frozen(signals, plain) or signal.dead(signals, plain, blocking=True)
+
+
+def _lost(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
+    """Where a signal is lost, little by little or at once."""
+    blocked, drift = _blocked(signals, plain), signal.vanishing(signals, plain)
+    if blocked and drift and _index(signals, blocked) <= _index(signals, drift):
+        drift = []  # behind a blocked layer there is nothing left to vanish
+    return drift + blocked
 
 
 def _not_by_data(

@@ -30,12 +30,20 @@ FLAT = 50.0
 
 
 def measured(
-    signals: Sequence[LayerSignal], losses: Sequence[LossSignal], plain: bool
+    signals: Sequence[LayerSignal],
+    losses: Sequence[LossSignal],
+    plain: bool,
+    *,
+    explained: bool = False,
 ) -> list[Finding]:
-    """Measured gradients: none, cut off, or a thousandfold apart at both ends."""
+    """Measured gradients: none, cut off, or a thousandfold apart at both ends.
+
+    `explained`: the loss is said to be unfit, and what follows is no news: no gradient
+    at all, or NaN.
+    """
     rows = [x for x in signals if x.weight_gradient_std is not None]
     if rows and not any(x.weight_gradient_std for x in rows):
-        return _none(rows, signals[-1], losses, plain)
+        return [] if explained else _none(rows, signals[-1], losses, plain)
     if cut := _cut([x for x in rows if x.trainable], signals, plain):
         return cut
     field = "gradient_ratio"
@@ -48,7 +56,8 @@ def measured(
     for row in rows:
         if not is_finite(getattr(row, field)):
             text = f"the gradient of {row.name} is NaN or infinite"
-            return [Finding.at(row, math.nan, text, remedies.GRADIENT_NOT_FINITE)]
+            remedy = remedies.GRADIENT_NOT_FINITE
+            return [] if explained else [Finding.at(row, math.nan, text, remedy)]
     if len(rows) < 3:
         return []
     third = max(len(rows) // 3, 1)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_inits.heads import outputs_led_to
 from keras_inits.records import LayerSignal
 from keras_inits.report import SignalReport
 from keras_inits.selection import Selection
@@ -26,7 +27,8 @@ def report(
     options: Options,
 ) -> SignalReport:
     """One row per decision in the order of the calls, then what was left out."""
-    rows = [_row(decision) for decision in decisions]
+    led = outputs_led_to(model)
+    rows = [_row(decision, led.get(decision.layer, ())) for decision in decisions]
     rows += [_bare(layer, "shared") for layer in shared]
     decided = {id(d.layer) for d in decisions} | {id(layer) for layer in shared}
     left = {layer: reason for layer, reason in selection.left.items()}
@@ -54,7 +56,7 @@ def _bare(layer: keras.layers.Layer, status: str) -> LayerSignal:
     )
 
 
-def _row(decision: Decision) -> LayerSignal:
+def _row(decision: Decision, outputs: tuple[str, ...]) -> LayerSignal:
     layer = decision.layer
     activation = getattr(layer, "activation", None)
     status = "scaled" if has_moved(decision) else "unchanged"
@@ -82,6 +84,7 @@ def _row(decision: Decision) -> LayerSignal:
         activation=getattr(activation, "__name__", None)
         or (None if activation is None else type(activation).__name__),
         path=layer.path,
+        outputs=outputs,
     )
 
 

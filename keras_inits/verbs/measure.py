@@ -19,6 +19,7 @@ from keras_inits.distribution import shared_batch
 from keras_inits.errors import DataError, check_flags
 from keras_inits.findings.loss import unusable
 from keras_inits.findings.scale import INPUT_RMS
+from keras_inits.heads import outputs_led_to
 from keras_inits.loss_inputs import loss_signals, with_outputs
 from keras_inits.naming import Layers
 from keras_inits.recorder import Record, recorded
@@ -102,7 +103,9 @@ def measure(
                 model, selection, batch, targets, loss, kernels, training
             )
             losses = with_outputs(losses, outputs)
-    signals = _with_broken(model, [_row(record, gradients) for record in records])
+    led = outputs_led_to(model)
+    signals = [_row(x, gradients, led.get(x.layer, ())) for x in records]
+    signals = _with_broken(model, signals)
     signals += _uncalled(selection, records)
     return SignalReport(
         signals,
@@ -117,7 +120,9 @@ def measure(
     )
 
 
-def _row(record: Record, gradients: dict[int, WeightGradient]) -> LayerSignal:
+def _row(
+    record: Record, gradients: dict[int, WeightGradient], outputs: tuple[str, ...]
+) -> LayerSignal:
     layer, m = record.layer, record.map
     gradient = None if m is None else gradients.get(id(m.kernel))
     mean, std = _figures(record.signal)
@@ -147,6 +152,7 @@ def _row(record: Record, gradients: dict[int, WeightGradient]) -> LayerSignal:
         batch_std=_root(record.batch_variance),
         trainable=bool(layer.trainable if m is None else m.kernel.trainable),
         bias_mean=_figures(record.bias)[0],
+        outputs=outputs,
     )
 
 

@@ -138,6 +138,9 @@ def test_bounds_round_down_to_the_grid(dtype: str) -> None:
 
     kind = getattr(ml_dtypes, dtype, dtype)
     rng = np.random.default_rng(1)
+    largest = float(ml_dtypes.finfo(kind).max)
+    assert round_down(2 * min(largest, 1e307), dtype) <= largest
+    assert round_down(largest, dtype) == largest
     for bound in [*rng.normal(size=200), 1.0, 2.0**-15 / 3, -1e-7, 0.0, 65000.1, 6e-8]:
         rounded = round_down(bound, dtype)
         assert rounded == float(np.array(rounded).astype(kind))
@@ -160,6 +163,43 @@ def test_bounds_between_two_numbers_are_kept(dtype: str) -> None:
         values = to_numpy(initializer((1, 50_000), dtype=dtype))
         assert law.support()[0] <= values.min()
         assert values.max() <= law.support()[1]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_bounds_beyond_the_largest_number_are_no_infinities(dtype: str) -> None:
+    """At 4.5 deviations the largest number cuts off 7e-6 of the law."""
+    import ml_dtypes
+
+    from keras_inits.initializers import BoundedNormal, TruncatedNormal
+
+    largest = float(ml_dtypes.finfo(dtype).max)
+    stddev = largest / 4.5
+    for initializer in (
+        BoundedNormal(0.0, stddev, -10 * largest, 2 * largest, seed=2),
+        TruncatedNormal(0.0, stddev, -30.0, 30.0, seed=2),
+    ):
+        values = to_numpy(initializer((500, 500), dtype=dtype)).astype("float64")
+        assert abs(values).max() <= largest
+        check_law(values / stddev, stats.truncnorm(-4.5, 4.5), rounding=2.0**-7)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_a_law_that_does_not_fit_the_dtype_is_refused(dtype: str) -> None:
+    import ml_dtypes
+
+    from keras_inits import initializers
+
+    largest = float(ml_dtypes.finfo(dtype).max)
+    fan_in_one = {"scale": (2 * largest) ** 2, "distribution": "uniform"}
+    for name, config in {
+        "BoundedNormal": {"stddev": largest, "lower": -9e99, "upper": 9e99},
+        "TruncatedNormal": {"stddev": largest},
+        "UniformUnitScaling": {"factor": 2 * largest},
+        "VarianceScaling": fan_in_one,
+    }.items():
+        initializer = getattr(initializers, name)(**config)
+        with pytest.raises(ValueError, match=rf"numbers of {dtype}.*Received: bounds"):
+            initializer((1, 8), dtype=dtype)
 
 
 def test_tails_are_right_to_four_deviations() -> None:

@@ -90,7 +90,8 @@ def kernel_gain(m: LinearMap, square: Tensor) -> Tensor:
 
     What the transposed map does to a squared norm.
     """
-    return square * (math.prod(m.kernel.shape) / (m.channels * m.stride))
+    factor = (m.positions or 1) / (m.channels * m.stride)
+    return square * (math.prod(m.kernel.shape) * factor)
 
 
 def scaled_kernel_gain(m: LinearMap, trial: Trial) -> Tensor:

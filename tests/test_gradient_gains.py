@@ -314,6 +314,7 @@ CASES: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "tanh": (lambda: layers.Dense(128, "tanh"), (128,)),
     "relu": (lambda: layers.Dense(64, "relu"), (128,)),
     "wider": (lambda: layers.Dense(256, "gelu"), (64,)),
+    "sum over steps": (lambda: layers.EinsumDense("abc,cd->ad", 64), (5, 32)),
     "convolution": (lambda: layers.Conv2D(16, 3, activation="tanh"), (24, 24, 8)),
     "groups": (lambda: layers.Conv2D(16, 3, groups=4), (24, 24, 8)),
     "depthwise": (lambda: layers.DepthwiseConv2D(3), (24, 24, 8)),

@@ -186,6 +186,26 @@ def drawn(layer: Any, shape: tuple[int, ...], initializer: Any) -> Array:
     return numpy(layer.weights[0])
 
 
+@pytest.mark.parametrize("initializer", ["lecun_normal", "auto", "orthonormal"])
+def test_a_sum_over_steps_counts_in_the_fan_in(initializer: str) -> None:
+    layer = layers.EinsumDense("abc,cd->ad", 64)
+    kernel = drawn(layer, (6, 64), initializer)
+    assert kernel.var() == pytest.approx(1 / (6 * 64), rel=0.05)
+
+
+def test_a_sum_over_steps_that_nobody_has_counted_is_refused() -> None:
+    layer = layers.EinsumDense("abc,cd->ad", 4, name="summed")
+    model = keras.Sequential([keras.Input((None, 8)), layer])
+    before = everything(model)
+    reason = r"'summed' .*fixed size.*layers="
+    with pytest.raises(keras_inits.UnsupportedLayerError, match=reason):
+        initialize(model, "lecun_normal")
+    assert changed(before, model) == []
+    initialize(model, "ones")  # a law that counts nothing
+    report = keras_inits.lsuv_init(model, normal(32, 5, 8))
+    assert "summed sums over an axis" in report.notes[0]
+
+
 # A kernel of 4 x 4 at stride 2: an output sees a quarter of its taps.
 TRANSPOSED = (lambda: layers.Conv2DTranspose(32, 4, strides=2), (14, 14, 64))
 SEEN, SENT = 64 * 4, 32 * 16
@@ -210,6 +230,21 @@ def test_every_mode_counts_what_the_map_has(
     build, shape = TRANSPOSED
     kernel = drawn(build(), shape, maker.VarianceScaling(2.0, mode))
     assert kernel.var() * count == pytest.approx(2.0, rel=0.04)
+
+
+@pytest.mark.parametrize("law", ["lecun_normal", "lecun_uniform", "siren_uniform"])
+@pytest.mark.parametrize("keras_own", [False, True])
+def test_outputs_that_see_less_than_one_tap(law: str, keras_own: bool) -> None:
+    """A kernel of 2 x 2 at stride 4 and one channel: a quarter of a product each."""
+    if keras_own and law == "siren_uniform":
+        pytest.skip("Keras does not have it")
+    own = keras.initializers if keras_own else keras_inits
+    kinds = {"lecun_normal": "LecunNormal", "lecun_uniform": "LecunUniform"}
+    draw = getattr(own, kinds.get(law, "Siren"))()
+    layer = layers.Conv2DTranspose(2048, 2, strides=4, padding="same")
+    kernel = drawn(layer, (4, 4, 1), draw)
+    expected = 4.0 if law != "siren_uniform" else 2 / (30**2 / 4)
+    assert kernel.var() == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["orthogonal", "orthonormal", "lsuv_normal"])

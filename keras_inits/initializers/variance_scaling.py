@@ -115,14 +115,18 @@ class VarianceScaling(FanInitializer):
 
 
 def choose_fan(fans: Fans, mode: str) -> float:
-    """The number of connections that a mode divides by, at least 1."""
+    """The number of connections that a mode divides by; 1 where there are none.
+
+    Of a shape it is 1 or more, as in Keras; outputs of a transposed convolution whose
+    stride exceeds its window see less than one product on average.
+    """
     fan = {
         "fan_in": fans.fan_in,
         "fan_out": fans.fan_out,
         "fan_avg": (fans.fan_in + fans.fan_out) / 2,
         "fan_geo_avg": math.sqrt(fans.fan_in * fans.fan_out),
     }[mode]
-    return max(1.0, fan)
+    return fan or 1.0
 
 
 class Scheme(VarianceScaling):

@@ -72,6 +72,9 @@ class LinearMap:
         extra_kernels: Further variables to scale with the kernel (LoRA's second
             factor), so that the whole map scales.
         note: A caveat for the report.
+        positions: Number of positions of the input that are summed over before the
+            kernel's own axes are (an `EinsumDense` that adds up time steps); None: not
+            known.
     """
 
     layer: keras.layers.Layer
@@ -99,6 +102,7 @@ class LinearMap:
     stage: LinearMap | None = None
     extra_kernels: tuple[keras.Variable, ...] = ()
     note: str | None = None
+    positions: int | None = 1
 
     @property
     def in_hand(self) -> bool:
@@ -109,10 +113,17 @@ class LinearMap:
     def fans(self) -> Fans:
         """Inputs that one output sums over; outputs that one input feeds."""
         shape = self.kernel.shape
+        if self.positions is None:
+            raise ValueError(
+                "it sums over an axis of its input whose size was not known when it "
+                "was built, so that its fan-in cannot be counted. Build the model on "
+                "inputs of fixed size, or leave the layer out (layers=)."
+            )
         field_size = math.prod(shape[a] for a in self.receptive_axes)
         inputs = math.prod(shape[a] for a in self.input_axes)
         outputs = math.prod(shape[a] for a in self.output_axes)
-        fan_in = 1.0 if self.lookup else field_size * inputs / self.stride
+        products = field_size * inputs * self.positions / self.stride
+        fan_in = 1.0 if self.lookup else products
         return Fans(fan_in, field_size * outputs / (self.gates * self.groups))
 
     @property

@@ -6,6 +6,7 @@ call, each met on its own.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -36,12 +37,16 @@ def dense(layer: Any) -> LinearMap:
 
 @register_linear_map(keras.layers.EinsumDense)
 def einsum_dense(layer: Any) -> LinearMap:
-    """Labels decide: summed ones are inputs, shared ones are groups."""
+    """Labels decide: summed ones are inputs, shared ones are groups.
+
+    What is summed and is not in the kernel is a sum over positions.
+    """
     inputs, rest = layer.equation.replace("...", "0").split(",")
     weights, outputs = rest.split("->")
     channels = [label for label in outputs if label in weights]
     # An ellipsis at the left makes positions count from the right.
     offset = len(outputs) if outputs.startswith("0") else 0
+    positions = _positions(layer, inputs, set(inputs) - {*weights, *outputs})
     return LinearMap(
         layer,
         own_weight(layer, "kernel"),
@@ -53,7 +58,27 @@ def einsum_dense(layer: Any) -> LinearMap:
         bias=layer.bias,
         bias_per_channel=set(layer.bias_axes or ()) == set(channels),
         extra_kernels=lora_factors(layer, "kernel"),
+        note=None if positions else _UNCOUNTED.format(layer.name),
+        positions=positions,
     )
+
+
+_UNCOUNTED = (
+    "{} sums over an axis of its input whose size was not known when it was built: its "
+    "gradient gain is that of one position."
+)
+
+
+def _positions(layer: Any, inputs: str, labels: set[str]) -> int | None:
+    """How many values of the input these labels add up; None: not known."""
+    if not labels:
+        return 1
+    shape = (layer.get_build_config() or {}).get("input_shape")
+    if shape is None:
+        return None
+    offset = len(inputs) if inputs.startswith("0") else 0
+    sizes = [shape[inputs.index(label) - offset] for label in labels]
+    return None if None in sizes else math.prod(sizes)
 
 
 def _look_up(layer: Any) -> LinearMap:

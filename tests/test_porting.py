@@ -199,12 +199,36 @@ def test_torch_default_layers(
         vectors = [v.ravel() for v in values if v.ndim == 1]
         return [np.concatenate(part) for part in (kernels, vectors) if part]
 
+    if name in ("LSTM", "RNN"):  # Keras's bias is the sum of two
+        parameters[2:] = [parameters[2] + parameters[3]]
     weights = [to_numpy(w.value) for w in layer.trainable_weights]
     ours, theirs = split(weights), split(parameters)
     if name == "GRU":  # Keras's bias is (2, 3 * units)
         ours, theirs = [np.concatenate(ours)], [np.concatenate(theirs)]
     for one, other in zip(theirs, ours, strict=True):
         alike(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "options"),
+    [
+        ("LSTM", keras.layers.LSTM, {}),
+        ("RNN", keras.layers.SimpleRNN, {}),
+        ("GRU", keras.layers.GRU, {"reset_after": False}),
+        ("GRU", keras.layers.GRU, {}),
+    ],
+)
+def test_torch_default_adds_both_biases(name: str, ours: Any, options: Any) -> None:
+    """`b_ih + b_hh`, as every gate has them, the resetting one of a GRU aside."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    layer = ours(800, **options)
+    layer.build((None, 5, 3))
+    porting.torch_default(layer, seed=1)
+    module = getattr(torch.nn, name)(3, 800)
+    both = module.bias_ih_l0 + module.bias_hh_l0
+    bias = to_numpy(layer.cell.bias.value)
+    alike(both.detach().numpy(), bias.sum(axis=0) if bias.ndim == 2 else bias)
 
 
 def test_torch_default_depthwise() -> None:

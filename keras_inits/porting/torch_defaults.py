@@ -24,12 +24,16 @@ def torch_default(layer: keras.Layer, seed: Seed = None) -> None:
     | Dense, Conv1D/2D/3D     | U(-b, b)                              | U(-b, b)  |
     | Conv1D/2D/3DTranspose   | U(-b, b), fan_in = window * outputs   | U(-b, b)  |
     | DepthwiseConv1D/2D      | U(-b, b), fan_in = window             | U(-b, b)  |
-    | LSTM, GRU, SimpleRNN    | U(-b, b), b = 1 / sqrt(units)         | U(-b, b)  |
+    | LSTM, GRU, SimpleRNN    | U(-b, b), b = 1 / sqrt(units)         | see below |
     | Embedding               | N(0, 1)                               |           |
     | MultiHeadAttention, in  | Xavier uniform of q, k, v together    | 0         |
     | MultiHeadAttention, out | U(-b, b)                              | 0         |
     | normalisations          | 1                                     | 0         |
     | PReLU                   | 0.25                                  |           |
+
+    `torch.nn` adds two biases, `b_ih + b_hh`, to the gates of a recurrent layer, each
+    from U(-b, b). So does a Keras GRU, whose bias has two rows; the one bias of the
+    others is drawn as the sum of two.
 
     Example:
 
@@ -79,15 +83,16 @@ def _require_plain(layer: Any) -> None:
             )
 
 
-def _fill(variable: Any, bound: float, seeds: Seeds) -> None:
-    """U(-bound, bound), or zeros where there is nothing to draw."""
+def _fill(variable: Any, bound: float, seeds: Seeds, terms: int = 1) -> None:
+    """U(-bound, bound), or the sum of several."""
     if variable is None:
         return
     shape, dtype = (
         tuple(variable.shape),
         keras.backend.standardize_dtype(variable.dtype),
     )
-    variable.assign(uniform(shape, -bound, bound, dtype, seeds))
+    draws = [uniform(shape, -bound, bound, dtype, seeds) for _ in range(terms)]
+    variable.assign(sum(draws[1:], draws[0]))
 
 
 def _zero(variable: Any) -> None:
@@ -111,8 +116,11 @@ def _linear(fan_in: Callable[[tuple[int, ...]], int]) -> Draw:
 
 def _recurrent(layer: Any, seeds: Seeds) -> None:
     bound = 1 / math.sqrt(layer.units)
-    for variable in (layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias):
+    cell = layer.cell
+    for variable in (cell.kernel, cell.recurrent_kernel):
         _fill(variable, bound, seeds)
+    both = cell.bias is not None and len(cell.bias.shape) == 1  # `b_ih + b_hh`
+    _fill(cell.bias, bound, seeds, terms=2 if both else 1)
 
 
 def _embedding(layer: Any, seeds: Seeds) -> None:

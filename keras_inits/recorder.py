@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_inits import compiled
 from keras_inits.activations import ACTIVATION_LAYERS, activation_name
@@ -18,15 +16,19 @@ from keras_inits.gradient_gains import kernel_gain, mean_square_slopes
 from keras_inits.kinds import kind_of
 from keras_inits.linear_maps import LinearMap
 from keras_inits.probes import Probe, activation_of, acts_anywhere
-from keras_inits.reductions import mean_square, number, zero_share
+from keras_inits.reductions import mean_square
 from keras_inits.selection import Selection
 from keras_inits.slopes import look_inside
 from keras_inits.statistics import (
     Moments,
+    dead_share,
     figures,
+    figures_in_float64,
     first_tensor,
+    share_beyond,
     some_rows,
     spread,
+    underflows,
     widen,
 )
 from keras_inits.sweep import TRACED, Stop, sweep
@@ -64,7 +66,6 @@ class Record:
     rows: Tensor | None = None
     gradient_gain: Tensor | None = None
     kernel: Moments | None = None
-    bias: Moments | None = None
 
     def probe(self) -> Probe | None:
         """What its gradient gain is seen from."""
@@ -79,6 +80,7 @@ class Record:
 class Recorder:
     """The visitor: records and changes nothing."""
 
+    in_float64: bool = False  # the moments; eagerly
     records: list[Record] = field(default_factory=list)
     repeats: Counter[keras.layers.Layer] = field(default_factory=Counter)
 
@@ -90,10 +92,7 @@ class Recorder:
         record = self._seen(stop.layer, stop.map, signal)
         if stop.map is not None:  # now, while the kernel is in the cache
             kernel = stop.trial.base(stop.map.kernel)
-            record.kernel = Moments(*fused(figures)(kernel))
-            if stop.map.in_hand and stop.map.bias is not None:
-                bias = stop.trial.base(stop.map.bias)
-                record.bias = Moments(*fused(figures)(bias))
+            record.kernel = Moments(*self._figures(kernel)[:2])
         self.records.append(record)
         return signal
 
@@ -151,7 +150,7 @@ class Recorder:
         self, layer: keras.layers.Layer, m: LinearMap | None, z: Tensor
     ) -> Record:
         several = len(z.shape) > 1 and z.shape[0] > 1
-        mean, variance, *between = fused(spread if several else figures)(z)
+        mean, variance, *between = self._figures(z, several)
         function = layer if m is None else activation_of(m)
         axes = (-1,) if m is None else m.channel_axes
         rows = some_rows(z, axes, cut=acts_anywhere(function))
@@ -161,22 +160,27 @@ class Recorder:
         limit = SATURATION.get(activation_name(layer) or "")
         # What a gate adds to `W x`, and its own activation, are not in hand.
         if limit is not None and (m is None or m.in_hand):
-            record.saturated = fused(_share_beyond)(z, limit)
+            record.saturated = fused(share_beyond)(z, limit)
         return record
 
     def _put_out(self, record: Record, output: Any) -> None:
         y = first_tensor(output)
         record.shape = (None, *y.shape[1:])
         axes = record.map.channel_axes if record.map else (-1,)
-        kept: tuple[int, ...] | None = None
         if len(y.shape) > 1 and max(axes) < len(y.shape):
             kept = tuple(sorted(axis % len(y.shape) for axis in axes))
-        record.dead = _dead(kept, _is_never_negative(record))(y)
+            record.dead = dead_share(kept, _is_never_negative(record))(y)
         z, mean, variance = self._last
         self._last = None, None, None
         if y is not z:  # a linear layer puts out its pre-activation
-            mean, variance = fused(figures)(y)
+            mean, variance = self._figures(y)
         record.output = Moments(mean, variance)
+
+    def _figures(self, x: Tensor, several: bool = False) -> Sequence[Any]:
+        """Mean and variance; of several samples also the variance between them."""
+        if self.in_float64:
+            return figures_in_float64(x)[: 3 if several else 2]
+        return fused(spread if several else figures)(x)
 
 
 def recorded(
@@ -193,21 +197,34 @@ def recorded(
     recorder = _compiled(model, batch, selection, training)
     if recorder is None:
         recorder = _eager(model, batch, selection, training)
+    recorder = _in_numpy(recorder)
+    if any(underflows(r.signal, r.rows) for r in recorder.records):
+        precise = _eager(model, batch, selection, training, in_float64=True)
+        recorder = _in_numpy(precise)
+    return recorder
+
+
+def _in_numpy(recorder: Recorder) -> Recorder:
     records = recorder.records
     rows = iter(read([r.rows for r in records]))  # not in float64: there are many
     figures = [getattr(r, name) for r in records for name in _FIGURES]
     arrays = iter(fetch([part for x in figures for part in _parts(x)]))
     found = (_whole(x, [next(arrays) for _ in _parts(x)]) for x in figures)
     columns = ([*(next(found) for _ in _FIGURES), next(rows)] for _ in records)
-    return Recorder(list(map(_filled, records, columns)), recorder.repeats)
+    filled = list(map(_filled, records, columns))
+    return Recorder(records=filled, repeats=recorder.repeats)
 
 
 def _eager(
-    model: keras.Model, batch: Any, selection: Selection, training: bool
+    model: keras.Model,
+    batch: Any,
+    selection: Selection,
+    training: bool,
+    in_float64: bool = False,
 ) -> Recorder:
     kernels = [m.kernel for maps in selection.maps.values() for m in maps]
     for disable_jit in (False, True):
-        recorder, trial = Recorder(), Trial(kernels)
+        recorder, trial = Recorder(in_float64), Trial(kernels)
         mode = {"training": training, "disable_jit": disable_jit}
         traced = sweep(model, batch, selection, recorder, trial, **mode)
         if not traced:
@@ -220,7 +237,7 @@ def _eager(
 # What of a record is a tensor, or Moments of tensors.
 _FIGURES = (
     *("signal", "batch_variance", "output", "dead", "saturated"),
-    *("gradient_gain", "kernel", "bias"),
+    *("gradient_gain", "kernel"),
 )
 _TENSORS = (*_FIGURES, "rows")
 
@@ -264,7 +281,7 @@ def _compiled(
     if found is None:
         return None
     (tensors, seen), (bare, repeats) = found
-    recorder = Recorder(list(map(_filled, bare, tensors)), repeats)
+    recorder = Recorder(records=list(map(_filled, bare, tensors)), repeats=repeats)
     recorder.finish(Trial(()), seen)
     return recorder
 
@@ -278,20 +295,3 @@ def _is_never_negative(record: Record) -> bool:
     m, layer = record.map, record.layer
     last = type(layer) in ACTIVATION_LAYERS if m is None else m.in_hand
     return last and ((m and m.activation) or _activation_of(layer)) in NONNEGATIVE
-
-
-def _share_beyond(z: Tensor, limit: float) -> Tensor:
-    return number(ops.mean(ops.cast(ops.abs(z) > limit, "float32")))
-
-
-@functools.cache  # what is compiled is compiled once
-def _dead(
-    kept: tuple[int, ...] | None, nonnegative: bool
-) -> Callable[[Tensor], Tensor | None]:
-    """The share of units (along `kept`) that are all zero."""
-
-    def share(y: Tensor) -> Tensor:
-        others = [axis for axis in range(len(y.shape)) if axis not in (kept or ())]
-        return zero_share(y, others, nonnegative=nonnegative)
-
-    return fused(share) if kept is not None else lambda y: None

@@ -123,7 +123,8 @@ class LayerSignal(Record):
             differ but samples look alike. Below a thousandth of `std` it is rounding.
         broken: where NaN or infinity was seen, the weight that holds it.
         trainable: whether the kernel is trained; of a layer without one, the layer.
-        bias_mean: mean of the bias; None where there is none that `mean` contains.
+        bias_mean: mean of the bias, where a unit of the model is dead; None where there
+            is none that `mean` contains.
         outputs: of a model with several outputs, those that the layer leads to;
             () for all of them.
     """

@@ -152,9 +152,13 @@ def _squares(function: Any, z: Tensor) -> Tensor:
 
 
 def _squares_of_each(function: Any, z: Tensor, counts: Tensor) -> Tensor:
-    """The same of one that maps each element; the first values of each entry count."""
+    """The same of one that maps each element; the first values of each entry count.
+
+    A mean size is never above that of the squares, which may underflow.
+    """
     counts = ops.cast(counts, z.dtype)
     size = ops.sqrt(ops.sum(ops.square(z), axis=1) / counts)
+    size = ops.maximum(size, ops.sum(ops.abs(z), axis=1) / counts)
     step = STEP * ops.maximum(size, 1e-30)[:, None]
     change = (widen(function(z + step)) - widen(function(z - step))) / (2.0 * step)
     squares = ops.square(change)
@@ -180,7 +184,9 @@ def _change(function: Any, z: Tensor) -> Tensor:
     The step h follows the size of z, and stays above its rounding.
     """
     signs = ops.convert_to_tensor(_signs(tuple(z.shape[1:])), z.dtype)
-    size = ops.sqrt(ops.mean(ops.square(z), axis=tuple(range(1, len(z.shape)))))
+    axes = tuple(range(1, len(z.shape)))
+    size = ops.sqrt(ops.mean(ops.square(z), axis=axes))
+    size = ops.maximum(size, ops.mean(ops.abs(z), axis=axes))
     step = STEP * ops.maximum(size, 1e-30)
     move = ops.reshape(step, (-1, *[1] * len(signs.shape))) * signs
     flat = (-1, *z.shape[2:])

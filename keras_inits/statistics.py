@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_inits.backends import fetch, fused
 from keras_inits.reductions import (
     first_rows,
     in_memory,
     mean_and_variance,
+    number,
     sliced,
     unit_means,
+    zero_share,
 )
 
 Tensor = Any
@@ -28,6 +32,11 @@ Tensor = Any
 # and larger by as much as the values of a row depend on each other.
 SAMPLE = 16_384
 IMAGES = 4
+
+
+# A variance below which too many of the squares are less than float32's smallest normal
+# number, 1.2e-38.
+UNDERFLOW = 1e-36
 
 
 class Moments(NamedTuple):
@@ -57,6 +66,41 @@ def _is_wide(dtype: Any) -> bool:
 def figures(x: Tensor) -> tuple[Any, Any]:
     """Mean and variance over the whole tensor: numbers where those cost nothing."""
     return mean_and_variance(widen(x))
+
+
+def figures_in_float64(x: Tensor) -> tuple[float, float, float]:
+    """As `spread`, read from the device: squares of what float32 holds may not be."""
+    [values] = fetch([x])
+    with np.errstate(all="ignore"):  # what is not finite is a figure like others
+        between = values.var(axis=0).mean() if values.ndim else 0.0
+        return float(values.mean()), float(values.var()), float(between)
+
+
+def underflows(found: Moments | None, rows: Any) -> bool:
+    """Whether a signal varies by less than squares in float32 can tell.
+
+    Args:
+        found: Its moments, in NumPy.
+        rows: Some of its values.
+    """
+    small = found is not None and found.variance < UNDERFLOW
+    return bool(small and rows.size and np.ptp(rows) > 0)
+
+
+def share_beyond(z: Tensor, limit: float) -> Any:
+    """Of the values, the share whose size is above `limit`."""
+    return number(ops.mean(ops.cast(ops.abs(z) > limit, "float32")))
+
+
+@functools.cache  # what is compiled is compiled once
+def dead_share(kept: tuple[int, ...], nonnegative: bool) -> Callable[[Tensor], Any]:
+    """The share of units (along `kept`) that are all zero."""
+
+    def share(y: Tensor) -> Tensor:
+        others = [axis for axis in range(len(y.shape)) if axis not in kept]
+        return zero_share(y, others, nonnegative=nonnegative)
+
+    return fused(share)
 
 
 def moments(x: Tensor) -> Moments:

@@ -480,6 +480,33 @@ def test_a_kernel_of_zeros_has_a_gradient_and_no_ratio() -> None:
     assert report.findings[0].layer == report[0].name
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_signal_whose_square_is_no_number_of_float32(compiled: bool) -> None:
+    """1e-24 is one, 1e-48 is not: deviations are right all the same."""
+    small = keras.initializers.RandomNormal(stddev=2.5e-5, seed=0)
+    stack = [layers.Dense(16, "tanh", kernel_initializer=small) for _ in range(6)]
+    model, x = sequential(*stack, layers.Dense(8, "relu")), normal(64, 16)
+    expected, gains, z = [], [], numpy(x)
+    for layer in model.layers:
+        z = np.tanh(z) if expected else z
+        z = z @ numpy(layer.kernel)
+        expected.append(z.std())
+        gains.append((numpy(layer.kernel) ** 2).sum() / layer.units)
+    assert expected[-2] < 1e-22
+    before = everything(model)
+    for _ in range(3 if compiled else 1):  # TensorFlow: from the second call on
+        report = measure(model, x)
+    assert changed(before, model) == []
+    assert [row.std for row in report] == pytest.approx(expected, rel=1e-4, abs=0)
+    found = [row.gradient_gain for row in report[:-1]]
+    assert found == pytest.approx(gains[:-1], rel=1e-3, abs=0)
+    positive = np.maximum(z, 0)
+    last = report[-1]
+    assert last.output_std == pytest.approx(positive.std(), rel=1e-4, abs=0)
+    assert last.batch_std == pytest.approx(z.var(axis=0).mean() ** 0.5, 1e-4, abs=0)
+    assert report[2].kernel_std == pytest.approx(numpy(stack[2].kernel).std(), 1e-4)
+
+
 # What is said
 
 

@@ -104,7 +104,11 @@ def measure(
             )
             losses = with_outputs(losses, outputs)
     led = outputs_led_to(model)
-    signals = [_row(x, gradients, led.get(x.layer, ())) for x in records]
+    biases = _bias_means(records)
+    signals = [
+        _row(x, gradients, led.get(x.layer, ()), bias)
+        for x, bias in zip(records, biases, strict=True)
+    ]
     signals = _with_broken(model, signals)
     signals += _uncalled(selection, records)
     return SignalReport(
@@ -120,8 +124,20 @@ def measure(
     )
 
 
+def _bias_means(records: Sequence[Record]) -> list[float | None]:
+    """Of biases that a signal contains, where a unit of the model is dead."""
+    maps = [r.map if r.map is not None and r.map.in_hand else None for r in records]
+    biases = [None if m is None or m.bias is None else m.bias.value for m in maps]
+    if not any(r.dead for r in records):
+        return [None] * len(records)
+    return [None if x is None else float(x.mean()) for x in fetch(biases)]
+
+
 def _row(
-    record: Record, gradients: dict[int, WeightGradient], outputs: tuple[str, ...]
+    record: Record,
+    gradients: dict[int, WeightGradient],
+    outputs: tuple[str, ...],
+    bias_mean: float | None,
 ) -> LayerSignal:
     layer, m = record.layer, record.map
     gradient = None if m is None else gradients.get(id(m.kernel))
@@ -151,7 +167,7 @@ def _row(
         path=layer.path,
         batch_std=_root(record.batch_variance),
         trainable=bool(layer.trainable if m is None else m.kernel.trainable),
-        bias_mean=_figures(record.bias)[0],
+        bias_mean=bias_mean,
         outputs=outputs,
     )
 

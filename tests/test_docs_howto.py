@@ -66,3 +66,14 @@ def test_there_are_pages() -> None:
 def test_a_page_that_is_wrong_is_noticed(printed: str, seen: str) -> None:
     with pytest.raises(AssertionError, match=seen):
         assert_says("1.0", printed)
+
+
+def test_the_page_on_reports_has_every_column() -> None:
+    """Names, shapes and numbers of parameters speak for themselves."""
+    from keras_inits import tables
+
+    page = (DOCS / "howto" / "read_report.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    fields = {field for _, field, *_ in tables._COLUMNS}
+    for field in fields - {"output_shape", "parameters"} | {"status"}:
+        assert any(f"`{field}`" in row for row in rows), field

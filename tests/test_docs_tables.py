@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import keras
+import numpy as np
 import pytest
 from test_docs import script
 
@@ -35,3 +37,27 @@ def test_the_page_on_initialize_is_up_to_date(index: int) -> None:
         found = initialize.variance(case, ours, seed=0)
         # One draw of the kernel, the page is the mean over several.
         assert found == pytest.approx(float(cell), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("kind", "gates", "said"),
+    [
+        ("SimpleRNN", 1, "`SimpleRNN`"),
+        ("GRU", 3, "0.33"),
+        ("LSTM", 4, "0.25"),
+    ],
+)
+def test_what_the_page_says_of_recurrent_kernels(
+    kind: str, gates: int, said: str
+) -> None:
+    """Keras's own ones, which `initialize` leaves: variance of `U h` for each gate."""
+    initialize = script("initialize")
+    layer = getattr(keras.layers, kind)(64)
+    layer.build((None, 8, 64))
+    kernel = keras.ops.convert_to_numpy(layer.cell.recurrent_kernel)
+    state = np.random.default_rng(0).standard_normal((4000, 64))
+    per_gate = [np.var(state @ gate) for gate in np.split(kernel, gates, axis=1)]
+    assert per_gate == pytest.approx([1 / gates] * gates, rel=0.1)
+    page = initialize.PAGE.read_text("utf-8")
+    assert page.endswith(initialize.FOOT.format())
+    assert said in page

@@ -102,7 +102,7 @@ class DeepNorm(VarianceScaling):
 
     @property
     def alpha(self) -> float:
-        """What DeepNorm multiplies the residual branch by."""
+        """What DeepNorm multiplies by what skips the branch."""
         return math.sqrt(math.sqrt(2 * self.layers))
 
     def get_config(self) -> dict[str, Any]:

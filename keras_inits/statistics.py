@@ -84,7 +84,7 @@ def underflows(found: Moments | None, rows: Any) -> bool:
         rows: Some of its values.
     """
     small = found is not None and found.variance < UNDERFLOW
-    return bool(small and rows.size and np.ptp(rows) > 0)
+    return bool(small and rows.size and rows.max() > rows.min())
 
 
 def share_beyond(z: Tensor, limit: float) -> Any:

@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("verbs", "porting"),
     ),
     # what the verbs share
+    ("rows",),
     ("looks_linear", "recorder", "solving", "twins", "weight_gradients"),
     ("compiled",),
     ("kinds", "pieces"),

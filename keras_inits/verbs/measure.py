@@ -11,7 +11,6 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_inits.activations import activation_name
 from keras_inits.arrays import all_alike, mean_and_deviation
 from keras_inits.backends import fetch, read
 from keras_inits.data import draw_batch, labels_of
@@ -23,19 +22,12 @@ from keras_inits.heads import outputs_led_to
 from keras_inits.loss_inputs import loss_signals, with_outputs
 from keras_inits.naming import Layers
 from keras_inits.recorder import Record, recorded
-from keras_inits.records import Histogram, LayerSignal, LossSignal, is_finite
+from keras_inits.records import LayerSignal, LossSignal, is_finite
 from keras_inits.report import SignalReport
+from keras_inits.rows import row_of
 from keras_inits.selection import Selection, everything
-from keras_inits.statistics import Moments
 from keras_inits.walking import is_plain
 from keras_inits.weight_gradients import WeightGradient, weight_gradients
-
-BINS = 61
-# Values of a layer that a histogram counts, at least: of more, evenly spaced ones.
-COUNTED = 4096
-EDGES = np.linspace(-1.0, 1.0, BINS + 1)
-# What a sum in float32 may make of the deviation of equal values, over their mean.
-CONSTANT = 1e-5
 
 
 def measure(
@@ -106,7 +98,7 @@ def measure(
     led = outputs_led_to(model)
     biases = _bias_means(records)
     signals = [
-        _row(x, gradients, led.get(x.layer, ()), bias)
+        row_of(x, gradients, led.get(x.layer, ()), bias)
         for x, bias in zip(records, biases, strict=True)
     ]
     signals = _with_broken(model, signals)
@@ -131,102 +123,6 @@ def _bias_means(records: Sequence[Record]) -> list[float | None]:
     if not any(r.dead for r in records):
         return [None] * len(records)
     return [None if x is None else float(x.mean()) for x in fetch(biases)]
-
-
-def _row(
-    record: Record,
-    gradients: dict[int, WeightGradient],
-    outputs: tuple[str, ...],
-    bias_mean: float | None,
-) -> LayerSignal:
-    layer, m = record.layer, record.map
-    gradient = None if m is None else gradients.get(id(m.kernel))
-    mean, std = _figures(record.signal)
-    output_mean, output_std = _figures(record.output)
-    rows: Any = record.rows
-    if np.size(rows) == 1:  # a single value deviates from nothing
-        std = output_std = None
-    return LayerSignal(
-        name=layer.name,
-        layer_type=type(layer).__name__,
-        output_shape=record.shape,
-        mean=mean,
-        std=std,
-        output_mean=output_mean,
-        output_std=output_std,
-        dead_fraction=_share(record.dead, output_mean),
-        saturated_fraction=_share(record.saturated, mean),
-        gradient_gain=_number(record.gradient_gain),
-        weight_gradient_std=None if gradient is None else gradient.deviation,
-        gradient_ratio=None if gradient is None else gradient.ratio,
-        parameters=layer.count_params(),
-        kernel_std=_spread(record.kernel),
-        kernel_shape=None if m is None else tuple(m.kernel.shape),
-        activation=activation_name(layer),
-        histogram=_histogram(rows),
-        path=layer.path,
-        batch_std=_root(record.batch_variance),
-        trainable=bool(layer.trainable if m is None else m.kernel.trainable),
-        bias_mean=bias_mean,
-        outputs=outputs,
-    )
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _share(value: Any, mean: float | None) -> float | None:
-    """NaN where NaN was counted, which is neither zero nor beyond a bound."""
-    lost = value is not None and mean is not None and math.isnan(mean)
-    return math.nan if lost else _number(value)
-
-
-def _spread(kernel: Moments | None) -> float | None:
-    """Of a constant kernel 0, and not what rounding leaves."""
-    if kernel is None:
-        return None
-    constant = kernel.variance < (CONSTANT * kernel.mean) ** 2
-    return 0.0 if constant else _root(kernel.variance)
-
-
-def _root(variance: Any) -> float | None:
-    return None if variance is None else float(np.sqrt(variance))
-
-
-def _figures(seen: Moments | None) -> tuple[float | None, float | None]:
-    if seen is None:
-        return None, None
-    return _number(seen.mean), _root(seen.variance)
-
-
-def _histogram(rows: Any) -> Histogram | None:
-    values = np.ravel(rows)
-    if values.dtype not in (np.float32, np.float64):
-        values = values.astype("float32")
-    reach = max(float(values.max()), -float(values.min())) if values.size else np.nan
-    if not np.isfinite(reach):
-        values = values[np.isfinite(values)]
-        if not values.size:
-            return None
-        reach = float(np.abs(values).max())
-    reach = max(reach, 1e-37)
-    values = values[:: _step(values.size, math.prod(np.shape(rows)[1:]))]
-    places = values * (0.5 * BINS / reach)
-    places += 0.5 * BINS
-    counts = np.bincount(places.astype("int64"), minlength=BINS + 1)
-    counts[BINS - 1] += counts[BINS]  # the largest value belongs to the last bin
-    counts = counts[:BINS]
-    edges = EDGES * reach
-    return Histogram(counts=tuple(counts.tolist()), edges=tuple(edges.tolist()))
-
-
-def _step(size: int, row: int) -> int:
-    """A step through so many values that leaves `COUNTED` and meets every channel."""
-    step = max(1, size // COUNTED)
-    while math.gcd(step, row) > 1:
-        step -= 1
-    return step
 
 
 def _inputs(batch: Any) -> LayerSignal:

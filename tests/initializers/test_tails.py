@@ -72,7 +72,9 @@ def test_nothing_lies_at_a_far_bound(lower: float, upper: float) -> None:
         patch.setattr(
             keras.random,
             "uniform",
-            lambda shape, dtype, seed: keras.ops.convert_to_tensor(steps, dtype),
+            lambda shape, low, high, dtype, seed: keras.ops.convert_to_tensor(
+                steps, dtype
+            ),
         )
         law = inits.BoundedNormal(stddev=0.02, lower=lower, upper=upper)
         values = to_numpy(law((7,)))
@@ -94,7 +96,9 @@ def test_float64_in_tails(lower: float, upper: float) -> None:
         patch.setattr(
             keras.random,
             "uniform",
-            lambda shape, dtype, seed: keras.ops.convert_to_tensor(ends, dtype),
+            lambda shape, low, high, dtype, seed: keras.ops.convert_to_tensor(
+                ends, dtype
+            ),
         )
         with no_float64():
             values = to_numpy(initializer((2,), dtype="float64"))

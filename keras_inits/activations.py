@@ -1,8 +1,9 @@
-"""Activations by name: as attributes of layers, and as layers of their own."""
+"""Activations by name: of layers, as layers of their own, and as operations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -20,10 +21,55 @@ ACTIVATION_LAYERS = {
     keras.layers.Softmax: "softmax",
 }
 
+# Classes of operations in lower case: `ops.relu(h)` is a `Relu`. Not `glu`: it halves
+# the channels.
+_OPERATIONS = {
+    name.replace("_", ""): name
+    for name, function in vars(keras.activations).items()
+    if inspect.isfunction(function) and name != "glu"
+}
+
+# Layers and operations that leave each value as it is, wherever it goes; the noise of
+# training is not meant.
+_SAME_VALUES = frozenset(
+    {
+        *("ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout"),
+        *("GaussianNoise", "Identity", "InputLayer", "SpatialDropout1D"),
+        *("SpatialDropout2D", "SpatialDropout3D"),
+        *("Flatten", "Permute", "RepeatVector", "Reshape"),
+        *("Cast", "ExpandDims", "Moveaxis", "Squeeze", "Swapaxes", "Transpose"),
+    }
+)
+
+
+def operation_name(x: Any) -> str | None:
+    """Name of the activation that an operation is; None for layers and the rest.
+
+    `keras.activations.relu(h)` and `ops.relu(h)` leave one in a graph.
+    """
+    if isinstance(x, keras.layers.Layer) or not isinstance(x, keras.Operation):
+        return None
+    return _OPERATIONS.get(type(x).__name__.lower()) if is_shipped(x) else None
+
+
+def is_activation(x: Any) -> bool:
+    """Whether it is an activation layer of Keras's, or such an operation."""
+    return type(x) in ACTIVATION_LAYERS or operation_name(x) is not None
+
+
+def is_shipped(x: Any) -> bool:
+    """Whether its class is Keras's own."""
+    return type(x).__module__.startswith("keras.")
+
+
+def keeps_values(x: Any) -> bool:
+    """Whether what it puts out are the values that it takes, in whatever shape."""
+    return type(x).__name__ in _SAME_VALUES and is_shipped(x)
+
 
 def activation_name(layer: Any) -> str | None:
     """What the layer applies to its pre-activation, by name."""
-    named = ACTIVATION_LAYERS.get(type(layer))
+    named = ACTIVATION_LAYERS.get(type(layer)) or operation_name(layer)
     activation = getattr(layer, "activation", None)
     if named is not None or activation is None:
         return named
@@ -33,21 +79,31 @@ def activation_name(layer: Any) -> str | None:
 
 
 def activations_behind(every: Iterable[Any]) -> dict[int, Any]:
-    """Activation layers that take what a layer puts out, by the `id` of that layer.
+    """Activations that take what a layer puts out, by the `id` of that layer.
+
+    Dropout may lie between them, and whatever else leaves the values as they are.
 
     Args:
         every: All layers of a model; graphs and Sequential models among them know.
     """
     found: dict[int, Any] = {}
     for graph in every:
-        pairs = list(pairwise(getattr(graph, "layers", [])))
-        if not isinstance(graph, keras.Sequential):
-            pairs = [
-                (inputs[0]._keras_history.operation, operation)
-                for operation, inputs in nodes_of(graph)
-                if type(operation) in ACTIVATION_LAYERS and inputs
-            ]
-        for before, layer in pairs:
-            if type(layer) in ACTIVATION_LAYERS:
-                found.setdefault(id(before), layer)
+        for before, behind in _pairs(graph):
+            if is_activation(behind):
+                found.setdefault(id(before), behind)
     return found
+
+
+def _pairs(graph: Any) -> Iterator[tuple[Any, Any]]:
+    """Each layer or operation of one tensor, behind the one whose values it takes."""
+    if isinstance(graph, keras.Sequential):
+        yield from pairwise(x for x in graph.layers if not keeps_values(x))
+        return
+    nodes = [node for node in nodes_of(graph) if len(node.input_tensors) == 1]
+    same = [node for node in nodes if keeps_values(node.operation)]
+    taken = {id(y): x.input_tensors[0] for x in same for y in x.output_tensors}
+    for node in nodes:
+        tensor = node.input_tensors[0]
+        while id(tensor) in taken:
+            tensor = taken[id(tensor)]
+        yield tensor._keras_history.operation, node.operation

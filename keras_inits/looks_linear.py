@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.activations import ACTIVATION_LAYERS
+from keras_inits.activations import activation_name, is_activation, is_shipped
 from keras_inits.blocks import redraw
 from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers import LooksLinear
@@ -93,7 +93,7 @@ def _stack(model: keras.Model, selection: Selection) -> list[_Step]:
     ends = False  # whether the stack may end where the obstacle is
     chosen = set(map(id, selection.maps))
     for item, follows in _in_order(model, set()):
-        shipped = type(item).__module__.startswith("keras.")
+        shipped = is_shipped(item)
         if item in selection.maps:
             if not follows:
                 obstacle = obstacle or _broken(item, "does not follow the one before")
@@ -109,7 +109,7 @@ def _stack(model: keras.Model, selection: Selection) -> list[_Step]:
             reason = _passed(item, stack[-1])
             if reason or not follows:
                 obstacle = _broken(item, reason or "does not follow the one before")
-                applied = type(item) in ACTIVATION_LAYERS or adapter_of(item)
+                applied = is_activation(item) or adapter_of(item)
                 ends = not follows or not shipped or bool(applied)
     if obstacle is not None and not ends:
         raise obstacle
@@ -170,7 +170,7 @@ def _passed(item: Any, step: _Step) -> str | None:
     kind, first = type(item), step.axes != (-1,)
     if item is getattr(step.layer, "activation", None) or kind in _SAME:
         return None
-    if kind in ACTIVATION_LAYERS:
+    if is_activation(item):
         name, slope = _activation(item)
         if step.activation in (None, "linear"):
             step.activation, step.slope = name, slope
@@ -207,20 +207,16 @@ def _broken(item: Any, reason: str) -> UnsupportedLayerError:
 
 def _activation(layer: Any) -> tuple[str | None, float]:
     """Name of what is applied, and its slope below zero."""
-    named = ACTIVATION_LAYERS.get(type(layer))
-    function = getattr(layer, "activation", None)
-    if named is None and type(function) in ACTIVATION_LAYERS:
+    function, name = getattr(layer, "activation", None), activation_name(layer)
+    if is_activation(function):
         return _activation(function)
-    if named is None:
-        name = None if function is None else getattr(function, "__name__", "?")
+    if name is None or function is not None:
         return name, 0.2 if name == "leaky_relu" else 0.0  # Keras's default slope
     for limit in ("max_value", "threshold"):
         if value := getattr(layer, limit, None):
-            return f"{named}({limit}={value})", 0.0
+            return f"{name}({limit}={value})", 0.0
     slope = getattr(layer, "negative_slope", 0.0)
-    if named == "relu" and slope:
-        named = "leaky_relu"
-    return named, float(slope)
+    return "leaky_relu" if name == "relu" and slope else name, float(slope)
 
 
 # What trains 300 layers where looks-linear does not hold (benchmarks/depth.py).

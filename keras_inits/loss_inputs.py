@@ -10,12 +10,13 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_inits.activations import ACTIVATION_LAYERS, activation_name
+from keras_inits.activations import ACTIVATION_LAYERS, activation_name, is_shipped
 from keras_inits.arrays import all_alike, mean_and_deviation
 from keras_inits.backends import fetch, read
 from keras_inits.findings.loss import RANGES, columns
 from keras_inits.records import Finding, LossSignal
 from keras_inits.statistics import widen
+from keras_inits.walking import nodes_of
 
 Tensor = Any
 
@@ -167,17 +168,19 @@ def _of_labels(model: Any, name: str, loss: Any, y: Any) -> LossSignal:
 
 def _applied(layer: Any) -> str | None:
     """The activation that the output comes out of, where that is sure."""
-    if not type(layer).__module__.startswith("keras."):
+    if not is_shipped(layer):
         return None  # what a user's own has in `activation` may be inside it
     name = activation_name(layer)
     return None if name == "linear" and type(layer) in ACTIVATION_LAYERS else name
 
 
 def _layer(model: Any, name: str) -> Any:
+    """The layer, or the operation of a graph, of this name."""
     try:
         return model.get_layer(name)
     except (AttributeError, ValueError):
-        return None
+        called = (node.operation for node in nodes_of(model))
+        return next((x for x in called if x.name == name), None)
 
 
 def _shape(model: Any, name: str) -> Any:

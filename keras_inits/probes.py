@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
+from keras_inits.activations import operation_name
 from keras_inits.backends import read
 from keras_inits.linear_maps import LinearMap, identity
 from keras_inits.reductions import in_memory, looks, share_above_zero
@@ -45,7 +46,7 @@ class Probe:
         rows: Some of it, a tensor `(rows, ...)` or an array. None: `slope` says all,
             and partners are not opposite.
         function: The activation behind it: alike probes are evaluated together.
-        map: The linear map that it comes out of; None for an activation layer.
+        map: The linear map that it comes out of; None for an activation on its own.
         slope: `E[f'(z)^2]`, where it was counted at once.
     """
 
@@ -58,15 +59,13 @@ class Probe:
         self.function = _bare(self.function)
 
     @classmethod
-    def of(
-        cls, z: Tensor, m: LinearMap, layer: keras.layers.Layer | None = None
-    ) -> Probe:
+    def of(cls, z: Tensor, m: LinearMap, layer: Any = None) -> Probe:
         """Of a pre-activation in hand.
 
         Args:
             z: A tensor `(batch, ...)`.
             m: The linear map that it comes out of.
-            layer: The activation layer that it goes into; None: the map's own.
+            layer: The activation that it goes into; None: the map's own.
         """
         probe = cls(None, layer or activation_of(m), None if layer else m)
         cut = acts_anywhere(probe.function)
@@ -116,10 +115,10 @@ def mirrored(probes: Sequence[Probe]) -> list[int]:
 def acts_anywhere(function: Any) -> bool:
     """Whether columns may be left out: not with PReLU, not known of a user's own."""
     function = _bare(function)
-    if type(function) in _PLAIN_LAYERS:
+    if acts_on_each(function):
         return True
-    if type(function) is keras.layers.Softmax:  # of attention: (heads, time, time)
-        return bool(function.axis == -1)
+    if type(function).__name__ == "Softmax":  # of attention: (heads, time, time)
+        return bool(getattr(function, "axis", None) == -1)
     return is_linear(function) or is_of_keras(function)
 
 
@@ -128,15 +127,16 @@ def acts_on_each(function: Any) -> bool:
     function = _bare(function)
     if type(function) in _PLAIN_LAYERS or function is identity:
         return True
+    if (name := operation_name(function)) is not None:
+        return name not in _ACROSS
     return inspect.isfunction(function) and function in _EACH
 
 
 def key_of(function: Any) -> Hashable:
     """Equal for activations that do the same."""
     function = _bare(function)
-    if type(function) in _PLAIN_LAYERS:
-        config = {k: v for k, v in function.get_config().items() if k != "name"}
-        return type(function), repr(config)
+    if type(function) in _PLAIN_LAYERS or operation_name(function):
+        return type(function), repr(_settings(function))
     return id(function)
 
 
@@ -151,14 +151,22 @@ def is_of_keras(function: Any) -> bool:
 
 
 def _bare(function: Any) -> Any:
-    """The function that an activation layer applies, where there is one."""
+    """The function that an activation layer or operation applies, if there is one."""
     if type(function) is keras.layers.Activation:
         return _bare(function.activation)
-    if type(function) is keras.layers.ReLU:
+    name = operation_name(function)
+    if type(function) is keras.layers.ReLU or (name == "relu" and _settings(function)):
         bent = function.negative_slope or function.threshold
         plain = function.max_value is None and not bent
         return keras.activations.relu if plain else function
+    if name is not None and not _settings(function):
+        return getattr(keras.activations, name)
     return function
+
+
+def _settings(function: Any) -> dict[str, Any]:
+    """What a layer or operation was made with, but for its name."""
+    return {k: v for k, v in function.get_config().items() if k != "name"}
 
 
 def _is_known(function: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_inits import compiled
-from keras_inits.activations import ACTIVATION_LAYERS, activation_name
+from keras_inits.activations import activation_name, is_activation
 from keras_inits.backends import fetch, fused, read
 from keras_inits.gradient_gains import kernel_gain, mean_square_slopes
 from keras_inits.kinds import kind_of
@@ -55,7 +55,7 @@ NONNEGATIVE = tuple(map(keras.activations.get, _NAMES))
 class Record:
     """What one stop has shown; tensors until the pass is over."""
 
-    layer: keras.layers.Layer
+    layer: Any
     map: LinearMap | None
     signal: Moments | None = None
     batch_variance: Tensor | None = None
@@ -69,7 +69,7 @@ class Record:
 
     def probe(self) -> Probe | None:
         """What its gradient gain is seen from."""
-        if self.map is None and type(self.layer) in ACTIVATION_LAYERS:
+        if self.map is None and is_activation(self.layer):
             return Probe(self.rows, self.layer)
         if self.map is None or not self.map.in_hand or self.map.lookup:
             return None
@@ -109,10 +109,8 @@ class Recorder:
         self.records.append(record)
         return output
 
-    def watched(
-        self, layer: keras.layers.Layer, inputs: Tensor, output: Tensor
-    ) -> None:
-        """An activation layer: its input is the pre-activation."""
+    def watched(self, layer: Any, inputs: Tensor, output: Tensor) -> None:
+        """An activation: its input is the pre-activation."""
         record = self._seen(layer, None, inputs)
         self._put_out(record, output)
         self.records.append(record)
@@ -146,9 +144,7 @@ class Recorder:
                     slope = slope * kernel_gain(m.stage, mean_square(base))
             record.gradient_gain = slope
 
-    def _seen(
-        self, layer: keras.layers.Layer, m: LinearMap | None, z: Tensor
-    ) -> Record:
+    def _seen(self, layer: Any, m: LinearMap | None, z: Tensor) -> Record:
         several = len(z.shape) > 1 and z.shape[0] > 1
         mean, variance, *between = self._figures(z, several)
         function = layer if m is None else activation_of(m)
@@ -293,5 +289,5 @@ def _activation_of(layer: Any) -> Any:
 def _is_never_negative(record: Record) -> bool:
     """Whether the output is what such an activation puts out."""
     m, layer = record.map, record.layer
-    last = type(layer) in ACTIVATION_LAYERS if m is None else m.in_hand
+    last = is_activation(layer) if m is None else m.in_hand
     return last and ((m and m.activation) or _activation_of(layer)) in NONNEGATIVE

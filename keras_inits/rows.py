@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_inits.activations import activation_name
@@ -37,6 +38,7 @@ def row_of(
         bias_mean: Mean of the bias that the signal contains.
     """
     layer, m = record.layer, record.map
+    is_layer = isinstance(layer, keras.layers.Layer)  # or an operation
     gradient = None if m is None else gradients.get(id(m.kernel))
     mean, std = _figures(record.signal)
     output_mean, output_std = _figures(record.output)
@@ -56,14 +58,14 @@ def row_of(
         gradient_gain=_number(record.gradient_gain),
         weight_gradient_std=None if gradient is None else gradient.deviation,
         gradient_ratio=None if gradient is None else gradient.ratio,
-        parameters=layer.count_params(),
+        parameters=layer.count_params() if is_layer else 0,
         kernel_std=_spread(record.kernel),
         kernel_shape=None if m is None else tuple(m.kernel.shape),
         activation=activation_name(layer),
         histogram=_histogram(rows),
-        path=layer.path,
+        path=layer.path if is_layer else layer.name,
         batch_std=_root(record.batch_variance),
-        trainable=bool(layer.trainable if m is None else m.kernel.trainable),
+        trainable=m.kernel.trainable if m else not is_layer or bool(layer.trainable),
         bias_mean=bias_mean,
         outputs=outputs,
     )

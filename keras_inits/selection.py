@@ -9,12 +9,12 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
-from keras_inits.activations import ACTIVATION_LAYERS
+from keras_inits.activations import ACTIVATION_LAYERS, operation_name
 from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers.marking import MarksForLSUV, is_marked
 from keras_inits.linear_maps import LinearMap, adapter_of, held_by, linear_maps
 from keras_inits.naming import Layers, as_names, matching, require_built
-from keras_inits.walking import own_variables, walk
+from keras_inits.walking import nodes_of, own_variables, walk
 
 
 @dataclass
@@ -22,14 +22,15 @@ class Selection:
     """Chosen layers with their maps, and the layers left out with the reason.
 
     A chosen layer without maps is opaque: only its output can be looked at, and
-    `opaque` holds the variables to scale. `watched` are activation layers, which have
-    a signal but no kernel. `every` holds all layers of the model.
+    `opaque` holds the variables to scale. `watched` are activation layers, and
+    operations that are activations: they have a signal but no kernel. `every` holds
+    all layers of the model.
     """
 
     maps: dict[Layer, tuple[LinearMap, ...]] = field(default_factory=dict)
     opaque: dict[Layer, tuple[keras.Variable, ...]] = field(default_factory=dict)
     left: dict[Layer, str] = field(default_factory=dict)
-    watched: list[Layer] = field(default_factory=list)
+    watched: list[Any] = field(default_factory=list)
     every: list[Layer] = field(default_factory=list)
 
     @property
@@ -166,10 +167,12 @@ def everything(model: keras.Model, layers: Layers = None) -> Selection:
     return found
 
 
-def activation_layers(every: Sequence[Layer]) -> list[Layer]:
-    """Activations that are layers of their own, not attributes of another layer."""
+def activation_layers(every: Sequence[Layer]) -> list[Any]:
+    """Activations that are layers or operations, not attributes of another layer."""
     own = {id(getattr(x, "activation", None)) for x in every}
-    return [x for x in every if type(x) in ACTIVATION_LAYERS and id(x) not in own]
+    layers = [x for x in every if type(x) in ACTIVATION_LAYERS and id(x) not in own]
+    called = (node.operation for graph in every for node in nodes_of(graph))
+    return [*layers, *dict.fromkeys(x for x in called if operation_name(x))]
 
 
 def select_all(model: keras.Model, layers: Layers = None) -> Selection:

@@ -68,10 +68,8 @@ class Visitor(Protocol):
     def opaque(self, stop: Stop) -> Tensor:
         """Runs an opaque layer, by `stop.again`, and returns its output."""
 
-    def watched(
-        self, layer: keras.layers.Layer, inputs: Tensor, output: Tensor
-    ) -> None:
-        """Receives what an activation layer takes and puts out."""
+    def watched(self, layer: Any, inputs: Tensor, output: Tensor) -> None:
+        """Receives what an activation layer, or operation, takes and puts out."""
 
     def repeated(self, layer: keras.layers.Layer) -> None:
         """A later call of a layer whose maps are all decided."""
@@ -158,8 +156,8 @@ class _Interceptor:
 
         return call
 
-    def watching(self, layer: keras.layers.Layer) -> Call:
-        """The call that replaces that of an activation layer; its first one counts."""
+    def watching(self, layer: Any) -> Call:
+        """The call that replaces that of an activation; its first one counts."""
         original: Call = layer.call
 
         def call(inputs: Tensor, *args: Any, **kwargs: Any) -> Any:

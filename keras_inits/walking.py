@@ -109,23 +109,22 @@ def is_plain(layers: Iterable[Layer]) -> bool:
 def _branches(graph: Any) -> bool:
     """Whether a graph has an operation of several tensors, or a tensor read twice."""
     read: set[int] = set()
-    for _, inputs in nodes_of(graph):
-        tensors = set(map(id, inputs))
+    for node in nodes_of(graph):
+        tensors = set(map(id, node.input_tensors))
         if len(tensors) > 1 or not read.isdisjoint(tensors):
             return True
         read |= tensors
     return False
 
 
-def nodes_of(graph: Any) -> Iterator[tuple[Any, list[Any]]]:
-    """The calls in a graph: each operation with the tensors that it is given there.
+def nodes_of(graph: Any) -> Iterator[Any]:
+    """The calls in a graph: nodes with an operation and the tensors of that call.
 
     A layer that is called several times has a node for each call; `layer.input` shows
     the first one alone, wherever that was.
     """
     for nodes in getattr(graph, "_nodes_by_depth", {}).values():
-        for node in nodes:
-            yield node.operation, list(node.input_tensors)
+        yield from nodes
 
 
 def own_variables(layer: Any) -> list[keras.Variable]:

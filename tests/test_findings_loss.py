@@ -323,6 +323,15 @@ def test_channels_first_classes_are_counted_on_their_axis() -> None:
     assert not any("classes" in text for text in accused(report))
 
 
+@pytest.mark.parametrize("apply", [ops.sigmoid, keras.activations.sigmoid])
+def test_an_operation_as_the_activation_of_the_output(apply: Any) -> None:
+    inputs = keras.Input((16,))
+    model = keras.Model(inputs, apply(layers.Dense(1)(inputs)))
+    [text] = accused(measure(model, X, YES, loss=BINARY(from_logits=True)))
+    assert "puts out probabilities already" in text
+    assert accused(measure(model, X, YES, loss=BINARY())) == []
+
+
 def test_a_linear_activation_layer_behind_a_sigmoid() -> None:
     model = model_of(1, "sigmoid", layers.Activation("linear", dtype="float32"))
     assert accused(measure(model, X, YES, loss="binary_crossentropy")) == []

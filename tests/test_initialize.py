@@ -139,6 +139,37 @@ def test_auto_knows_the_activation_layer_behind(case: str, graph: bool) -> None:
     assert numpy(dense.kernel).var() * 200 == pytest.approx(variance, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("apply", "variance"),
+    [
+        (ops.relu, 2.0),
+        (keras.activations.relu, 2.0),
+        (lambda h: keras.activations.relu(h, negative_slope=0.5), 2 / 1.25),
+        (lambda h: ops.leaky_relu(h, 0.5), 2 / 1.25),
+        (lambda h: layers.ReLU()(layers.Dropout(0.2)(h)), 2.0),
+        (lambda h: ops.relu(ops.reshape(layers.Dropout(0.2)(h), (-1, 30, 10))), 2.0),
+        (ops.tanh, keras_inits.gain("tanh") ** 2),
+        (ops.softmax, 1.0),
+        (lambda h: ops.relu(2.0 * h), 1.0),
+        (lambda h: ops.relu(h + h), 1.0),
+        (ops.glu, 1.0),
+    ],
+)
+def test_auto_knows_operations_behind(apply: Any, variance: float) -> None:
+    dense, inputs = layers.Dense(300), keras.Input((200,))
+    h = layers.Flatten()(apply(dense(inputs)))
+    initialize(keras.Model(inputs, layers.Dense(4)(h)), seed=1)
+    assert numpy(dense.kernel).var() * 200 == pytest.approx(variance, rel=0.03)
+
+
+def test_auto_looks_through_dropout_in_a_sequence() -> None:
+    dense, other = layers.Dense(300), layers.Dense(300)
+    noise = layers.Dropout(0.2), layers.GaussianNoise(0.1)
+    initialize(sequential(dense, *noise, layers.ReLU(), other, inputs=200), seed=1)
+    assert numpy(dense.kernel).var() * 200 == pytest.approx(2.0, rel=0.03)
+    assert numpy(other.kernel).var() * 300 == pytest.approx(1.0, rel=0.03)
+
+
 @pytest.mark.parametrize("name", ["log_softmax", "glu", "sparsemax"])
 def test_auto_beside_activations_that_mix_units(name: str) -> None:
     dense = layers.Dense(300)
@@ -711,6 +742,19 @@ def test_activation_layers_count_as_the_activation() -> None:
     np.testing.assert_allclose(matrix.T @ matrix, np.eye(8), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "apply", [ops.relu, lambda h: keras.activations.relu(h, negative_slope=0.3)]
+)
+def test_operations_count_as_the_activation(apply: Any) -> None:
+    inputs = h = keras.Input((8,))
+    for _ in range(4):
+        h = apply(layers.Dense(16)(h))
+    model = keras.Model(inputs, layers.Dense(8)(h))
+    initialize(model, "looks_linear")
+    matrix = assert_linear(model, 8)
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(8), atol=1e-3)
+
+
 def test_dense_layers_behind_flattened_convolutions() -> None:
     model = keras.Sequential(
         [
@@ -887,6 +931,10 @@ BREAKS: dict[str, tuple[str, Callable[[], keras.Model]]] = {
             layers.ReLU(max_value=1.0),
             layers.Dense(4),
         ),
+    ),
+    "second activation, an operation": (
+        "'tanh.*'tanh'",
+        lambda: graph(lambda one, two: ops.tanh(two)),
     ),
     "bounded ReLU, of the layer": (
         r"'bad'.*relu\(max_value=1.0\)",

@@ -514,6 +514,20 @@ def test_critical_where_biases_forbid_the_smallest_targets() -> None:
     assert 5 < np.prod([row.gradient_gain for row in report]) <= 10.0
 
 
+def test_critical_counts_operations_as_activation_layers() -> None:
+    def found(act: Any) -> float:
+        keras.utils.set_random_seed(0)
+        inputs = h = keras.Input((64,))
+        for _ in range(40):
+            h = act(layers.Dense(64)(h))
+        model = keras.Model(inputs, layers.Dense(3)(h))
+        return lsuv_init(model, normal(128, 64), target_std="critical").target_std
+
+    expected = found(lambda h: layers.Activation("tanh")(h))
+    assert 0.3 < expected < 0.9
+    assert found(ops.tanh) == pytest.approx(expected, rel=1e-3)
+
+
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="needs JAX_ENABLE_X64")
 @pytest.mark.parametrize("options", [{}, {"center": True}, {"per_channel": True}])
 def test_outputs_in_float64(options: dict[str, Any]) -> None:

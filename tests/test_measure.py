@@ -179,6 +179,41 @@ def test_activation_layers_show_what_they_are_given_and_put_out() -> None:
     assert [row.activation for row in report] == ["linear", "relu", "tanh"]
 
 
+APPLIED: dict[str, tuple[Callable[[Any], Any], Callable[[], layers.Layer]]] = {
+    "Relu": (ops.relu, layers.ReLU),
+    "ReLU": (keras.activations.relu, layers.ReLU),
+    "LeakyRelu": (lambda h: ops.leaky_relu(h, 0.3), lambda: layers.LeakyReLU(0.3)),
+    "Tanh": (ops.tanh, lambda: layers.Activation("tanh")),
+    "Softmax": (ops.softmax, layers.Softmax),
+}
+
+
+@pytest.mark.parametrize("kind", APPLIED)
+def test_operations_are_shown_as_activation_layers_are(kind: str) -> None:
+    apply, layer = APPLIED[kind]
+
+    def measured(act: Callable[[Any], Any]) -> Any:
+        keras.utils.set_random_seed(3)
+        inputs = h = keras.Input((16,))
+        for _ in range(10):  # as many as are worthwhile to compile
+            h = act(layers.Dense(16)(h))
+        model, x = keras.Model(inputs, h), 3 * normal(64, 16)
+        measure(model, x)  # the second pass may be a compiled one
+        return measure(model, x)
+
+    operations, like_layers = measured(apply), measured(lambda h: layer()(h))
+    fields = ("mean", "std", "output_std", "dead_fraction", "saturated_fraction")
+    for row, other in zip(operations, like_layers, strict=True):
+        assert row.layer_type == (kind if row.kernel_shape is None else "Dense")
+        assert (row.activation, row.parameters) == (other.activation, other.parameters)
+        assert (row.output_shape, row.trainable) == (other.output_shape, True)
+        for field in (*fields, "gradient_gain"):
+            value = getattr(other, field)
+            expected = value and pytest.approx(value, rel=1e-3)
+            assert getattr(row, field) == expected, field
+    assert len({row.path for row in operations}) == 20
+
+
 def test_an_activation_layer_inside_a_layer_has_no_row_of_its_own() -> None:
     model = sequential(
         layers.Dense(16, layers.LeakyReLU(0.5)), layers.Dense(16, layers.ReLU())

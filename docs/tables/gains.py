@@ -21,8 +21,8 @@ HEAD = """# Gains
 quadrature, for any Keras activation or callable that acts on each value alone. A kernel
 of variance `gain(f)^2 / fan_in` gives pre-activations of variance 1 where the layer
 before put out `f` of a standard normal signal: so in a stack of one activation.
-`initialize(model)` draws it by each layer's own activation, or the activation layer
-behind it. Written by `docs/tables/gains.py`.
+`initialize(model)` draws it by each layer's own activation, or the layer or
+operation (`ops.relu(h)`) behind it. Written by `docs/tables/gains.py`.
 
 - **gain**: the deviation of the kernel, times $\\sqrt{{\\text{{fan-in}}}}$.
 - **PyTorch**: what `torch.nn.init.calculate_gain` says, where it knows the function.

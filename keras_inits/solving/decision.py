@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_inits.activations import operation_name
 from keras_inits.errors import KerasInitsError, check_flags
 from keras_inits.linear_maps import LinearMap
 from keras_inits.probes import Probe
@@ -127,6 +128,7 @@ def is_softmax(layer: Any) -> bool:
     if isinstance(function, keras.layers.Layer):
         return is_softmax(function)
     name = getattr(function, "__name__", "")
+    name = operation_name(layer) or name
     return isinstance(layer, keras.layers.Softmax) or "softmax" in name
 
 

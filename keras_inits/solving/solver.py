@@ -121,10 +121,8 @@ class Solver:
                 decision.gradient_gain = decision.gradient_gain * slope
                 decision.probes = ()
 
-    def watched(
-        self, layer: keras.layers.Layer, inputs: Tensor, output: Tensor
-    ) -> None:
-        """An activation layer: part of what the layer before it does to gradients."""
+    def watched(self, layer: Any, inputs: Tensor, output: Tensor) -> None:
+        """An activation: part of what the layer before it does to gradients."""
         before = self.decisions[-1] if self.decisions else None
         if before is not None and before.probes and not is_softmax(layer):
             assert before.map is not None

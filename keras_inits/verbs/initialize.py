@@ -42,7 +42,7 @@ def initialize(
     """Redraw kernels with the fans of each layer's linear map; no data needed.
 
     `"auto"` draws every kernel with variance `gain(f)^2 / fan_in`, `f` being the
-    layer's own activation, or the activation layer behind it (linear: 1 / fan_in).
+    layer's own activation, or the layer or operation behind it (linear: 1 / fan_in).
     ReLUs hand on the mean square that they get; in a stack of one other activation
     pre-activations come to mean square 1 after a few layers (tanh: 2.5, 1.4, 1.2,
     1.1). Three things it does not know: a sum of branches adds

@@ -66,9 +66,12 @@ class SignalReport(Sequence[LayerSignal]):
         target_std: the deviation that the chosen layers were brought to, if any.
         title: first line of the table.
         notes: lines printed under the table.
-        plain: False where skip connections or normalisation let signal and
-            gradient bypass layers, so that products along depth mean nothing.
+        plain: False where skip connections, normalisation or code that is not known
+            may let signal and gradient bypass layers, so that products along depth
+            mean nothing.
             None: judged by the types of the layers in the report.
+        bypassed: whether something is known to do so: then a signal that fades says
+            less. None: where it is not `plain`.
         inputs: what the data itself is like: shown above the layers, used by the
             findings, no member of the sequence.
         losses: what the loss is given, for each output: used by the findings.
@@ -82,6 +85,7 @@ class SignalReport(Sequence[LayerSignal]):
         title: str | None = None,
         notes: Iterable[str] = (),
         plain: bool | None = None,
+        bypassed: bool | None = None,
         inputs: LayerSignal | None = None,
         losses: Iterable[LossSignal] = (),
     ) -> None:
@@ -99,6 +103,7 @@ class SignalReport(Sequence[LayerSignal]):
         self.losses = tuple(losses)
         signals = without_inputs(self._layers)
         self.plain = is_plain(signals) if plain is None else plain
+        self.bypassed = not self.plain if bypassed is None else bypassed
 
     # A sequence
 
@@ -121,6 +126,7 @@ class SignalReport(Sequence[LayerSignal]):
                 title=self.title,
                 notes=self.notes,
                 plain=self.plain,
+                bypassed=self.bypassed,
                 # What the data is like says something of the first layer only, and
                 # what the loss is given of the last one.
                 inputs=self.inputs if rows[:1] == self._layers[:1] else None,
@@ -148,7 +154,7 @@ class SignalReport(Sequence[LayerSignal]):
         return item in self._layers
 
     def _key(self) -> tuple[Any, ...]:
-        texts = (self.title, self.notes, self.plain)
+        texts = (self.title, self.notes, self.plain, self.bypassed)
         return (self._layers, self.inputs, self.losses, self.target_std, *texts)
 
     def __eq__(self, other: object) -> bool:
@@ -167,6 +173,7 @@ class SignalReport(Sequence[LayerSignal]):
             title=self.title,
             notes=(*self.notes, note),
             plain=self.plain,
+            bypassed=self.bypassed,
             inputs=self.inputs,
             losses=self.losses,
         )
@@ -176,7 +183,12 @@ class SignalReport(Sequence[LayerSignal]):
     @functools.cached_property
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong, the cause first; empty for a healthy model."""
-        return find(rendering.shown(self), plain=self.plain, losses=self.losses)
+        return find(
+            rendering.shown(self),
+            plain=not self.bypassed,
+            chain=self.plain,
+            losses=self.losses,
+        )
 
     @property
     def gradient_gain(self) -> float | None:

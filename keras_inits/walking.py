@@ -97,13 +97,13 @@ def _attributes(layer: Layer) -> Iterable[Any]:
     return (*getattr(layer, "_modules", {}).values(), *vars(layer).values())
 
 
-def is_plain(layers: Iterable[Layer]) -> bool:
-    """Whether nothing bypasses or renormalises the signal among these layers.
+def is_bypassed(layers: Iterable[Layer]) -> bool:
+    """Whether something bypasses or renormalises the signal among these layers.
 
     Judged by Keras's own layers and by graphs; additions inside a user's `call` are
     not seen.
     """
-    return not any(isinstance(x, _BYPASSES) or _branches(x) for x in layers)
+    return any(isinstance(x, _BYPASSES) or _branches(x) for x in layers)
 
 
 def _branches(graph: Any) -> bool:

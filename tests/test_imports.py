@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("partners", "probes", "shortcuts", "time_steps"),
     ("selection", "trial"),
     ("naming",),
+    ("chains",),
     ("activations",),
     ("walking",),
     ("linear_maps",),

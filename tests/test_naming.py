@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -141,18 +142,132 @@ def test_layers_called_elsewhere_before_are_a_chain_here() -> None:
     ("merge", "heads", "plain"),
     [
         (lambda h, f: f, 1, True),
-        (lambda h, f: f * 2.0 + 1.0, 1, True),
+        (lambda h, f: layers.Dropout(0.1)(ops.relu(f) + 1.0), 1, True),
+        (lambda h, f: f * 2.0, 1, False),
+        (lambda h, f: ops.sin(f), 1, False),
+        (lambda h, f: layers.Lambda(ops.sin)(f), 1, False),
         (lambda h, f: h + f, 1, False),
         (lambda h, f: layers.Add()([h, f]), 1, False),
         (lambda h, f: ops.concatenate([h, f]), 1, False),
         (lambda h, f: f, 3, False),
     ],
-    ids=["chain", "constants", "sum", "Add", "concatenate", "heads"],
+    ids=[
+        "chain",
+        "known",
+        "factor",
+        "sine",
+        "Lambda",
+        "sum",
+        "Add",
+        "concatenate",
+        "heads",
+    ],
 )
 def test_sums_and_several_heads_are_no_chain(
     merge: Any, heads: int, plain: bool
 ) -> None:
     assert measure(tower(merge, heads), normal(32, 8)).plain is plain
+
+
+class Twice(layers.Layer):
+    """A user's own, around a layer of Keras's."""
+
+    def __init__(self, units: int = 8) -> None:
+        super().__init__()
+        self.dense = layers.Dense(units, "relu")
+
+    def build(self, shape: Any) -> None:
+        self.dense.build(shape)
+
+    def call(self, x: Any) -> Any:
+        return 2.0 * self.dense(x)
+
+
+class Doubled(layers.Layer):
+    def call(self, x: Any) -> Any:
+        return 2.0 * x
+
+
+class Residual(keras.Model):
+    """Nobody but its `call` knows of the additions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = layers.Dense(8), layers.Dense(1)
+        self.blocks = [layers.Dense(8, "relu") for _ in range(16)]
+
+    def call(self, x: Any) -> Any:
+        x = self.first(x)
+        for block in self.blocks:
+            x = x + 0.25 * block(x)
+        return self.last(x)
+
+
+CHAINS: dict[str, tuple[Callable[[], list[Any]], bool]] = {
+    "own layer in front": (lambda: [Doubled(), layers.Dense(8), layers.Dense(8)], True),
+    "own layer behind": (lambda: [layers.Dense(8), layers.Dense(8), Doubled()], True),
+    "own layer between": (lambda: [layers.Dense(8), Doubled(), layers.Dense(8)], False),
+    "layers in own layers": (lambda: [Twice(), Twice()], False),
+    "factor": (
+        lambda: [layers.Dense(8), layers.Rescaling(30.0), layers.Dense(8)],
+        False,
+    ),
+    "normalised": (
+        lambda: [layers.Dense(8), layers.BatchNormalization(), layers.Dense(8)],
+        False,
+    ),
+    "recurrent": (
+        lambda: [layers.Dense(8), layers.Reshape((4, 2)), layers.LSTM(8)],
+        False,
+    ),
+    "nested": (
+        lambda: [
+            layers.Dense(8),
+            keras.Sequential([layers.Dense(8), layers.ReLU()]),
+            layers.Dropout(0.1),
+            tower(lambda h, f: f),
+        ],
+        True,
+    ),
+    "nested with branches": (
+        lambda: [layers.Dense(8), tower(lambda h, f: h + f)],
+        False,
+    ),
+    "convolutions": (
+        lambda: [
+            *(layers.Reshape((4, 4, 1)), layers.Conv2D(4, 3), layers.MaxPooling2D()),
+            *(layers.Flatten(), layers.Dense(8, "relu"), layers.Dense(2)),
+        ],
+        True,
+    ),
+    "time steps": (
+        lambda: [
+            *(layers.Reshape((4, 4)), layers.TimeDistributed(layers.Dense(8))),
+            *(layers.GlobalAveragePooling1D(), layers.Dense(2)),
+        ],
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHAINS)
+def test_a_chain_is_where_all_between_the_maps_is_known(case: str) -> None:
+    build, plain = CHAINS[case]
+    model = keras.Sequential([keras.Input((16,)), *build()])
+    assert measure(model, normal(32, 16)).plain is plain
+
+
+def test_a_subclassed_residual_model_is_not_said_to_lose_its_gradient() -> None:
+    """Its gradient is what the identities let through, whatever the gains say."""
+    keras.utils.set_random_seed(3)
+    model, x = Residual(), normal(64, 8)
+    model(x)
+    report = measure(model, x)
+    assert np.prod([row.gradient_gain for row in report]) < 1e-4
+    assert not report.plain
+    assert not any("gradient" in finding.text for finding in report.findings)
+    [note] = lsuv_init(model, x, target_std="critical").notes
+    assert "one chain" in note
 
 
 def test_an_adapter_that_returns_nothing_is_named() -> None:

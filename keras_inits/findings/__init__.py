@@ -44,6 +44,7 @@ def find(
     layers: Sequence[LayerSignal],
     *,
     plain: bool | None = None,
+    chain: bool | None = None,
     losses: Sequence[LossSignal] = (),
 ) -> tuple[Finding, ...]:
     """The findings of a report, the cause first; none for a healthy model.
@@ -53,6 +54,7 @@ def find(
             data.
         plain: whether the layers form one chain without skip connection or
             normalisation; None: judged from the records.
+        chain: whether all that lies between them is known; None: as `plain`.
         losses: what the loss is given for each output.
     """
     named = zip(layers, unique_names(layers), strict=True)
@@ -77,7 +79,7 @@ def find(
         if any(x.weight_gradient_std is not None for x in signals):
             explained = any(x.severity == "error" for x in unfit)
             found += gradient.measured(signals, losses, plain, explained=explained)
-        elif plain:
+        elif plain if chain is None else chain:
             found += gradient.foreseen(signals)
         found += _merged(signal.dead(x, plain, blocking=False) for x in chains)
     return tuple(dict.fromkeys(found))

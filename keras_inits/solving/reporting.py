@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_inits.chains import is_plain
 from keras_inits.heads import outputs_led_to
 from keras_inits.records import LayerSignal
 from keras_inits.report import SignalReport
@@ -16,7 +17,7 @@ from keras_inits.selection import Selection
 from keras_inits.solving.decision import Decision, Options
 from keras_inits.solving.verdict import has_moved
 from keras_inits.statistics import Moments
-from keras_inits.walking import is_plain
+from keras_inits.walking import is_bypassed
 
 
 def report(
@@ -42,7 +43,8 @@ def report(
         target_std=options.target_std,
         title=f"LSUV of {model.name!r}",
         notes=tuple(notes),
-        plain=is_plain(selection.every),
+        plain=is_plain(model),
+        bypassed=is_bypassed(selection.every),
     )
 
 

@@ -144,7 +144,8 @@ def lsuv_init(
     if critical and not shown.plain:
         shown = shown.with_note(
             'target_std="critical" counts all layers as one chain; this model has '
-            "branches, where gradients may grow by more or less than it allows for."
+            "branches, normalisation or code that is not known, where gradients may "
+            "grow by more or less than it allows for."
         )
     return commit(changes, shown)
 

@@ -13,6 +13,7 @@ from keras import tree
 
 from keras_inits.arrays import all_alike, mean_and_deviation
 from keras_inits.backends import fetch, read
+from keras_inits.chains import is_plain
 from keras_inits.data import draw_batch, labels_of
 from keras_inits.distribution import shared_batch
 from keras_inits.errors import DataError, check_flags
@@ -26,7 +27,7 @@ from keras_inits.records import LayerSignal, LossSignal, is_finite
 from keras_inits.report import SignalReport
 from keras_inits.rows import row_of
 from keras_inits.selection import Selection, everything
-from keras_inits.walking import is_plain
+from keras_inits.walking import is_bypassed
 from keras_inits.weight_gradients import WeightGradient, weight_gradients
 
 
@@ -110,7 +111,8 @@ def measure(
             f"{layer.name} is called {1 + n} times: its row is of the first call."
             for layer, n in recorder.repeats.items()
         ],
-        plain=is_plain(selection.every),
+        plain=is_plain(model),
+        bypassed=is_bypassed(selection.every),
         inputs=_inputs(batch),
         losses=losses,
     )

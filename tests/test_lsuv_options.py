@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -212,6 +213,18 @@ def test_per_channel_on_a_whole_model_is_idempotent() -> None:
     assert changed(before, model) == []
 
 
+@pytest.mark.parametrize("bias", [0.0, 0.1])
+@pytest.mark.parametrize("signal", ["pre_activation", "output"])
+def test_a_target_beyond_float32_is_told_as_such(signal: Any, bias: float) -> None:
+    with pytest.raises(ConvergenceError, match=r"1e\+20.*float32.*at most 1e\+18"):
+        lsuv_init(single("relu", bias), X, target_std=1e20, signal=signal)
+
+
+def test_a_target_that_float32_holds_is_met() -> None:
+    report = lsuv_init(single(bias=0.1), X, target_std=1e17)
+    assert report[0].std == pytest.approx(1e17, rel=1e-5)
+
+
 # signal="output"
 
 
@@ -358,6 +371,74 @@ def test_a_deviation_beyond_saturation_does_not_exist() -> None:
     with pytest.raises(ConvergenceError, match=r"'bounded'.*target 1\.5.*saturating"):
         lsuv_init(model, X, signal="output", target_std=1.5)
     assert changed(before, model) == []
+
+
+# So far from 0 that tanh has flattened most of it.
+FAR = np.abs(normal(256, 1)) + 3
+
+
+def far(activation: Any, *kernel: float, name: str = "far") -> keras.Model:
+    """Units that take `k x`, for each `k` of the kernel."""
+    dense = layers.Dense(len(kernel), activation, name=name)
+    model = keras.Sequential([keras.Input((1,)), dense])
+    dense.kernel.assign([kernel])
+    return model
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("kernel", [(1.0,), (300.0,), (1.0, 300.0, -2.0)])
+@pytest.mark.parametrize("target", [0.03, 0.05])
+@pytest.mark.parametrize("activation", ["tanh", "hard_tanh"])
+def test_a_saturated_output_steps_back_to_its_target(
+    activation: str, target: float, kernel: tuple[float, ...], center: bool
+) -> None:
+    """Deviations up to 0.066 exist; at the start it is 0.001, or 0 in float32."""
+    model = far(activation, *kernel)
+    options = {"center": center, "per_channel": len(kernel) > 1, "max_iterations": 30}
+    lsuv_init(model, FAR, signal="output", target_std=target, **options)
+    y = numpy(model(FAR))
+    np.testing.assert_allclose(y.std(axis=0), target, atol=1.1e-3)
+    assert not center or np.abs(y.mean(axis=0)).max() < 1.1e-3
+
+
+def test_few_steps_are_enough_to_step_back() -> None:
+    report = lsuv_init(far("tanh", 1.0), FAR, signal="output", target_std=0.05)
+    assert report[0].iterations <= 8
+
+
+@pytest.mark.parametrize(
+    ("activation", "kernel", "options", "cause", "advice"),
+    [
+        ("sigmoid", 1.0, {}, "saturating activation", 'signal="pre_activation"'),
+        ("tanh", 1.0, {}, "saturating activation", 'signal="pre_activation"'),
+        ("tanh", 1e9, {}, "activation saturates", "and center=True"),
+        ("sigmoid", 1.0, {"center": True}, "never negative", "center=False"),
+        ("relu", -1.0, {}, "gets negative values", "and center=True"),
+    ],
+)
+def test_a_flat_output_is_told_by_its_true_cause(
+    activation: str, kernel: float, options: Any, cause: str, advice: str
+) -> None:
+    model = far(activation, kernel)
+    with pytest.raises(ConvergenceError, match=f"'far'.*{cause}.*{advice}") as error:
+        lsuv_init(model, FAR, signal="output", **options)
+    text = str(error.value)
+    assert "its bias" not in text and "zero biases" not in text
+    assert "center=True" not in text or not options
+
+
+def test_the_largest_deviation_reached_is_told() -> None:
+    best = max(np.tanh(s * FAR).std() for s in np.geomspace(0.01, 2, 4000))
+    with pytest.raises(ConvergenceError, match=f"deviation {best:.4f}"):
+        lsuv_init(far("tanh", 1.0), FAR, signal="output", target_std=0.08)
+
+
+def test_softmax_is_refused_without_a_warning() -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with pytest.raises(ConvergenceError, match="saturating"):
+            lsuv_init(single("softmax"), X, signal="output")
+    assert [str(x.message) for x in seen if "softmax" in str(x.message)] == []
 
 
 def test_more_iterations_than_allowed_are_an_error() -> None:

@@ -8,6 +8,7 @@ Everything here is a tensor: nothing is read back from the device, but by
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 from keras import ops
 
 from keras_inits.backends import host, inverse_root
+from keras_inits.solving.search import Search
 from keras_inits.statistics import (
     Moments,
     channel_moments,
@@ -155,7 +157,7 @@ class Found(NamedTuple):
 def solve_output(
     problem: OutputProblem, target: float, tolerance: float, max_iterations: int
 ) -> Found:
-    """Newton on the shift, secant on the logarithm of the scale.
+    """Newton on the shift, a search in the logarithm of the scale.
 
     The activation is evaluated on the tensor in hand; the layer is never run again.
     For a homogeneous activation (ReLU, linear) without bias the first step is exact.
@@ -163,45 +165,36 @@ def solve_output(
     count = int(np.prod([problem.u.shape[a] for a in problem.channel_axes]))
     scale = np.ones(count if problem.per_channel else 1)
     shift = np.zeros(count)
-    before: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
-    varies = np.zeros(len(scale), bool)
+    searches = [Search(target) for _ in scale]
     for iteration in range(1, max_iterations + 2):
         mean, deviation, slope = problem.observe(scale, shift)
-        alive = deviation > 0
-        varies = alive if iteration == 1 else varies  # a step may shift all below 0
-        gap = np.abs(deviation - target)[varies]
-        off = np.abs(mean) if problem.center else np.zeros(1)
-        settled = bool((gap <= tolerance).all() and (off <= tolerance).all())
-        settled = settled and bool(varies.any())
-        # Refine a little beyond what was asked: the next call then finds nothing.
-        if settled or iteration > max_iterations:
+        for search, *seen in zip(searches, scale, deviation, strict=True):
+            search.add(*seen)
+        # What has varied once is to vary: a step may shift all below 0.
+        varies = np.asarray([not search.silent for search in searches])
+        near = np.abs(deviation - target) <= tolerance
+        centred = not problem.center or bool((np.abs(mean) <= tolerance).all())
+        settled = centred and bool(near[varies].all() and varies.any())
+        lost = np.asarray([search.lost for search in searches])
+        if (settled and (varies | lost).all()) or iteration > max_iterations:
             break
-        if not np.isfinite(deviation).all() or not alive.any():
+        if lost.all() or (iteration == 1 and not np.isfinite(deviation).all()):
             break
-        new, before = _next_scale(scale, deviation, target, before, alive)
+        new = np.asarray([search.next() for search in searches])
+        new = np.where(near, scale, new)
         if problem.center:
-            usable = np.abs(slope) > 1e-6
+            usable = (np.abs(slope) > 1e-6) & np.isfinite(mean)
             move = np.where(usable, -mean / np.where(usable, slope, 1.0), 0.0)
+            move = np.clip(move, -2 * target, 2 * target)
             # A homogeneous activation stays centred when both grow alike.
-            shift = (shift + np.clip(move, -2 * target, 2 * target)) * (new / scale)
+            shift = (shift + move) * (new / scale)
+            moved = np.abs(move) > tolerance
+            if not problem.per_channel:
+                moved = np.asarray([moved.any()])
+            for search in itertools.compress(searches, moved):
+                search.forget()
         scale = new
+    if not (settled or problem.center):  # what it has come to, not where it looked last
+        deviation = np.asarray([search.closest for search in searches])
+    scale = np.where(varies, scale, 1.0)
     return Found(scale, shift, mean, deviation, iteration, settled)
-
-
-def _next_scale(
-    scale: np.ndarray[Any, Any],
-    deviation: np.ndarray[Any, Any],
-    target: float,
-    before: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None,
-    alive: np.ndarray[Any, Any],
-) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    safe = np.where(alive, deviation, target)
-    x, y = np.log(scale), np.log(safe)
-    order = np.ones_like(y)  # d log std / d log scale, 1 for homogeneous activations
-    if before is not None:
-        dx, dy = x - before[0], y - before[1]
-        usable = np.abs(dx) > 1e-9
-        order = np.where(usable, dy / np.where(usable, dx, 1.0), 1.0)
-        order = np.clip(order, 0.1, 3.0)
-    step = np.clip((np.log(target) - y) / order, -np.log(10.0), np.log(10.0))
-    return np.exp(x + step), (x, y)

@@ -60,6 +60,8 @@ class OnePass:
 
     def __call__(self, options: Options) -> Solved:
         """Run it; raises where a layer cannot meet its target."""
+        chosen = self.selection
+        verdict.check_target((*chosen.maps, *chosen.opaque), options)
         solver, trial = self._compiled(options) or self._eager(options)
         decisions = verdict.read(solver.decisions, options)
         return Solved(options, trial, decisions, solver.shared)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -23,8 +23,23 @@ from keras_inits.solving.equations import Found
 from keras_inits.solving.half_precision import tolerance
 from keras_inits.statistics import Moments
 
-# A variance in float32 has its full precision from here on.
+# A variance in float32 has its full precision from here on, and is finite up to here,
+# with room for the squares of values of ten deviations.
 SMALLEST = 1e-36
+LARGEST = 1e36
+
+
+def check_target(layers: Iterable[keras.layers.Layer], options: Options) -> None:
+    """Refuse, before the pass, a target of which float32 holds no squares."""
+    largest = math.sqrt(LARGEST)
+    narrow = (layer for layer in layers if not _computes_in_float64(layer))
+    layer = next(narrow, None)
+    if layer is not None and options.target_std > largest:
+        raise ConvergenceError(
+            f"Layer {layer.name!r} ({type(layer).__name__}): its signal cannot have "
+            f"deviation {options.target_std:g}, since float32 does not hold the "
+            f"squares of such values. Choose a target_std of at most {largest:g}."
+        )
 
 
 def read(decisions: Sequence[Decision], options: Options) -> list[Decision]:
@@ -132,7 +147,7 @@ def _check_signal(decision: Decision, linear: Moments, options: Options) -> None
 
 def _check_size(decision: Decision, mean: Any, variance: Any) -> None:
     """Refuse values of which float32 holds no squares."""
-    if keras.backend.standardize_dtype(decision.layer.compute_dtype) == "float64":
+    if _computes_in_float64(decision.layer):
         return
     overflows = np.isfinite(mean).all() and np.isposinf(variance).any()
     largest = float(np.max(variance))
@@ -146,6 +161,10 @@ def _check_size(decision: Decision, mean: Any, variance: Any) -> None:
             "them: x = (x - x.mean(axis=0)) / x.std(axis=0), in float64; if not, see "
             "keras_inits.measure(model, data)."
         )
+
+
+def _computes_in_float64(layer: keras.layers.Layer) -> bool:
+    return keras.backend.standardize_dtype(layer.compute_dtype) == "float64"
 
 
 def _first_bad(values: Any) -> float:
@@ -184,14 +203,9 @@ def _not_converged(decision: Decision, found: Found, options: Options) -> str:
 def _advice(decision: Decision, deviation: float, options: Options) -> str:
     """What keeps the output of the activation from its target, and what to do."""
     advice = "Raise max_iterations, or choose another target_std."
-    if deviation == 0:
-        return (
-            "All of it lies where the activation is flat, as behind a ReLU that its "
-            "bias has silenced: start from zero biases, or pass center=True."
-        )
     values = _activated(decision)
     if values is None:
-        return advice
+        return advice if deviation else _silence(decision, False, options)
     low, high = float(values[1:-1].min()), float(values[1:-1].max())
     with np.errstate(invalid="ignore"):
         flat_left, flat_right = (
@@ -204,6 +218,8 @@ def _advice(decision: Decision, deviation: float, options: Options) -> str:
             f"The output of its activation is never {sign}: a mean of 0 does not "
             'exist. Use signal="pre_activation", or center=False.'
         )
+    if deviation == 0:
+        return _silence(decision, flat_left and flat_right, options)
     # Like GELU: back at 0 far on the left, so that little is below the mean.
     if options.center and not flat_right and values[:2].min() >= 0.01 * low:
         steps = " or more max_iterations" if options.target_std < -2 * low else ""
@@ -220,14 +236,30 @@ def _advice(decision: Decision, deviation: float, options: Options) -> str:
     return advice
 
 
+def _silence(decision: Decision, saturates: bool, options: Options) -> str:
+    """An output that does not vary, though what the activation takes does."""
+    bias = None if decision.map is None else decision.map.bias
+    biased = bias is not None and bool(host(bias.value).any())
+    if saturates:
+        cause = "its activation saturates"
+    elif biased:
+        cause = "the activation is flat, as behind a ReLU that its bias has silenced"
+    else:
+        cause = "the activation is flat, as behind a ReLU that gets negative values"
+    steps = "start from zero biases, or " if biased else ""
+    center = "" if bias is None or options.center else " and center=True"
+    return f'All of it lies where {cause}: {steps}pass signal="pre_activation"{center}.'
+
+
 def _activated(decision: Decision) -> Any:
     """The activation from -30 to 30, and first and last far out; None if unknown."""
-    if decision.map is None:
+    m = decision.map
+    if m is None:
         return None
     z = np.concatenate([[-3000.0], np.linspace(-30.0, 30.0, 601), [3000.0]])
-    try:
-        z = ops.convert_to_tensor(z.astype("float32")[:, None])
-        return host(decision.map.activate(z))
+    try:  # as many units as it has: softmax of one is refused
+        z = np.repeat(z.astype("float32")[:, None], m.channels, axis=1)
+        return host(m.activate(ops.convert_to_tensor(z)))
     except Exception:  # an activation for one shape only: no opinion
         return None
 

@@ -343,6 +343,24 @@ def test_axes_go_along() -> None:
     assert [0] == builtin.input_axes
 
 
+def test_the_optimizer_stays_after_a_model_was_saved_as_h5(tmp_path: Path) -> None:
+    """Keras drops it from what the live model was compiled with."""
+    layer = keras.layers.Dense(2, kernel_initializer="lsuv_normal")
+    model = keras.Sequential([keras.Input((6,)), layer])
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
+    model.compile(keras.optimizers.Adam(schedule, beta_1=0.8), "mae")
+    model.fit(X, np.zeros((2, 2)), epochs=3, verbose=0)
+    model.save(tmp_path / "model.h5")
+    copy = portable(model)
+    assert type(copy.optimizer) is type(model.optimizer)
+    assert copy.optimizer is not model.optimizer
+    assert copy.optimizer.get_config() == model.optimizer.get_config()
+    pairs = zip(copy.optimizer.variables, model.optimizer.variables, strict=True)
+    for mine, theirs in pairs:
+        np.testing.assert_array_equal(to_numpy(mine), to_numpy(theirs))
+    assert copy.loss == "mae"
+
+
 @pytest.mark.parametrize("value", [3, None, "model", keras.layers.Dense(2)])
 def test_what_is_no_model_is_refused(value: Any) -> None:
     with pytest.raises(KerasInitsError, match=r"`model` must be a keras\.Model.*type"):

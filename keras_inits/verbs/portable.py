@@ -64,13 +64,24 @@ def portable(model: keras.Model) -> keras.Model:
             for name in source.namelist():
                 content = source.read(name)
                 if name == "config.json":
-                    content = json.dumps(_replace(json.loads(content))).encode()
+                    config = _with_optimizer(json.loads(content), model)
+                    content = json.dumps(_replace(config)).encode()
                 target.writestr(name, content)
         try:
             with _without_our_names():
                 return keras.saving.load_model(after)
         except Exception as error:  # of any kind: the layers' own code runs
             raise UnsupportedLayerError(_advice(model)) from error
+
+
+def _with_optimizer(config: dict[str, Any], model: keras.Model) -> dict[str, Any]:
+    """Once saved as `.h5`, a model forgets what optimizer it was compiled with."""
+    compiled = config.get("compile_config")
+    own = type(model).get_compile_config is not keras.Model.get_compile_config
+    if compiled and "optimizer" not in compiled and not own:
+        optimizer = keras.saving.serialize_keras_object(model.optimizer)
+        compiled["optimizer"] = optimizer
+    return config
 
 
 @contextmanager

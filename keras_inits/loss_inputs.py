@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,6 +20,24 @@ from keras_inits.statistics import widen
 from keras_inits.walking import nodes_of
 
 Tensor = Any
+
+
+@contextlib.contextmanager
+def loss_unbuilt(model: keras.Model) -> Iterator[None]:
+    """A compiled loss builds itself at its first call, with metrics for the model.
+
+    After the block it is as before: `fit` is to build it, not a look at the model.
+    """
+    own = getattr(model, "_compile_loss", None)
+    if own is None or getattr(own, "built", True):
+        yield
+        return
+    before = dict(vars(own))
+    try:
+        yield
+    finally:
+        vars(own).update(before)
+        own.metrics.clear()
 
 
 def seen_of(predicted: Any) -> list[list[Tensor]]:

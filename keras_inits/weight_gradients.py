@@ -19,7 +19,7 @@ from keras_inits import compiled
 from keras_inits.backends import fetch, is_traced
 from keras_inits.errors import DataError
 from keras_inits.kinds import Kind, kind_of
-from keras_inits.loss_inputs import misfits, seen_of
+from keras_inits.loss_inputs import loss_unbuilt, misfits, seen_of
 from keras_inits.selection import Selection
 from keras_inits.statistics import moments
 from keras_inits.sweep import shadowed
@@ -88,10 +88,10 @@ def weight_gradients(
     if keras.backend.backend() == "jax" and compiled.traceable(selection, variables):
         kind = of_loss.kind(selection, (inputs, targets))
         arguments = (values, inputs, targets)
-        with shadowed(_losses(selection)):
+        with shadowed(_losses(selection)), loss_unbuilt(model):
             found = compiled.run(model, kind, variables, arguments, of_loss.trace)
     if found is None:
-        with shadowed(_losses(selection)):
+        with shadowed(_losses(selection)), loss_unbuilt(model):
             found = of_loss.moments(values, inputs, targets), None
     rows, outputs = found[0]
     figures = iter(fetch([figure for row in rows for figure in row]))

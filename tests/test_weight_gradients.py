@@ -423,6 +423,26 @@ def test_where_a_gradient_is_cut_off() -> None:
     assert found.severity == "warning"
 
 
+@pytest.mark.parametrize("structure", [list, dict])
+def test_a_compiled_loss_that_was_never_used_stays_unbuilt(structure: type) -> None:
+    """Its first use gives the model a metric for each output: that is for `fit`."""
+    models = [two_outputs((3, 1), structure) for _ in range(2)]
+    losses: Any = ["sparse_categorical_crossentropy", "mse"]
+    labels: Any = [CLASSES, normal(20, 1)]
+    if structure is dict:
+        losses, labels = (dict(zip("ab", x, strict=True)) for x in (losses, labels))
+    for model in models:
+        model.compile("sgd", losses)
+    looked_at, other = models
+    for _ in range(2):
+        report = measure(looked_at, X, labels)
+        assert report[0].weight_gradient_std > 0
+        assert [m.name for m in looked_at.metrics] == [m.name for m in other.metrics]
+        assert looked_at.metrics_names == other.metrics_names
+    keys = [set(m.fit(X, labels, verbose=0).history) for m in models]
+    assert keys[0] == keys[1] == {"loss", "a_loss", "b_loss"}
+
+
 @pytest.mark.parametrize("case", ["frozen", "saturated", "exact"])
 def test_where_a_gradient_of_0_is_no_riddle(case: str) -> None:
     """A frozen part needs none, a saturated one is said to be so."""

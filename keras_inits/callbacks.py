@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_inits.backends import host
 from keras_inits.compiled import one_period
 from keras_inits.data import draw_batch, labels_of, peek
 from keras_inits.errors import KerasInitsError
 from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Options
-from keras_inits.verbs.lsuv import lsuv_init
+from keras_inits.verbs.lsuv import lsuv_init, steps_taken
 from keras_inits.verbs.measure import measure
 
 if TYPE_CHECKING:
@@ -97,8 +96,7 @@ class LSUV(keras.callbacks.Callback):
 
     def _has_stepped(self) -> bool:
         optimizer = getattr(self.model, "optimizer", None)
-        # A distributed variable is no number: read it as fit itself would.
-        return optimizer is not None and int(host(optimizer.iterations)) > 0
+        return optimizer is not None and steps_taken(optimizer) > 0
 
     def _initialise(self, data: Any) -> None:
         if not self.model.built:  # on TensorFlow; a Sequential keeps the number of rows

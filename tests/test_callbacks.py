@@ -158,6 +158,20 @@ def test_the_first_batch_of_any_source_serves_and_is_trained_on(
     assert any("kernel" in name for name in changed(before, model))
 
 
+@pytest.mark.parametrize("steps", [2, 100])
+def test_batches_that_the_optimizer_accumulates_are_training(steps: int) -> None:
+    """Gradients of the old weights are in hand, and statistics of the old signal."""
+    sgd = keras.optimizers.SGD(0.0, gradient_accumulation_steps=steps)
+    model, first, later = stack(optimizer=sgd), LSUV(X), LSUV(X)
+    model.fit(X, Y, batch_size=64, verbose=0, callbacks=[first])
+    assert first.report is not None
+    before = model.get_weights()
+    model.fit(X, Y, batch_size=64, verbose=0, callbacks=[later])
+    assert later.report is None
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 # Models of several inputs
 
 LEFT, RIGHT = X, normal(64, 4, seed=2)

@@ -156,3 +156,12 @@ def test_an_initialised_model_trains() -> None:
     model.compile("sgd", "mse")
     history = model.fit(x, x, verbose=0, epochs=2)
     assert np.isfinite(history.history["loss"]).all()
+
+
+def test_a_model_without_kernels_is_told_so() -> None:
+    model = keras.Sequential([keras.Input((6,)), keras.layers.ReLU()])
+    report = lsuv_init(model, normal(8, 6))
+    assert len(report) == 0
+    assert report.notes == ("No layer of the model has a kernel to scale.",)
+    for shown in (str(report), report._repr_html_()):
+        assert shown.count("No layer") == 1 and report.notes[0] in shown

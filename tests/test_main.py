@@ -160,6 +160,17 @@ def test_a_compiled_and_trained_model_keeps_its_optimizer(
     assert int(again.optimizer.iterations.value) == 1
 
 
+def test_batches_that_an_optimizer_accumulates_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = small()
+    model.compile(keras.optimizers.SGD(gradient_accumulation_steps=100), "mse")
+    model.fit(normal(40, 6), normal(40, 3), batch_size=8, verbose=0)
+    model.save("model.keras")
+    assert main(["lsuv", "model.keras", "--data", "x.npz", "--out", "out.keras"]) == 0
+    assert "has been trained for 5 steps" in capsys.readouterr().err
+
+
 def two_inputs() -> keras.Model:
     left, right = keras.Input((4,), name="left"), keras.Input((4,), name="right")
     both = keras.layers.Concatenate()([left, right])
@@ -212,6 +223,16 @@ def code_in_the_model() -> None:
 def zeros() -> None:
     model = small()
     model.layers[0].kernel.assign(np.zeros((6, 5), "float32"))
+    model.save("model.keras")
+
+
+def without_kernels() -> None:
+    keras.Sequential([keras.Input((6,)), keras.layers.ReLU()]).save("model.keras")
+
+
+def frozen() -> None:
+    model = small()
+    model.trainable = False
     model.save("model.keras")
 
 
@@ -284,6 +305,8 @@ ONLY_LSUV = {
     "constant data": (values(1.0), [], "`data` is constant"),
     "NaN": (values(np.nan), [], "not finite"),
     "a kernel of zeros": (zeros, [], "command line: --layer with the names of the"),
+    "no kernels": (without_kernels, [], "can be scaled: none has a kernel"),
+    "frozen": (frozen, [], "first (skipped: frozen), last (skipped: frozen)"),
     "existing model": (occupied("out.keras"), [], "out.keras exists; --force"),
     "target": (nothing, ["--target-std", "big"], "a positive number or 'critical'"),
     "negative target": (nothing, ["--target-std", "-1"], "must be a positive number"),

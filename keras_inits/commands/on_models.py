@@ -16,7 +16,7 @@ from keras_inits.commands import files
 from keras_inits.commands.refusal import Refusal, one_line
 from keras_inits.errors import KerasInitsError
 from keras_inits.report import SignalReport
-from keras_inits.verbs.lsuv import lsuv_init
+from keras_inits.verbs.lsuv import lsuv_init, steps_taken
 from keras_inits.verbs.measure import measure
 
 
@@ -63,6 +63,7 @@ def lsuv(chosen: argparse.Namespace) -> None:
                 samples=chosen.samples,
                 verbose=int(_watched()),
             )
+        _require_scaled(model, found)
         _draw(found, picture, chosen)
         with _writing(chosen.out):
             model.save(saved)
@@ -144,6 +145,16 @@ def _draw(
             raise Refusal(f"nothing to draw: {error}") from error
 
 
+def _require_scaled(model: keras.Model, found: SignalReport) -> None:
+    """A model saved as it was would look like one that is initialised."""
+    if any(row.scale is not None for row in found):
+        return
+    left = ", ".join(f"{row.name} ({row.status})" for row in found)
+    raise Refusal(
+        f"no layer of {model.name!r} can be scaled: {left or 'none has a kernel'}"
+    )
+
+
 def _show(found: SignalReport, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False), flush=True)
@@ -154,7 +165,7 @@ def _show(found: SignalReport, as_json: bool) -> None:
 
 def _warn_if_trained(model: keras.Model) -> None:
     optimizer = getattr(model, "optimizer", None)
-    steps = 0 if optimizer is None else int(optimizer.iterations.value)
+    steps = 0 if optimizer is None else steps_taken(optimizer)
     if steps:
         print(
             f"keras-inits: note: {model.name!r} has been trained for {steps} steps; "

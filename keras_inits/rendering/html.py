@@ -31,6 +31,8 @@ def _html_cell(tag: str, text: str, justify: str) -> str:
 
 def _html_findings(report: Report) -> str:
     if not report.findings:
+        if report.notes and not len(report):
+            return ""
         return f"<p>{html.escape(verdict(report) if len(report) else EMPTY)}</p>"
     items = "".join(
         f"<li><b>{html.escape(finding.text)}</b><br>"

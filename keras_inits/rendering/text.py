@@ -144,7 +144,8 @@ def _render(
 
     say(headline(report), "bold", 0)
     if not len(report):
-        say(EMPTY)
+        for line in report.notes or (EMPTY,):
+            say(line)
         return
     every = shown(report)
     kept, dropped = fitting(columns(every), line_length)

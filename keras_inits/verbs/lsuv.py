@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import keras
 
+from keras_inits.backends import host
 from keras_inits.blocks import redraw
 from keras_inits.commit import commit
 from keras_inits.compiled import one_period
@@ -141,6 +142,8 @@ def lsuv_init(
     require_room(solved.decisions, solved.trial)
     changes = solved.trial.changes(to_scale(solved.decisions))
     shown = report(model, selection, solved.decisions, solved.shared, solved.options)
+    if not len(shown):
+        shown = shown.with_note("No layer of the model has a kernel to scale.")
     if critical and not shown.plain:
         shown = shown.with_note(
             'target_std="critical" counts all layers as one chain; this model has '
@@ -148,6 +151,13 @@ def lsuv_init(
             "grow by more or less than it allows for."
         )
     return commit(changes, shown)
+
+
+def steps_taken(optimizer: Any) -> int:
+    """How many batches it has seen, those that it still accumulates among them."""
+    counted = [v for v in optimizer.variables if v.name == "iteration"]
+    # A distributed variable is no number: read it as fit itself would.
+    return max(int(host(x)) for x in (optimizer.iterations, *counted))
 
 
 def _critical(solve: Callable[[Options], Solved], options: Options) -> Solved:

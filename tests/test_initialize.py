@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -170,12 +171,51 @@ def test_auto_looks_through_dropout_in_a_sequence() -> None:
     assert numpy(other.kernel).var() * 300 == pytest.approx(1.0, rel=0.03)
 
 
-@pytest.mark.parametrize("name", ["log_softmax", "glu", "sparsemax"])
-def test_auto_beside_activations_that_mix_units(name: str) -> None:
-    dense = layers.Dense(300)
-    model = sequential(dense, layers.Activation(name), layers.Dense(2), inputs=200)
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "glu", "sparsemax"])
+def test_auto_beside_activations_that_mix_units(name: str, own: bool) -> None:
+    dense = layers.Dense(300, name if own else None)
+    behind = [] if own else [layers.Activation(name)]
+    model = sequential(dense, *behind, layers.Dense(2), inputs=200)
     initialize(model, seed=1)
     assert numpy(dense.kernel).var() * 200 == pytest.approx(1.0, rel=0.03)
+
+
+def test_auto_takes_prelu_for_the_relu_that_it_starts_as() -> None:
+    dense = layers.Dense(300, activation=layers.PReLU())
+    model = sequential(dense, inputs=200)
+    model(normal(2, 200))  # now it has weights, for this shape alone
+    initialize(model, seed=1)
+    assert numpy(dense.kernel).var() * 200 == pytest.approx(2.0, rel=0.03)
+
+
+def test_auto_names_the_layer_whose_activation_leaves_nothing() -> None:
+    model = sequential(layers.Dense(8), layers.Dense(8, lambda x: 0.0 * x, name="dead"))
+    before = everything(model)
+    match = r"'dead' \(Dense, kernel \(8, 8\)\).*mean square 0\.0"
+    with pytest.raises(keras_inits.UnsupportedLayerError, match=match):
+        initialize(model)
+    assert changed(before, model) == []
+
+
+def refused(shape: Any, dtype: Any = None) -> Any:
+    raise TypeError("no luck")
+
+
+def interrupted(shape: Any, dtype: Any = None) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("last", [refused, interrupted])
+def test_a_failure_leaves_the_seeds_as_they_were(last: Any) -> None:
+    """What has been drawn before it, and in vain, is drawn again by the next call."""
+    model = sequential(layers.Dense(4, name="first"), layers.Dense(4, name="last"))
+    state = random.getstate()
+    with pytest.raises((keras_inits.UnsupportedLayerError, KeyboardInterrupt)):
+        initialize(model, {"first": "he_normal", "last": last})
+    assert random.getstate() == state
+    initialize(model, {"first": "he_normal"})
+    assert random.getstate() != state
 
 
 def test_auto_knows_every_caller_of_a_shared_activation_layer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -115,6 +116,21 @@ def test_an_exception_in_the_middle_of_the_pass() -> None:
             untouched.check()
     model.get_layer("faulty").fault = None
     untouched.still_trains(x)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("stop"), ValueError("no luck")])
+def test_kernels_drawn_in_vain_leave_the_seeds_as_they_were(
+    error: BaseException,
+) -> None:
+    model, x = with_fault()
+    state = random.getstate()
+    model.get_layer("faulty").fault = raising(error)
+    with pytest.raises(type(error)):
+        lsuv_init(model, x, orthonormal=True)
+    assert random.getstate() == state
+    model.get_layer("faulty").fault = None
+    lsuv_init(model, x, orthonormal=True)
+    assert random.getstate() != state
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])

@@ -20,6 +20,8 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 def everywhere(verb: Verb) -> Verb:
     """A verb of one process as one of all: begun together, with the same seeds.
 
+    Where it fails, Python's generator is as before, as the weights are.
+
     Where it fails in one process, the others, which wait for it before they write, are
     told; `commit` is where they meet again.
 
@@ -32,7 +34,7 @@ def everywhere(verb: Verb) -> Verb:
         if not isinstance(model, keras.layers.Layer):
             return verb(model, *args, **kwargs)  # which says so
         _refuse_in_replica(verb.__name__)
-        with peers_of(model) as peers:
+        with _seeds_kept_on_failure(), peers_of(model) as peers:
             if peers is None:
                 return verb(model, *args, **kwargs)
             words = f"{verb.__name__} of {len(model.variables)} variables begins"
@@ -52,6 +54,17 @@ def everywhere(verb: Verb) -> Verb:
 def _refuse_in_replica(verb: str) -> None:
     if keras.backend.backend() == "tensorflow":
         on_tensorflow.refuse_in_replica(verb)
+
+
+@contextlib.contextmanager
+def _seeds_kept_on_failure() -> Iterator[None]:
+    """An interrupt counts as failing."""
+    state = random.getstate()
+    try:
+        yield
+    except BaseException:
+        random.setstate(state)
+        raise
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from keras_inits.blocks import redraw
 from keras_inits.commit import commit
 from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import KerasInitsError, UnsupportedLayerError
-from keras_inits.gains import gain
+from keras_inits.gains import NotElementwise, gain
 from keras_inits.initializers import LooksLinear, VarianceScaling
 from keras_inits.linear_maps import LinearMap, identity
 from keras_inits.looks_linear import looks_linear_kernels
@@ -230,17 +230,19 @@ def _automatic(behind: dict[int, Any], m: LinearMap) -> VarianceScaling:
     """Variance gain(f)^2 / fan_in; gates and depthwise stages count as linear."""
     activation = getattr(m.layer, "activation", None) if m.in_hand else None
     follows = m.in_hand and is_linear(activation or identity)
-    if follows:
-        activation = _applied(behind.get(id(m.layer)))
+    activation = _applied(behind.get(id(m.layer)) if follows else activation)
     linear = activation is None or m.lookup or is_linear(activation)
     if getattr(activation, "__name__", "") == "softmax":
         linear = True
     try:
         scale = 1.0 if linear else gain(activation) ** 2
-    except ValueError:
-        if not follows:
-            raise
+    except NotElementwise:
         scale = 1.0  # it mixes units, as log_softmax does
+    except ValueError as error:
+        raise UnsupportedLayerError(
+            f"Layer {m.layer.name!r} ({type(m.layer).__name__}, kernel "
+            f"{tuple(m.kernel.shape)}) cannot be drawn by 'auto': {error}"
+        ) from error
     return VarianceScaling(scale=scale, mode="fan_in", distribution="truncated_normal")
 
 

@@ -63,11 +63,8 @@ def outside_traces() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-# While the operations of this thread are being noted, to be run again: variances
-# and mean squares between which little is taken to cancel; else None.
-noted: contextvars.ContextVar[list[tuple[Any, Any]] | None] = contextvars.ContextVar(
-    "noted", default=None
-)
+# The notes of what this thread calls, to be called again (torch): see `notes.Notes`.
+noted: contextvars.ContextVar[Any] = contextvars.ContextVar("noted", default=None)
 
 
 def is_traced(tensor: Any) -> bool:
@@ -223,6 +220,17 @@ def _from_torch(tensors: Sequence[Any], module: Any) -> list[Any]:
     return [next(arrays) if isinstance(x, module.Tensor) else x for x in tensors]
 
 
+# Of functions that are noted as a whole, those for a torch tensor of few values, one
+# after the other in a CPU's memory: Python between two operations costs more than they.
+QUICK: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+
+def as_step(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where calls are noted, a function that is noted as a whole: it may look."""
+    notes = noted.get()
+    return function if notes is None else functools.partial(notes.step, function)
+
+
 def fuses() -> bool:
     """Whether `fused` compiles: each shape anew, the result without temporaries."""
     return keras.backend.backend() == "jax"
@@ -235,7 +243,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     otherwise, which for a model of many shapes adds up to seconds.
     """
     if not fuses():
-        return function
+        return as_step(function)
     lasting = inspect.isfunction(function) and function.__closure__ is None
     return _lasting(function) if lasting else _jit(function)
 

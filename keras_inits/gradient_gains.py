@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import fetch
+from keras_inits.backends import QUICK, as_step, fetch
 from keras_inits.linear_maps import LinearMap
 from keras_inits.partners import Link, correlations, links_of
 from keras_inits.probes import Probe, mirrored
-from keras_inits.reductions import mean_square
+from keras_inits.reductions import mean_square, mean_square_of_dense
 from keras_inits.slopes import look, products_of_partners
 from keras_inits.statistics import widen
 from keras_inits.trial import Trial
@@ -98,9 +98,21 @@ def scaled_kernel_gain(m: LinearMap, trial: Trial) -> Tensor:
     """|s W|^2 = s^2 |W|^2, so that the kernel is read once and not copied."""
     factor = trial.factors.get(id(m.kernel), 1.0)
     if isinstance(factor, float) or len(factor.shape) == 0:
-        weights = _some_weights(trial.base(m.kernel))
-        return kernel_gain(m, mean_square(widen(weights))) * factor * factor
+        share = kernel_gain(m, 1.0)
+        return as_step(_scaled_gain)(trial.base(m.kernel), share, factor)
     return kernel_gain(m, mean_square(widen(trial.scaled(m.kernel))))
+
+
+def _scaled_gain(kernel: Tensor, share: float, factor: Any) -> Tensor:
+    square = mean_square(widen(_some_weights(kernel)))
+    return square * share * factor * factor
+
+
+def _scaled_gain_of_dense(kernel: Tensor, share: float, factor: float) -> float:
+    return mean_square_of_dense(kernel) * share * factor * factor
+
+
+QUICK[_scaled_gain] = _scaled_gain_of_dense
 
 
 def _some_weights(kernel: Tensor) -> Tensor:

@@ -5,13 +5,15 @@ What depends on the values of tensors is refused: the notes would not say so.
 
 from __future__ import annotations
 
+import functools
 import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from keras_inits.backends import noted
+from keras_inits.backends import QUICK, noted
+from keras_inits.reductions import is_dense
 
 Tensor = Any
 Call = Callable[..., Any]
@@ -86,6 +88,18 @@ class Step:
         return (x for x in leaves if isinstance(x, Place))
 
 
+@dataclass(eq=False)
+class Noted:
+    """What a step has returned that is no tensor, and where it is kept.
+
+    Nobody can compute with it: that would be noted nowhere.
+    """
+
+    value: Any
+    place: Place
+    shape: tuple[int, ...] = ()
+
+
 class Notes:
     """All calls of functions of torch on this thread, as long as it is entered."""
 
@@ -97,6 +111,7 @@ class Notes:
         self.values = self.calls = 0
         self._made: set[Place] = set()
         self._written: list[int] = []
+        self._within = False  # a step of ours
         self._lasting = set(map(_memory, inputs))
         self._places: Any = WeakTensorKeyDictionary()
         for tensor in inputs:
@@ -104,8 +119,8 @@ class Notes:
 
     def __enter__(self) -> None:
         functions, operations = _modes()
-        self._modes = functions(self._note), operations(self._written)
-        self._token = noted.set([])
+        self._modes = functions(self._note), operations(self._look)
+        self._token = noted.set(self)
         for mode in self._modes:
             mode.__enter__()
 
@@ -114,8 +129,10 @@ class Notes:
             mode.__exit__(*error)
         noted.reset(self._token)
 
-    def place_of(self, tensor: Tensor) -> Place:
+    def place_of(self, tensor: Any) -> Place:
         """Of one that nobody has made here: it stays as it is."""
+        if isinstance(tensor, Noted):
+            return tensor.place
         place = self._places.get(tensor)
         if place is None:
             place = self._places[tensor] = Place()
@@ -123,9 +140,47 @@ class Notes:
             self._lasting.add(_memory(tensor))
         return place
 
+    def step(self, function: Call, *args: Any, **kwargs: Any) -> Any:
+        """Call a function that is played as a whole: it may look at values."""
+        if function in QUICK and is_dense(args[0]):
+            function = QUICK[function]
+        step = Step(function, self._named(args), self._named(kwargs))
+        token, self._within = noted.set(None), True
+        try:
+            result = function(*_bare(args), **_bare(kwargs))
+        finally:
+            noted.reset(token)
+            self._within = False
+        self.steps.append(step)
+        if not isinstance(result, tuple):
+            return self._kept(result, step.made)
+        parts = [Step(operator.getitem, (step.made, i), {}) for i in range(len(result))]
+        self.steps += parts
+        kept = [self._kept(x, part.made) for x, part in zip(result, parts, strict=True)]
+        return type(result)(*kept) if hasattr(result, "_fields") else tuple(kept)
+
+    def _kept(self, x: Any, place: Place) -> Any:
+        if not is_tensor(x):
+            return Noted(x, place)
+        self._places[x] = place
+        self.values += x.numel()
+        self.calls += 1
+        return x
+
+    def _look(self, operation: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        """At what a function does: whether that depends on values, what it writes."""
+        if self._within:
+            return
+        if not _refused().isdisjoint(operation.tags):
+            raise Unplayable(operation)
+        if operation._schema.is_mutable:
+            self._written += map(_memory, _written(operation._schema, args, kwargs))
+
     def _note(self, function: Call, args: Any, kwargs: dict[str, Any]) -> Any:
+        if self._within:
+            return function(*args, **kwargs)
         self._written.clear()
-        result = function(*args, **kwargs)
+        result = function(*_bare(args), **_bare(kwargs))
         if self._written:
             return self._note_written(function, args, kwargs, result)
         if not is_tensor(result):
@@ -177,6 +232,8 @@ class Notes:
     def _named(self, x: Any) -> Any:
         if is_tensor(x):
             return self.place_of(x)
+        if isinstance(x, Noted):
+            return x.place
         if isinstance(x, dict):
             return {k: self._named(y) for k, y in x.items()}
         return type(x)(map(self._named, x)) if type(x) in (list, tuple) else x
@@ -213,6 +270,23 @@ def _written(schema: Any, args: Any, kwargs: dict[str, Any]) -> Iterator[Tensor]
     return tensors_of([given.get(x.name) for x in schema.arguments if x.is_write])
 
 
+@functools.cache
+def _refused() -> frozenset[Any]:
+    """Tags of operations whose result, or its shape, depends on more than shapes."""
+    tags = sys.modules["torch"].Tag
+    names = "data_dependent_output", "dynamic_output_shape", "nondeterministic_seeded"
+    return frozenset(getattr(tags, name) for name in names)
+
+
+def _bare(x: Any) -> Any:
+    """Arguments with the values of what was noted."""
+    if isinstance(x, Noted):
+        return x.value
+    if isinstance(x, dict):
+        return {k: _bare(y) for k, y in x.items()}
+    return type(x)(map(_bare, x)) if type(x) in (list, tuple) else x
+
+
 def _is_fixed(function: Call) -> bool:
     """Whether what it returns, no tensor, is the same for other values."""
     owner = getattr(function, "__self__", None)
@@ -222,7 +296,6 @@ def _is_fixed(function: Call) -> bool:
 
 
 def _modes() -> tuple[Any, Any]:
-    import torch
     from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -239,28 +312,16 @@ def _modes() -> tuple[Any, Any]:
             return self.note(func, args, kwargs or {})
 
     class Operations(TorchDispatchMode):
-        """Sees what they do: whether it depends on values, and what is written into."""
+        """Sees what they do."""
 
-        def __init__(self, written: list[int]) -> None:
+        def __init__(self, look: Call) -> None:
             super().__init__()
-            self.written = written
-
-        refused = frozenset(
-            getattr(torch.Tag, name)
-            for name in (
-                *("data_dependent_output", "dynamic_output_shape"),
-                "nondeterministic_seeded",
-            )
-        )
+            self.look = look
 
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            if not self.refused.isdisjoint(func.tags):
-                raise Unplayable(func)
-            kwargs = kwargs or {}
-            if func._schema.is_mutable:
-                self.written += map(_memory, _written(func._schema, args, kwargs))
-            return func(*args, **kwargs)
+            self.look(func, args, kwargs or {})
+            return func(*args, **(kwargs or {}))
 
     return Functions, Operations

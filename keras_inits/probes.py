@@ -27,6 +27,7 @@ Layout: TypeAlias = tuple[int, int] | None
 # Correlation of signals from which partners are taken to be mirrored, not independent:
 # of 16 independent pairs it is 0 +- 0.25, of mirrored ones -1.
 OPPOSITE = -0.8
+PAIRS = 128
 
 # Keras's activations but those that mix elements.
 _ACROSS = frozenset({"glu", "log_softmax", "softmax", "sparsemax"})
@@ -68,16 +69,7 @@ class Probe:
             layer: The activation that it goes into; None: the map's own.
         """
         probe = cls(None, layer or activation_of(m), None if layer else m)
-        cut = acts_anywhere(probe.function)
-        array = in_memory(z) if _is_known(probe.function) else None
-        if array is None:
-            probe.rows = some_rows(z, m.channel_axes, cut=cut)
-            return probe
-        rows = array[where_to_look(z.shape, m.channel_axes, cut=cut)]
-        probe.slope = _counted(probe.function, rows)
-        layout = _layout(m, rows.shape)
-        if layout is not None and _are_opposite(rows, layout):
-            probe.rows = np.array(rows)
+        probe.rows, probe.slope = _kept(z, m, probe.function)
         return probe
 
     def known(self) -> float | None:
@@ -85,6 +77,18 @@ class Probe:
         if self.slope is None and _is_known(self.function) and looks(self.rows):
             return _counted(self.function, self.rows)
         return self.slope
+
+
+def _kept(z: Tensor, m: LinearMap, function: Any) -> tuple[Tensor, float | None]:
+    """The rows and the slope of a probe."""
+    cut = acts_anywhere(function)
+    array = in_memory(z) if _is_known(function) else None
+    if array is None:
+        return some_rows(z, m.channel_axes, cut=cut), None
+    rows = array[where_to_look(z.shape, m.channel_axes, cut=cut)]
+    layout = _layout(m, rows.shape)
+    opposite = layout is not None and _are_opposite(rows, layout)
+    return np.array(rows) if opposite else None, _counted(function, rows)
 
 
 def activation_of(m: LinearMap) -> Callable[[Tensor], Tensor]:
@@ -192,6 +196,12 @@ def _layout(m: LinearMap | None, shape: Sequence[int]) -> Layout:
 
 def _are_opposite(rows: Any, layout: tuple[int, int]) -> bool:
     half = layout[0] // 2
+    if layout[1] == 1 and half >= PAIRS and rows.dtype == np.float32:
+        first = rows[0].reshape(-1)  # most are far from it, which one row shows
+        one, other = first[:half], first[half : 2 * half]
+        with np.errstate(invalid="ignore", over="ignore"):
+            if 4.0 * one.dot(other) > OPPOSITE * (one.dot(one) + other.dot(other)):
+                return False
     some = rows[: max(1, len(rows) // 8)].reshape(-1, *layout)
     with np.errstate(invalid="ignore", over="ignore"):
         some = some.astype("float32", copy=False)

@@ -70,6 +70,8 @@ class Product:
 
     def __call__(self, x: Any) -> Any:
         """From `(..., inputs)` to `(..., units)`."""
+        if self.device is not None and self.bias is not None and len(x.shape) == 2:
+            return self.module.addmm(self.bias.value, x, self.kernel.value)
         z = self.module.matmul(x, self.kernel.value)
         return z if self.bias is None else z + self.bias.value
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import is_traced, loaded, noted, read
+from keras_inits.backends import is_traced, loaded, read
 
 # Values that one dot product adds up without losing more than 8e-7: over 16 million it
 # loses 2e-4.
@@ -25,8 +26,6 @@ BLOCK = 2**18
 SHARE = 16
 # Values up to which NumPy, on one core, is as fast as a backend on all.
 FEW = 2**19
-# Values up to which a temporary costs less than a doubt whether much cancels.
-FEW_TO_COPY = 2**16
 
 
 def looks(x: Any) -> bool:
@@ -79,10 +78,16 @@ def unit_means(x: Any) -> Any:
     """Means over the first axis, one per unit, in any order of the units."""
     backend, module = keras.backend.backend(), loaded()
     if backend == "torch":
-        size = x.numel() // max(1, x.shape[0])
-        if size and x.stride()[0] == size:  # rows are dense: no strided reduction
+        x, size = x.detach(), x.numel() // max(1, x.shape[0])
+        if not size or x.stride()[0] != size:
+            return x.mean(0)
+        if x.is_contiguous():
+            x = x.view(-1, size)
+        else:  # rows are dense: no strided reduction
             x = x.as_strided((x.shape[0], size), (size, 1))
-        return x.detach().mean(0)
+        if x.device.type != "cpu" or x.numel() > BLOCK:
+            return x.mean(0)
+        return module.mv(x.t(), tensor_of_ones(x.dtype, x.shape[0])) / x.shape[0]
     if backend == "jax":  # XLA's reduction over the first axis takes seventy times it
         share = ops.full((x.shape[0],), 1 / x.shape[0], x.dtype)
         flat = ops.reshape(x, (x.shape[0], -1))
@@ -169,13 +174,10 @@ def mean_and_variance(x: Any, mean: Any = None) -> tuple[Any, Any]:
         x = x.detach()
     if mean is None:
         mean = _mean(x)
-    pairs = noted.get()
-    if isinstance(mean, float) or (pairs is not None and x.numel() > FEW_TO_COPY):
+    if isinstance(mean, float):
         square = mean_square(x)
         variance = square - mean * mean
-        if pairs is not None:  # it is looked at behind the pass
-            pairs.append((variance, square))
-        if pairs is not None or variance > 0.1 * square:
+        if variance > 0.1 * square:
             return mean, variance
     if backend == "tensorflow" and not isinstance(x, np.ndarray):
         difference = module.math.squared_difference(x, mean)
@@ -194,10 +196,49 @@ def _mean(x: Any) -> Any:
         return ops.mean(x)
     if backend == "torch" and x.device.type == "cpu" and 0 < x.numel() <= BLOCK:
         # A third of what the mean takes, which waits for all threads.
-        ones = _tensor_of_ones(x.dtype, x.numel())
-        return number(module.dot(_in_memory_order(x), ones)) / x.numel()
+        flat = _in_memory_order(x)
+        ones = tensor_of_ones(x.dtype, x.numel())
+        return number(module.dot(flat, ones)) / x.numel()
     mean = module.mean if backend == "torch" else module.reduce_mean
     return number(mean(x))
+
+
+def is_dense(x: Any) -> bool:
+    """Whether a torch tensor is of few values, one after the other, on a CPU."""
+    module = loaded()
+    return (
+        keras.backend.backend() == "torch"
+        and isinstance(x, module.Tensor)
+        and x.dtype in (module.float32, module.float64)
+        and x.is_cpu
+        and 0 < x.numel() <= BLOCK
+        and x.is_contiguous()
+    )
+
+
+def mean_and_variance_of_dense(x: Any) -> tuple[float, float]:
+    """As `mean_and_variance`, where `is_dense`."""
+    torch, flat = sys.modules["torch"], x.view(-1)
+    size, columns = flat.shape[0], x.shape[-1]
+    # By rows: as many ones as values would take their place in the cache.
+    sums = torch.mv(flat.view(-1, columns), tensor_of_ones(x.dtype, columns))
+    mean = float(torch.dot(sums, tensor_of_ones(x.dtype, sums.shape[0]))) / size
+    square = float(torch.dot(flat, flat)) / size
+    variance = square - mean * mean
+    return (mean, variance) if variance > 0.1 * square else mean_and_variance(x)
+
+
+def sums_over_rows(x: Any) -> Any:
+    """One for each unit, in a vector, where `is_dense`."""
+    rows = x.shape[0]
+    ones = tensor_of_ones(x.dtype, rows)
+    return sys.modules["torch"].mv(x.view(rows, -1).t(), ones)
+
+
+def mean_square_of_dense(x: Any) -> float:
+    """As `mean_square`, where `is_dense`."""
+    flat = x.view(-1)
+    return float(flat.dot(flat)) / flat.shape[0]
 
 
 def _few(x: Any) -> Any:
@@ -231,7 +272,7 @@ def _ones(dtype: Any) -> Any:
     return np.ones(BLOCK, dtype)
 
 
-def _tensor_of_ones(dtype: Any, size: int) -> Any:
+def tensor_of_ones(dtype: Any, size: int) -> Any:
     if (dtype, size) not in _ONES:
         if len(_ONES) >= 64:
             _ONES.clear()

@@ -15,13 +15,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import fetch, fused
+from keras_inits.backends import QUICK, fetch, fused
 from keras_inits.reductions import (
     first_rows,
     in_memory,
     mean_and_variance,
+    mean_and_variance_of_dense,
     number,
     sliced,
+    sums_over_rows,
+    tensor_of_ones,
     unit_means,
     zero_share,
 )
@@ -123,6 +126,23 @@ def spread(x: Tensor) -> tuple[Any, Any, Any]:
     return mean, variance, abs(variance - of_means)  # below 0 by rounding only
 
 
+def _spread_of_dense(x: Tensor) -> tuple[float, float, float]:
+    rows, flat = x.shape[0], x.view(-1)
+    of_units = sums_over_rows(x)
+    mean = float(of_units.dot(tensor_of_ones(x.dtype, of_units.shape[0])))
+    mean /= flat.shape[0]
+    square_of_means = float(of_units.dot(of_units)) / (rows * flat.shape[0])
+    square = float(flat.dot(flat)) / flat.shape[0]
+    of_means, variance = square_of_means - mean * mean, square - mean * mean
+    if variance <= 0.1 * square or of_means <= 0.1 * square_of_means:
+        return spread(x)
+    return mean, variance, abs(variance - of_means)
+
+
+QUICK[figures] = mean_and_variance_of_dense
+QUICK[spread] = _spread_of_dense
+
+
 def channel_moments(x: Tensor, channel_axes: tuple[int, ...]) -> Moments:
     """For each output channel: vectors `(channels,)`, in the order of the axes."""
     x = widen(x)
@@ -156,6 +176,7 @@ def some_rows(
     return sliced(z, index)
 
 
+@functools.lru_cache(maxsize=256)  # many tensors, few shapes
 def where_to_look(
     shape: tuple[int, ...], channel_axes: tuple[int, ...] = (-1,), *, cut: bool = True
 ) -> tuple[slice, ...]:

@@ -12,17 +12,22 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
-from keras_inits.backends import noted, read
-from keras_inits.notes import Notes, Place, Step, Unplayable, tensors_of
+from keras_inits.backends import read
+from keras_inits.notes import (
+    Noted,
+    Notes,
+    Place,
+    Step,
+    Unplayable,
+    is_tensor,
+    tensors_of,
+)
 
 Tensor = Any
 Call = Callable[..., Any]
 
 # Mean number of values of a result beyond which Python takes no part of the time.
 MOST = 2**17
-# Share of the mean square below which a variance that is a difference is not taken:
-# it is good to 1e-6 of the mean square.
-CANCELS = 0.01
 
 
 class Played:
@@ -41,16 +46,15 @@ class Played:
         self._single: list[bool] = []
 
         def packed(*arguments: Any) -> list[Tensor]:
-            tensors = function(*arguments)
-            relied_on = noted.get() or []
-            self._single = [x.dim() == 0 for x in tensors]
-            several = [x for x in tensors if x.dim() > 0]
-            single = [x for x in tensors if x.dim() == 0]
-            single += [x for pair in relied_on for x in pair]
+            found = function(*arguments)
+            self._single = [is_tensor(x) and x.dim() == 0 for x in found]
+            pairs = list(zip(found, self._single, strict=True))
+            several = [x for x, single in pairs if not single]
+            together = [x for x, single in pairs if single]
             wide = self._torch.float64
-            if any(x.dtype == wide for x in single):
-                single = [x.to(wide) for x in single]
-            return [self._torch.stack(single or [several[0].sum()]), *several]
+            if any(x.dtype == wide for x in together):
+                together = [x.to(wide) for x in together]
+            return [*([self._torch.stack(together)] if together else []), *several]
 
         with self._torch.no_grad():
             self._tape = Tape(packed, arguments)
@@ -61,21 +65,14 @@ class Played:
         self._tape.first = []
 
     def __call__(self, arguments: tuple[Any, ...]) -> list[Any]:
-        """Numbers, and NumPy arrays.
-
-        Raises:
-            Unplayable: What the noted pass relies on does not hold for these.
-        """
+        """Numbers, NumPy arrays, and whatever else steps of ours return."""
         found, self._first = self._first, None
         if found is None:
             with self._torch.no_grad():
                 found = self._tape(arguments)
-        numbers = found[0].tolist()
-        count = sum(self._single)
-        pairs = zip(numbers[count::2], numbers[count + 1 :: 2], strict=True)
-        if not all(variance > CANCELS * square for variance, square in pairs):
-            raise Unplayable("Much cancels in a variance.")
-        single, several = iter(numbers[:count]), iter(read(found[1:]))
+        together = any(self._single)
+        single = iter(found[0].tolist() if together else ())
+        several = iter(read(found[1:] if together else found))
         return [next(single if x else several) for x in self._single]
 
 
@@ -104,8 +101,9 @@ class Tape:
         leaves = list(tensors_of(arguments))
         notes = Notes(leaves)
         with notes:
-            self.first = function(*arguments)
-        self._results = [notes.place_of(x) for x in self.first]
+            found = function(*arguments)
+        self.first = [x.value if isinstance(x, Noted) else x for x in found]
+        self._results = [notes.place_of(x) for x in found]
         self._inputs = [notes.place_of(x) for x in leaves]
         steps = _needed(notes.steps, self._results)
         self.values = notes.values / max(1, notes.calls)

@@ -14,8 +14,10 @@ from keras import layers, ops
 from models import normal
 
 import keras_inits
-from keras_inits import compiled, tape
+from keras_inits import backends, compiled, tape
+from keras_inits.backends import as_step
 from keras_inits.notes import Unplayable
+from keras_inits.reductions import is_dense
 from keras_inits.tape import Played, Tape
 
 torch = pytest.importorskip("torch")
@@ -160,6 +162,46 @@ def test_numbers_and_arrays() -> None:
         np.testing.assert_allclose(half, wide.numpy(), rtol=1e-3)
 
 
+def test_a_step_of_ours_may_look() -> None:
+    """It is noted as a whole; what it returns is kept, and cannot be computed with."""
+
+    def larger(x: Any, least: float) -> tuple[Any, bool]:
+        return (2 * x if float(x.max()) > least else x), bool(x.max() > least)
+
+    def function(x: Any, other: Any) -> Any:
+        y, was = as_step(larger)(x, 0.0)
+        z, _ = as_step(larger)(y + other, as_step(float)(other))
+        return [y.sum(), was, z, as_step(np.asarray)(z)]
+
+    a, b = tensor(4).abs(), torch.tensor(0.5)
+    played = Played(function, (a, b))
+    for x in (a, -a, a + 3):
+        total, was, z, array = played((x, b))
+        y = 2 * x if x.max() > 0 else x
+        expected = 2 * (y + b) if (y + b).max() > 0.5 else y + b
+        assert total == pytest.approx(float(y.sum()))
+        assert was is bool(x.max() > 0)
+        np.testing.assert_array_equal(z, expected.numpy())
+        np.testing.assert_array_equal(array, expected.numpy())
+    with pytest.raises(Exception, match="unsupported operand"):
+        Tape(lambda x: [x * (1 + as_step(float)(x[0]))], (a,))
+
+
+@pytest.mark.parametrize("function", backends.QUICK)
+@pytest.mark.parametrize("shift", [0.0, 100.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_quick_versions_do_the_same(function: Any, shift: float, dtype: str) -> None:
+    more = {"meet": (1.5,), "_scaled_gain": (0.5, 2.0)}.get(function.__name__, ())
+    x = (tensor(64, 48) + shift).to(getattr(torch, dtype))
+    assert is_dense(x)
+    assert not is_dense(x.t())
+    quick, plain = backends.QUICK[function](x, *more), function(x, *more)
+    assert isinstance(quick, tuple) == isinstance(plain, tuple)
+    quick, plain = (y if isinstance(y, tuple) else (y,) for y in (quick, plain))
+    for one, two in zip(quick, plain, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
 def test_large_tensors_are_not_worth_it() -> None:
     size = 4 * tape.MOST
     with pytest.raises(Unplayable, match="longer"):
@@ -206,8 +248,7 @@ def test_new_weights_are_seen() -> None:
 @pytest.mark.parametrize("verb", ["lsuv", "measure"])
 def test_where_much_cancels(verb: str) -> None:
     """Signals far from zero: their variance is not a difference of mean squares."""
-    model, x = stack(16), normal(8192, 16)  # more than is copied
-    assert x.size > keras_inits.reductions.FEW_TO_COPY
+    model, x = stack(16), normal(8192, 16)
     kernel = np.abs(normal(16, 16))
     model.layers[0].kernel.assign(kernel / kernel.sum(axis=0))  # every mean the same
     weights = model.get_weights()

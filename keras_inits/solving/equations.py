@@ -17,7 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import host, inverse_root
+from keras_inits.backends import QUICK, host, inverse_root
+from keras_inits.reductions import mean_and_variance_of_dense
 from keras_inits.solving.search import Search
 from keras_inits.statistics import (
     Moments,
@@ -87,6 +88,15 @@ def meet(z: Tensor, target: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     else:
         scale = closed_form(Moments(mean, variance), None, 0.0, target)
     return scaled(z, scale), mean, variance, scale
+
+
+def _meet_dense(z: Tensor, target: float) -> tuple[Tensor, float, float, float]:
+    mean, variance = mean_and_variance_of_dense(z)
+    scale = float(target) / math.sqrt(variance) if variance > 0 else math.inf
+    return z * scale, mean, variance, scale
+
+
+QUICK[meet] = _meet_dense
 
 
 class OutputProblem(NamedTuple):

@@ -161,23 +161,25 @@ class OnePass:
         return (found, seen), (bare, visitor.shared)
 
 
-# What of a decision is a tensor, or Moments of tensors.
+# What of a decision is a tensor, a number or Moments of such.
 _TENSORS = (*("before", "after", "linear", "bias", "scale", "shift", "gradient_gain"),)
 
 
 def _tensors(decision: Decision) -> list[Any]:
     """Those of `_TENSORS`, and the rows of the probes."""
     own = [getattr(decision, name) for name in _TENSORS]
-    return [own, [probe.rows for probe in decision.probes]]
+    return [own, [[probe.rows, probe.slope] for probe in decision.probes]]
 
 
 def _filled(decision: Decision, tensors: list[Any]) -> Decision:
     """A copy with these tensors, as `_tensors` lists them."""
-    new, (own, rows) = copy.copy(decision), tensors
+    new, (own, kept) = copy.copy(decision), tensors
     for name, tensor in zip(_TENSORS, own, strict=True):
         setattr(new, name, tensor)
-    probes = zip(decision.probes, rows, strict=True)
-    new.probes = tuple(replace(probe, rows=seen) for probe, seen in probes)
+    probes = zip(decision.probes, kept, strict=True)
+    new.probes = tuple(
+        replace(p, rows=rows, slope=slope) for p, (rows, slope) in probes
+    )
     return new
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_inits.backends import fused, host
+from keras_inits.backends import as_step, fused, host
 from keras_inits.gradient_gains import mean_square_slopes, scaled_kernel_gain
 from keras_inits.linear_maps import LinearMap
 from keras_inits.probes import Probe
@@ -93,8 +93,8 @@ class Solver:
         apply(decision, stop.trial)
         if decision.probes:  # now, while the kernel is in the cache
             stages = filter(None, (m, m.stage))
-            gains = (scaled_kernel_gain(x, stop.trial) for x in stages)
-            decision.gradient_gain = math.prod(gains)
+            gains = [scaled_kernel_gain(x, stop.trial) for x in stages]
+            decision.gradient_gain = as_step(math.prod)(gains)
         self._advance(decision)
         return result
 

@@ -9,10 +9,17 @@ import functools
 import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from keras_inits.backends import QUICK, noted
+from keras_inits.calls import (
+    Noted,
+    Place,
+    Step,
+    Unplayable,
+    is_tensor,
+    tensors_of,
+)
 from keras_inits.reductions import is_dense
 
 Tensor = Any
@@ -51,53 +58,6 @@ _PROPERTIES = frozenset(
         *("itemsize", "layout", "names", "nbytes", "ndim", "requires_grad", "shape"),
     }
 )
-
-
-class Unplayable(Exception):
-    """Played again on other values, it would do something else."""
-
-
-@dataclass(eq=False)
-class Place:
-    """Where a tensor is kept while the tape plays."""
-
-    number: int = -1
-
-
-@dataclass(eq=False)
-class Step:
-    """One call.
-
-    Args:
-        function: What is called.
-        args: With places where tensors were.
-        kwargs: Likewise.
-        made: The place of the result.
-        writes: Whether it changes one of its arguments: a temporary of the pass.
-    """
-
-    function: Call
-    args: Any
-    kwargs: dict[str, Any]
-    made: Place = field(default_factory=Place)
-    writes: bool = False
-
-    def read(self) -> Iterator[Place]:
-        """The places of its arguments."""
-        leaves = leaves_of((self.args, self.kwargs))
-        return (x for x in leaves if isinstance(x, Place))
-
-
-@dataclass(eq=False)
-class Noted:
-    """What a step has returned that is no tensor, and where it is kept.
-
-    Nobody can compute with it: that would be noted nowhere.
-    """
-
-    value: Any
-    place: Place
-    shape: tuple[int, ...] = ()
 
 
 class Notes:
@@ -180,7 +140,7 @@ class Notes:
         if self._within:
             return function(*args, **kwargs)
         self._written.clear()
-        result = function(*_bare(args), **_bare(kwargs))
+        result = function(*args, **kwargs)
         if self._written:
             return self._note_written(function, args, kwargs, result)
         if not is_tensor(result):
@@ -237,25 +197,6 @@ class Notes:
         if isinstance(x, dict):
             return {k: self._named(y) for k, y in x.items()}
         return type(x)(map(self._named, x)) if type(x) in (list, tuple) else x
-
-
-def leaves_of(x: Any) -> Iterator[Any]:
-    """In order; what no container holds."""
-    if isinstance(x, dict):
-        x = list(x.values())
-    if type(x) in (list, tuple):
-        for y in x:
-            yield from leaves_of(y)
-    else:
-        yield x
-
-
-def tensors_of(x: Any) -> Iterator[Tensor]:
-    return filter(is_tensor, leaves_of(x))
-
-
-def is_tensor(x: Any) -> bool:
-    return isinstance(x, sys.modules["torch"].Tensor)
 
 
 def _memory(tensor: Tensor) -> int:

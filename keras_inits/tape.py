@@ -13,15 +13,15 @@ from functools import partial
 from typing import Any
 
 from keras_inits.backends import read
-from keras_inits.notes import (
+from keras_inits.calls import (
     Noted,
-    Notes,
     Place,
     Step,
     Unplayable,
     is_tensor,
     tensors_of,
 )
+from keras_inits.notes import Notes
 
 Tensor = Any
 Call = Callable[..., Any]

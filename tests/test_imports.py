@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("kinds", "pieces"),
     ("packing", "steps", "tape", "xla"),
     ("notes",),
+    ("calls",),
     ("blocks", "commit", "gradient_gains", "heads", "loss_inputs"),
     ("slopes", "sweep"),
     ("products",),

@@ -16,7 +16,7 @@ from models import normal
 import keras_inits
 from keras_inits import backends, compiled, tape
 from keras_inits.backends import as_step
-from keras_inits.notes import Unplayable
+from keras_inits.calls import Unplayable
 from keras_inits.reductions import is_dense
 from keras_inits.tape import Played, Tape
 
@@ -183,8 +183,9 @@ def test_a_step_of_ours_may_look() -> None:
         assert was is bool(x.max() > 0)
         np.testing.assert_array_equal(z, expected.numpy())
         np.testing.assert_array_equal(array, expected.numpy())
-    with pytest.raises(Exception, match="unsupported operand"):
-        Tape(lambda x: [x * (1 + as_step(float)(x[0]))], (a,))
+    for compute in (lambda y: 1 + y, lambda y: a * y, lambda y: torch.full((3,), y)):
+        with pytest.raises(TypeError, match="Noted"):
+            Tape(lambda x, compute=compute: [compute(as_step(float)(x[0]))], (a,))
 
 
 @pytest.mark.parametrize("function", backends.QUICK)

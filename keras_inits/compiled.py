@@ -32,7 +32,7 @@ from keras_inits.kinds import Held, Kind
 from keras_inits.packing import Form, Packed, Packing
 from keras_inits.pieces import in_pieces
 from keras_inits.selection import Selection
-from keras_inits.shortcuts import has_hooks
+from keras_inits.shortcuts import has_hooks, has_modules
 from keras_inits.steps import Trace
 from keras_inits.tape import Played, layout
 from keras_inits.trial import Trial
@@ -99,8 +99,8 @@ def traceable(selection: Selection, variables: Sequence[keras.Variable]) -> bool
         return False
     if not all(layer.built for layer in selection.every):
         return False  # a layer built while it is traced would keep traced weights
-    if is_hooked() or any(map(has_hooks, selection.every)):
-        return False  # who listens hears every call
+    if is_hooked() or any(has_hooks(x) or has_modules(x) for x in selection.every):
+        return False  # who listens hears every call; modules may do anything
     return not (keras.distribution.distribution() or _replicated(variables))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from keras import tree
 
 from keras_inits.selection import Selection
-from keras_inits.walking import walk
+from keras_inits.walking import nodes_of, walk
 
 
 class Kind(NamedTuple):
@@ -72,8 +72,21 @@ def kind_of(
     named = tuple(map(id, objects))
     layers = tuple((_dtype(x), *_marks(x, objects)) for x in parts)
     shapes = tuple((tuple(x.shape), str(x.dtype)) for x in tree.flatten(batch))
+    constants = list(_constants(selection.every))
+    layers += tuple(_mark("constant", x, objects) for x in constants)
+    options = (*options, keras.config.epsilon())
+    held = [*held, *constants]
     own_code = any(map(_has_own_code, parts)) or any(map(_is_own_code, held))
     return Kind((named, layers, shapes, options), own_code, objects)
+
+
+def _constants(every: Iterable[Any]) -> Iterator[Any]:
+    """What calls in graphs are given that is neither a tensor nor plain: functions."""
+    for graph in every:
+        for node in nodes_of(graph):
+            for x in node.arguments._flat_arguments:
+                if type(x) not in _PLAIN and not isinstance(x, keras.KerasTensor):
+                    yield x
 
 
 def _parts(every: Iterable[Any]) -> Iterator[Any]:
@@ -94,7 +107,7 @@ def _dtype(part: Any) -> str | None:
 def _marks(layer: Any, objects: list[Any]) -> list[tuple[str, Any]]:
     """Its attributes by value or identity; of Keras's own models none has a part."""
     if isinstance(layer, keras.Model) and _of_library(type(layer)):
-        return []
+        return [(name, id(x)) for name, x in _replaced(layer)]
     return [
         (name, value if type(value) in _PLAIN else _mark(name, value, objects))
         for name, value in _attributes(layer).items()
@@ -163,9 +176,15 @@ def _has_own_code(layer: Any) -> bool:
     if not _of_library(type(layer)):
         return True
     if isinstance(layer, keras.Model):  # losses and metrics are not in the pass
-        return False
+        return any(_is_own_code(x) for _, x in _replaced(layer))
     held = _attributes(layer).values()
     return any(_is_own_code(x) for x in held if type(x) not in _KNOWN)
+
+
+def _replaced(model: Any) -> list[tuple[str, Any]]:
+    """What somebody has put in the place of a model's own methods."""
+    own = vars(model)
+    return [(name, own[name]) for name in ("call", "forward") if name in own]
 
 
 def _attributes(part: Any) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Notes:
         self.fixed: dict[Place, Tensor] = {}
         self.values = self.calls = 0
         self._made: set[Place] = set()
-        self._written: list[int] = []
+        self._written = self._calling = False
         self._within = False  # a step of ours
         self._lasting = set(map(_memory, inputs))
         self._places: Any = WeakTensorKeyDictionary()
@@ -131,20 +131,27 @@ class Notes:
         """At what a function does: whether that depends on values, what it writes."""
         if self._within:
             return
-        if not _refused().isdisjoint(operation.tags):
+        if not self._calling or not _refused().isdisjoint(operation.tags):
             raise Unplayable(operation)
         if operation._schema.is_mutable:
-            self._written += map(_memory, _written(operation._schema, args, kwargs))
+            written = map(_memory, _written(operation._schema, args, kwargs))
+            if not self._lasting.isdisjoint(written):
+                raise Unplayable(f"{operation} writes into what outlasts the pass")
+            self._written = True
 
     def _note(self, function: Call, args: Any, kwargs: dict[str, Any]) -> Any:
         if self._within:
             return function(*args, **kwargs)
-        self._written.clear()
-        result = function(*args, **kwargs)
+        step = Step(function, self._named(args), self._named(kwargs))
+        self._written, self._calling = False, True
+        try:
+            result = function(*args, **kwargs)
+        finally:
+            self._calling = False
         if self._written:
-            return self._note_written(function, args, kwargs, result)
+            return self._note_written(step, args, result)
         if not is_tensor(result):
-            self._note_others(function, args, kwargs, result)
+            self._note_others(step, result)
             return result
         if any(result is x for x in args):  # contiguous, to: it was so already
             return result
@@ -156,38 +163,30 @@ class Notes:
         if of_none and result.numel() <= SMALL:
             self._made.add(self.place_of(result))
             return result
-        step = Step(function, self._named(args), self._named(kwargs))
         self._places[result] = step.made
         self.steps.append(step)
         self.values += result.numel()
         self.calls += 1
         return result
 
-    def _note_written(
-        self, function: Call, args: Any, kwargs: dict[str, Any], result: Any
-    ) -> Any:
-        step = Step(function, self._named(args), self._named(kwargs), writes=True)
-        if not self._lasting.isdisjoint(self._written):
-            raise Unplayable(f"{function} writes into a tensor that outlasts the pass")
+    def _note_written(self, step: Step, args: Any, result: Any) -> Any:
         if result is not None and not any(result is x for x in args):
-            raise Unplayable(function)
+            raise Unplayable(step.function)
+        step.writes = True
         self.steps.append(step)
         return result
 
-    def _note_others(
-        self, function: Call, args: Any, kwargs: dict[str, Any], result: Any
-    ) -> None:
+    def _note_others(self, step: Step, result: Any) -> None:
         if isinstance(result, (list, tuple)) and any(map(is_tensor, result)):
             if not all(map(is_tensor, result)):
-                raise Unplayable(function)
-            step = Step(function, self._named(args), self._named(kwargs))
+                raise Unplayable(step.function)
             self.steps.append(step)
             for i, x in enumerate(result):
                 part = Step(operator.getitem, (step.made, i), {})
                 self._places[x] = part.made
                 self.steps.append(part)
-        elif not _is_fixed(function):
-            raise Unplayable(function)
+        elif not _is_fixed(step.function):
+            raise Unplayable(step.function)
 
     def _named(self, x: Any) -> Any:
         if is_tensor(x):

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
-from keras_inits.backends import is_hooked, tensor_type
+from keras_inits.backends import is_hooked, loaded, tensor_type
 from keras_inits.errors import KerasInitsError
 from keras_inits.walking import PLAIN
 
@@ -171,3 +171,12 @@ def has_hooks(layer: Any) -> bool:
     """Whether somebody listens to its calls (torch), or has replaced them."""
     own = vars(layer)
     return any(own.get(name) for name in _HOOKS)
+
+
+def has_modules(layer: Any) -> bool:
+    """Whether it holds modules of torch that are no layers: they are a user's."""
+    if keras.backend.backend() != "torch":
+        return False
+    nn = loaded().nn
+    own = (Layer, nn.ParameterDict, nn.ParameterList)
+    return any(not isinstance(x, own) for x in layer._modules.values() if x is not None)

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import QUICK, fetch, fused
+from keras_inits.backends import QUICK, fetch, fused, fuses
 from keras_inits.reductions import (
     first_rows,
     in_memory,
@@ -95,15 +95,19 @@ def share_beyond(z: Tensor, limit: float) -> Any:
     return number(ops.mean(ops.cast(ops.abs(z) > limit, "float32")))
 
 
-@functools.cache  # what is compiled is compiled once
 def dead_share(kept: tuple[int, ...], nonnegative: bool) -> Callable[[Tensor], Any]:
     """The share of units (along `kept`) that are all zero."""
+    share = _dead_share(kept, nonnegative)
+    return share if fuses() else fused(share)
 
+
+@functools.cache  # what is compiled is compiled once
+def _dead_share(kept: tuple[int, ...], nonnegative: bool) -> Callable[[Tensor], Any]:
     def share(y: Tensor) -> Tensor:
         others = [axis for axis in range(len(y.shape)) if axis not in kept]
         return zero_share(y, others, nonnegative=nonnegative)
 
-    return fused(share)
+    return fused(share) if fuses() else share
 
 
 def moments(x: Tensor) -> Moments:

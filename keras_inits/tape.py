@@ -77,8 +77,16 @@ class Played:
 
 
 def layout(arguments: tuple[Any, ...]) -> Hashable:
-    """How these tensors lie in memory, and where."""
-    return tuple([(x.device, x.stride()) for x in tensors_of(arguments)])
+    """How these tensors lie in memory, and where; which are one and the same."""
+    torch = sys.modules["torch"]
+    numbers: dict[int, int] = {}
+    rows = [
+        (x.device, x.stride(), numbers.setdefault(id(x), len(numbers)))
+        for x in tensors_of(arguments)
+    ]
+    # What narrows operations of torch, unseen by Keras.
+    narrowed = [torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")]
+    return tuple(rows), *narrowed
 
 
 class Tape:

@@ -88,6 +88,11 @@ def test_what_others_change_in_place_is_seen() -> None:
         BOX["table"].div_(5.0)
 
 
+def _past_functions(x: Any) -> Any:
+    with torch._C.DisableTorchFunction():
+        return x * 2
+
+
 REFUSED: dict[str, Callable[[Any], Any]] = {
     "a branch": lambda x: x if x.sum() > 0 else -x,
     "a comparison": lambda x: x * torch.equal(x, x),
@@ -103,6 +108,7 @@ REFUSED: dict[str, Callable[[Any], Any]] = {
     "of others, written": lambda x: BOX["table"].add_(0.0) * x,
     "dropout": lambda x: torch.nn.functional.dropout(x, 0.5),
     "random numbers": lambda x: x + torch.randn(3),
+    "past the functions": _past_functions,
     "unique values": lambda x: torch.unique(x)[0],
 }
 
@@ -282,3 +288,67 @@ def test_a_signal_that_does_not_vary_is_refused_by_name() -> None:
         keras_inits.lsuv_init(model, x)
     for i, (now, before) in enumerate(zip(model.get_weights(), weights, strict=True)):
         assert np.array_equal(now, before) or i == 10
+
+
+def test_one_tensor_for_two_inputs() -> None:
+    first, second = keras.Input((6,)), keras.Input((6,))
+    h = layers.Concatenate()([layers.Dense(6)(first), layers.Dense(6)(second)])
+    for _ in range(10):
+        h = layers.Dense(6, activation="relu")(h)
+    model, one, two = keras.Model([first, second], h), tensor(32, 6), tensor(32, 6) * 5
+    for _ in range(3):
+        keras_inits.measure(model, [one, one])
+    own = one.numpy() @ ops.convert_to_numpy(model.layers[2].kernel)
+    found = keras_inits.measure(model, [one, two])[model.layers[2].name]
+    assert found.std == pytest.approx(own.std(), rel=1e-4)
+
+
+def test_what_fails_while_it_is_noted_is_forgotten() -> None:
+    ids = [keras.Input((4,), dtype="int32"), layers.Embedding(10, 8), layers.Flatten()]
+    hidden = [layers.Dense(8, activation="relu") for _ in range(11)]
+    model = keras.Sequential([*ids, *hidden])
+    with pytest.raises(IndexError):
+        keras_inits.measure(model, np.full((32, 4), 99, "int32"))
+    for _ in range(3):
+        keras_inits.measure(model, np.full((32, 4), 3, "int32"))
+    other = keras.Sequential([keras.Input((8,)), layers.Dense(8, activation="relu")])
+    assert keras_inits.measure(other, normal(32, 8))[0].dead_fraction is not None
+
+
+def stacked(*front: Any) -> keras.Model:
+    hidden = [layers.Dense(6, activation="relu") for _ in range(11)]
+    return keras.Sequential([keras.Input((6,)), *front, *hidden])
+
+
+def test_modules_of_torch_are_called_each_time() -> None:
+    inner = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.LeakyReLU(0.1))
+    model, x = stacked(layers.TorchModuleWrapper(inner)), normal(64, 6)
+    for _ in range(3):
+        keras_inits.measure(model, x)
+    assert program_of(model) is None
+    before = keras_inits.measure(model, x)[0].std
+    inner[0].register_forward_hook(lambda module, given, output: 3 * output)
+    assert keras_inits.measure(model, x)[0].std == pytest.approx(3 * before, rel=1e-4)
+
+
+@pytest.mark.parametrize("where", ["argument", "array", "nested call"])
+def test_code_that_is_given_to_a_graph(where: str) -> None:
+    scale, array = [1.0], np.ones(6, "float32")
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(6, activation="relu")])
+    inputs = keras.Input((6,))
+    h = layers.Dense(6)(inputs)
+    if where == "argument":
+        h = ops.map(lambda t: t * scale[0], h)
+    elif where == "array":
+        h = h * array
+    else:
+        own = inner.call
+        inner.call = lambda x, **options: own(x * scale[0], **options)
+        h = inner(h)
+    for _ in range(10):
+        h = layers.Dense(6, activation="relu")(h)
+    model, x = keras.Model(inputs, h), normal(64, 6)
+    first = [keras_inits.measure(model, x)[-1].std for _ in range(3)][-1]
+    scale[0] = 4.0
+    array *= 4.0
+    assert keras_inits.measure(model, x)[-1].std == pytest.approx(4 * first, rel=1e-3)

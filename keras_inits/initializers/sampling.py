@@ -33,20 +33,21 @@ def normal(
     shape: tuple[int, ...], stddev: float, dtype: str, seeds: Seeds, mean: float = 0.0
 ) -> Tensor:
     """N(mean, stddev^2)."""
-    draw = threefry.normal if threefry.serves(shape) else keras.random.normal
-    return ops.cast(draw(shape, mean, stddev, wide(dtype), seeds.next()), dtype)
+    width = wide(dtype)
+    draw = threefry.normal if threefry.serves(shape, width) else keras.random.normal
+    return ops.cast(draw(shape, mean, stddev, width, seeds.next()), dtype)
 
 
 def uniform(
     shape: tuple[int, ...], low: float, high: float, dtype: str, seeds: Seeds
 ) -> Tensor:
     """U(low, high)."""
-    dtype = _held(dtype)
-    limit, whole = largest(dtype), high - low
+    held = _held(dtype)
+    limit, whole = largest(held), high - low
     beyond = whole - (min(high, limit) - max(low, -limit))
-    _require_room(beyond, whole, whole, (low, high), dtype)
+    _require_room(beyond, whole, whole, (low, high), held)
     values = chances(shape, dtype, seeds, low, high)
-    return _clip_and_cast(values, low, high, dtype)
+    return _clip_and_cast(values, low, high, held)
 
 
 def chances(
@@ -57,8 +58,9 @@ def chances(
     high: float = 1.0,
 ) -> Tensor:
     """U(low, high) as the generator has it: not cast, and by rounding at a bound."""
-    draw = threefry.uniform if threefry.serves(shape) else keras.random.uniform
-    return draw(shape, low, high, wide(dtype), seeds.next())
+    width = wide(dtype)
+    draw = threefry.uniform if threefry.serves(shape, width) else keras.random.uniform
+    return draw(shape, low, high, width, seeds.next())
 
 
 def truncated_normal(
@@ -75,13 +77,13 @@ def truncated_normal(
     The quantile function at a uniform variable: no rejection, so no loop, no limit
     on the number of trials, and nothing outside.
     """
-    dtype = _held(dtype)
-    width, limit, bounds = wide(dtype), largest(dtype), (lowest, highest)
+    held = _held(dtype)
+    width, limit, bounds = wide(held), largest(held), (lowest, highest)
     whole = _mass((lowest - mean) / sigma, (highest - mean) / sigma)
     lowest, highest = max(lowest, -limit), min(highest, limit)
     a, b = (lowest - mean) / sigma, (highest - mean) / sigma
     span = max(sigma * math.sqrt(2), abs(mean))
-    _require_room(whole - _mass(a, b), whole, span, bounds, dtype)
+    _require_room(whole - _mass(a, b), whole, span, bounds, held)
     chance = chances(shape, dtype, seeds)
     # Half a step of the generator (2**-23 or 2**-24 in float32): keeps off 0 and 1,
     # where the quantile function is infinite.
@@ -96,7 +98,7 @@ def truncated_normal(
         low, high = math.erf(a / math.sqrt(2)), math.erf(b / math.sqrt(2))
         scale = sigma * math.sqrt(2)
         values = fused(_quantiles)(chance, half, low, high - low, scale, mean)
-    return _clip_and_cast(values, lowest, highest, dtype)
+    return _clip_and_cast(values, lowest, highest, held)
 
 
 def _below(z: float) -> float:

@@ -26,14 +26,18 @@ _ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
 _PARITY = 0x1BD11BDA
 
 
-def serves(shape: tuple[int, ...]) -> bool:
-    """Whether JAX draws these values on a CPU, by the generator that is its own."""
+def serves(shape: tuple[int, ...], dtype: str) -> bool:
+    """Whether JAX draws these values on a CPU, by the generator that is its own.
+
+    Not in float64 where it has none, which Keras says.
+    """
     if keras.backend.backend() != "jax" or math.prod(shape) >= 2**32:
         return False
     import jax
 
     return bool(
         jax.default_backend() == "cpu"
+        and jax.dtypes.canonicalize_dtype(dtype) == dtype
         and jax.config.jax_default_prng_impl == "threefry2x32"
         and jax.config.jax_threefry_partitionable
     )
@@ -64,10 +68,8 @@ def _drawn(
 
     A program of its own: XLA would make them again wherever one is read.
     """
-    from jax import dtypes
-
     words = np.array([seed, 0], "uint32") if isinstance(seed, int) else seed.next()
-    width = dtypes.canonicalize_dtype(dtype).itemsize * 8
+    width = np.dtype(dtype).itemsize * 8
     return _compiled(_bits, "shape", "width")(words, shape=shape, width=width)
 
 

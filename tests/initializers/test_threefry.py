@@ -24,7 +24,7 @@ SHAPES = [(), (0, 3), (1,), (70_001,), (3, 5, 7), (2, 1, 1, 9)]
 @pytest.mark.parametrize("seed", [0, 1, 7, 2**31 - 1])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_normal(shape: tuple[int, ...], seed: int) -> None:
-    assert threefry.serves(shape)
+    assert threefry.serves(shape, "float32")
     expected = keras.random.normal(shape, -0.3, 2.7, seed=seed)
     found = threefry.normal(shape, -0.3, 2.7, "float32", seed)
     assert found.dtype == expected.dtype
@@ -62,10 +62,10 @@ def test_another_generator_is_left_to_keras() -> None:
     import jax
 
     with jax.default_prng_impl("rbg"):
-        assert not threefry.serves((3,))
+        assert not threefry.serves((3,), "float32")
     with jax.threefry_partitionable(not jax.config.jax_threefry_partitionable):
-        assert threefry.serves((3,)) == jax.config.jax_threefry_partitionable
-    assert not threefry.serves((2**16, 2**16))
+        assert threefry.serves((3,), "float32") == jax.config.jax_threefry_partitionable
+    assert not threefry.serves((2**16, 2**16), "float32")
 
 
 WIDE = """

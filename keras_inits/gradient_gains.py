@@ -28,10 +28,11 @@ import numpy as np
 from keras import ops
 
 from keras_inits.backends import QUICK, as_step, fetch
+from keras_inits.dense_figures import mean_square_of_dense
 from keras_inits.linear_maps import LinearMap
 from keras_inits.partners import Link, correlations, links_of
 from keras_inits.probes import Probe, mirrored
-from keras_inits.reductions import mean_square, mean_square_of_dense
+from keras_inits.reductions import mean_square
 from keras_inits.slopes import look, products_of_partners
 from keras_inits.statistics import widen
 from keras_inits.trial import Trial

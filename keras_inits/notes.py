@@ -20,7 +20,7 @@ from keras_inits.calls import (
     is_tensor,
     tensors_of,
 )
-from keras_inits.reductions import is_dense
+from keras_inits.dense_figures import is_dense
 
 Tensor = Any
 Call = Callable[..., Any]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 from typing import Any
 
 import keras
@@ -201,44 +200,6 @@ def _mean(x: Any) -> Any:
         return number(module.dot(flat, ones)) / x.numel()
     mean = module.mean if backend == "torch" else module.reduce_mean
     return number(mean(x))
-
-
-def is_dense(x: Any) -> bool:
-    """Whether a torch tensor is of few values, one after the other, on a CPU."""
-    module = loaded()
-    return (
-        keras.backend.backend() == "torch"
-        and isinstance(x, module.Tensor)
-        and x.dtype in (module.float32, module.float64)
-        and x.is_cpu
-        and 0 < x.numel() <= BLOCK
-        and x.is_contiguous()
-    )
-
-
-def mean_and_variance_of_dense(x: Any) -> tuple[float, float]:
-    """As `mean_and_variance`, where `is_dense`."""
-    torch, flat = sys.modules["torch"], x.view(-1)
-    size, columns = flat.shape[0], x.shape[-1]
-    # By rows: as many ones as values would take their place in the cache.
-    sums = torch.mv(flat.view(-1, columns), tensor_of_ones(x.dtype, columns))
-    mean = float(torch.dot(sums, tensor_of_ones(x.dtype, sums.shape[0]))) / size
-    square = float(torch.dot(flat, flat)) / size
-    variance = square - mean * mean
-    return (mean, variance) if variance > 0.1 * square else mean_and_variance(x)
-
-
-def sums_over_rows(x: Any) -> Any:
-    """One for each unit, in a vector, where `is_dense`."""
-    rows = x.shape[0]
-    ones = tensor_of_ones(x.dtype, rows)
-    return sys.modules["torch"].mv(x.view(rows, -1).t(), ones)
-
-
-def mean_square_of_dense(x: Any) -> float:
-    """As `mean_square`, where `is_dense`."""
-    flat = x.view(-1)
-    return float(flat.dot(flat)) / flat.shape[0]
 
 
 def _few(x: Any) -> Any:

@@ -16,14 +16,13 @@ import numpy as np
 from keras import ops
 
 from keras_inits.backends import QUICK, fetch, fused, fuses
+from keras_inits.dense_figures import mean_and_variance_of_dense, sums_over_rows
 from keras_inits.reductions import (
     first_rows,
     in_memory,
     mean_and_variance,
-    mean_and_variance_of_dense,
     number,
     sliced,
-    sums_over_rows,
     tensor_of_ones,
     unit_means,
     zero_share,

@@ -58,6 +58,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("initializers",),
     ("fans", "gains", "registry"),
     ("distribution", "statistics"),
+    ("dense_figures",),
     ("reductions",),
     ("backends",),
     ("errors",),

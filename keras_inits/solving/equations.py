@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from keras_inits.backends import QUICK, host, inverse_root
-from keras_inits.reductions import mean_and_variance_of_dense
+from keras_inits.dense_figures import mean_and_variance_of_dense
 from keras_inits.solving.search import Search
 from keras_inits.statistics import (
     Moments,

@@ -16,13 +16,15 @@ import keras
 import numpy as np
 
 from keras_inits.activations import operation_name
-from keras_inits.backends import read
+from keras_inits.backends import QUICK, as_step, read
+from keras_inits.histograms import evenly_spaced
 from keras_inits.linear_maps import LinearMap, identity
 from keras_inits.reductions import in_memory, looks, share_above_zero
 from keras_inits.statistics import some_rows, where_to_look
 
 Tensor = Any
 Layout: TypeAlias = tuple[int, int] | None
+Seen: TypeAlias = tuple[Tensor, float | None, Tensor]
 
 # Correlation of signals from which partners are taken to be mirrored, not independent:
 # of 16 independent pairs it is 0 +- 0.25, of mirrored ones -1.
@@ -69,26 +71,82 @@ class Probe:
             layer: The activation that it goes into; None: the map's own.
         """
         probe = cls(None, layer or activation_of(m), None if layer else m)
-        probe.rows, probe.slope = _kept(z, m, probe.function)
+        seen = look_at(z, probe.function, m.channel_axes, m.channels, values=False)
+        probe.rows, probe.slope, _ = seen
         return probe
 
     def known(self) -> float | None:
         """The slope, where that takes no tensor operation."""
         if self.slope is None and _is_known(self.function) and looks(self.rows):
-            return _counted(self.function, self.rows)
+            linear = is_linear(self.function)
+            return 1.0 if linear else share_above_zero(self.rows)
         return self.slope
 
 
-def _kept(z: Tensor, m: LinearMap, function: Any) -> tuple[Tensor, float | None]:
-    """The rows and the slope of a probe."""
-    cut = acts_anywhere(function)
-    array = in_memory(z) if _is_known(function) else None
+def look_at(
+    z: Tensor, function: Any, axes: tuple[int, ...], channels: int, *, values: bool
+) -> Seen:
+    """Some rows, `E[f'(z)^2]`, some values for a histogram; None: it takes the rows.
+
+    Args:
+        z: A tensor `(batch, ...)`.
+        function: The activation behind it.
+        axes: Those of the channels.
+        channels: Their number: where the slope follows from the sign of a value, rows
+            are kept of partners that are opposite alone.
+        values: Whether to keep values then.
+    """
+    function, cut = _bare(function), acts_anywhere(function)
+    if not _is_known(function):
+        return some_rows(z, axes, cut=cut), None, None
+    counted: Any = as_step(_counted)
+    seen: Seen = counted(z, axes, channels, cut, is_linear(function), values)
+    return seen
+
+
+def _counted(
+    z: Tensor,
+    axes: tuple[int, ...],
+    channels: int,
+    cut: bool,
+    linear: bool,
+    values: bool,
+) -> Seen:
+    """The same, of an activation whose slope follows from the sign of a value."""
+    array = in_memory(z)
     if array is None:
-        return some_rows(z, m.channel_axes, cut=cut), None
-    rows = array[where_to_look(z.shape, m.channel_axes, cut=cut)]
-    layout = _layout(m, rows.shape)
-    opposite = layout is not None and _are_opposite(rows, layout)
-    return np.array(rows) if opposite else None, _counted(function, rows)
+        return some_rows(z, axes, cut=cut), None, None
+    rows = array[where_to_look(z.shape, axes, cut=cut)]
+    layout = _layout(axes, channels, rows.shape)
+    kept = layout is not None and _are_opposite(rows, layout)
+    slope = 1.0 if linear else share_above_zero(rows)
+    few = np.array(evenly_spaced(rows)) if values else None
+    return np.array(rows) if kept else None, slope, few
+
+
+def _counted_of_dense(
+    z: Tensor,
+    axes: tuple[int, ...],
+    channels: int,
+    cut: bool,
+    linear: bool,
+    values: bool,
+) -> Seen:
+    array, half = z.detach().numpy(), channels // 2
+    if array.ndim != 2 or axes not in ((-1,), (1,)) or half < PAIRS:
+        return _counted(z, axes, channels, cut, linear, values)
+    first = array[0]  # as in `_are_opposite`
+    together = 4.0 * float(first[:half].dot(first[half : 2 * half]))
+    if not together > OPPOSITE * float(first.dot(first)):
+        return _counted(z, axes, channels, cut, linear, values)
+    [index] = where_to_look(z.shape, axes, cut=cut)
+    rows, slope = array[index], 1.0
+    if not linear:  # NaN where a value is not finite
+        slope = np.count_nonzero(rows > 0) / rows.size + 0.0 * float(rows.sum())
+    return None, slope, np.array(evenly_spaced(rows)) if values else None
+
+
+QUICK[_counted] = _counted_of_dense
 
 
 def activation_of(m: LinearMap) -> Callable[[Tensor], Tensor]:
@@ -102,7 +160,9 @@ def layouts(probes: Sequence[Probe]) -> list[Layout]:
     last: LinearMap | None = None
     for probe in probes:
         last = probe.map or last
-        found.append(_layout(last, () if probe.rows is None else probe.rows.shape))
+        shape = () if probe.rows is None else probe.rows.shape
+        known = last is not None
+        found.append(_layout(last.channel_axes, last.channels, shape) if known else None)
     return found
 
 
@@ -178,18 +238,14 @@ def _is_known(function: Any) -> bool:
     return function is keras.activations.relu or is_linear(function)
 
 
-def _counted(function: Any, rows: Tensor) -> float:
-    return 1.0 if is_linear(function) else share_above_zero(rows)
-
-
-def _layout(m: LinearMap | None, shape: Sequence[int]) -> Layout:
+def _layout(axes: tuple[int, ...], channels: int, shape: Sequence[int]) -> Layout:
     rank = len(shape)
-    if m is None or not rank:
+    if not rank:
         return None
-    axes = sorted({axis % rank for axis in m.channel_axes})
-    channels = math.prod(shape[axis] for axis in axes)
-    together = axes == list(range(axes[0], axes[-1] + 1))
-    if not together or channels != m.channels or channels < 2:
+    axes = tuple(sorted({axis % rank for axis in axes}))
+    found = math.prod(shape[axis] for axis in axes)
+    together = axes == tuple(range(axes[0], axes[-1] + 1))
+    if not together or found != channels or channels < 2:
         return None
     return channels, math.prod(shape[axes[-1] + 1 :])
 

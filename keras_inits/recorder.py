@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import keras
@@ -15,18 +16,20 @@ from keras_inits.backends import fetch, fused, read
 from keras_inits.gradient_gains import kernel_gain, mean_square_slopes
 from keras_inits.kinds import kind_of
 from keras_inits.linear_maps import LinearMap
-from keras_inits.probes import Probe, activation_of, acts_anywhere
+from keras_inits.packing import refilled
+from keras_inits.probes import Probe, activation_of, look_at
 from keras_inits.reductions import mean_square
 from keras_inits.selection import Selection
 from keras_inits.slopes import look_inside
 from keras_inits.statistics import (
     Moments,
     dead_share,
+    of_units,
+    output_figures,
     figures,
     figures_in_float64,
     first_tensor,
     share_beyond,
-    some_rows,
     spread,
     underflows,
     widen,
@@ -64,16 +67,23 @@ class Record:
     dead: Tensor | None = None
     saturated: Tensor | None = None
     rows: Tensor | None = None
+    slope: Tensor | None = None
+    values: Tensor | None = None
     gradient_gain: Tensor | None = None
     kernel: Moments | None = None
+
+    @property
+    def some(self) -> Any:
+        """Some values of the pre-activation."""
+        return self.rows if self.values is None else self.values
 
     def probe(self) -> Probe | None:
         """What its gradient gain is seen from."""
         if self.map is None and is_activation(self.layer):
-            return Probe(self.rows, self.layer)
+            return Probe(self.rows, self.layer, slope=self.slope)
         if self.map is None or not self.map.in_hand or self.map.lookup:
             return None
-        return Probe(self.rows, activation_of(self.map), self.map)
+        return Probe(self.rows, activation_of(self.map), self.map, self.slope)
 
 
 @dataclass
@@ -86,13 +96,16 @@ class Recorder:
 
     def __post_init__(self) -> None:
         self._last: tuple[Tensor, Tensor, Tensor] = (None, None, None)
+        self._map: LinearMap | None = None  # the last one
 
     def signal(self, stop: Stop, signal: Tensor) -> Tensor:
         """The pre-activation, before anything is done to it."""
+        kernel = None
+        if stop.map is not None:  # first, while the kernel is in the cache
+            base = stop.trial.base(stop.map.kernel)
+            kernel = Moments(*self._figures(base)[:2])
         record = self._seen(stop.layer, stop.map, signal)
-        if stop.map is not None:  # now, while the kernel is in the cache
-            kernel = stop.trial.base(stop.map.kernel)
-            record.kernel = Moments(*self._figures(kernel)[:2])
+        record.kernel = kernel
         self.records.append(record)
         return signal
 
@@ -130,12 +143,12 @@ class Recorder:
             trial: The scope of the pass.
             seen: `look(self.probes())`, where the pass has it.
         """
+        pairs = [(r, p) for r in self.records if (p := r.probe()) is not None]
+        probes = [probe for _, probe in pairs]
         with trial:  # an activation may have a state of its own
-            slopes = iter(mean_square_slopes(self.probes(), trial.base, seen))
-        for record in self.records:
-            if record.probe() is None:
-                continue
-            m, slope = record.map, next(slopes)
+            slopes = mean_square_slopes(probes, trial.base, seen)
+        for (record, _), slope in zip(pairs, slopes, strict=True):
+            m = record.map
             if m is not None and record.kernel is not None:
                 mean, variance = record.kernel
                 slope = slope * kernel_gain(m, variance + mean * mean)
@@ -147,11 +160,15 @@ class Recorder:
     def _seen(self, layer: Any, m: LinearMap | None, z: Tensor) -> Record:
         several = len(z.shape) > 1 and z.shape[0] > 1
         mean, variance, *between = self._figures(z, several)
+        if m is not None and m.in_hand and not m.lookup:
+            self._map = m
         function = layer if m is None else activation_of(m)
-        axes = (-1,) if m is None else m.channel_axes
-        rows = some_rows(z, axes, cut=acts_anywhere(function))
+        seen = self._map if m is None else m
+        about = ((-1,), 0) if seen is None else (seen.channel_axes, seen.channels)
+        rows, slope, values = look_at(z, function, *about, values=True)
         self._last = z, mean, variance
-        record = Record(layer, m, Moments(mean, variance), rows=rows)
+        record = Record(layer, m, Moments(mean, variance))
+        record.rows, record.slope, record.values = rows, slope, values
         record.batch_variance = between[0] if between else None
         limit = SATURATION.get(activation_name(layer) or "")
         # What a gate adds to `W x`, and its own activation, are not in hand.
@@ -162,13 +179,21 @@ class Recorder:
     def _put_out(self, record: Record, output: Any) -> None:
         y = first_tensor(output)
         record.shape = (None, *y.shape[1:])
-        axes = record.map.channel_axes if record.map else (-1,)
-        if len(y.shape) > 1 and max(axes) < len(y.shape):
-            kept = tuple(sorted(axis % len(y.shape) for axis in axes))
-            record.dead = dead_share(kept, _is_never_negative(record))(y)
         z, mean, variance = self._last
         self._last = None, None, None
-        if y is not z:  # a linear layer puts out its pre-activation
+        same = y is z  # a linear layer puts out its pre-activation
+        axes = record.map.channel_axes if record.map else (-1,)
+        units = len(y.shape) > 1 and max(axes) < len(y.shape)
+        together = units and not same and not self.in_float64
+        if units:
+            kept = tuple(sorted(axis % len(y.shape) for axis in axes))
+            what = output_figures if together else dead_share
+            found = of_units(what, kept, _is_never_negative(record))(y)
+            if together:
+                mean, variance, record.dead = found
+            else:
+                record.dead = found
+        if not (same or together):
             mean, variance = self._figures(y)
         record.output = Moments(mean, variance)
 
@@ -194,7 +219,7 @@ def recorded(
     if recorder is None:
         recorder = _eager(model, batch, selection, training)
     recorder = _in_numpy(recorder)
-    if any(underflows(r.signal, r.rows) for r in recorder.records):
+    if any(underflows(r.signal, r.some) for r in recorder.records):
         precise = _eager(model, batch, selection, training, in_float64=True)
         recorder = _in_numpy(precise)
     return recorder
@@ -202,11 +227,15 @@ def recorded(
 
 def _in_numpy(recorder: Recorder) -> Recorder:
     records = recorder.records
-    rows = iter(read([r.rows for r in records]))  # not in float64: there are many
+    # Not in float64: there are many.
+    rows = iter(read([x for r in records for x in (r.rows, r.values)]))
     figures = [getattr(r, name) for r in records for name in _FIGURES]
-    arrays = iter(fetch([part for x in figures for part in _parts(x)]))
+    parts = [part for x in figures for part in _parts(x)]
+    if not all(x is None or isinstance(x, float) for x in parts):
+        parts = fetch(parts)
+    arrays = iter(parts)
     found = (_whole(x, [next(arrays) for _ in _parts(x)]) for x in figures)
-    columns = ([*(next(found) for _ in _FIGURES), next(rows)] for _ in records)
+    columns = ([*(next(found) for _ in _FIGURES), *islice(rows, 2)] for _ in records)
     filled = list(map(_filled, records, columns))
     return Recorder(records=filled, repeats=recorder.repeats)
 
@@ -233,13 +262,14 @@ def _eager(
 # What of a record is a tensor, or Moments of tensors.
 _FIGURES = (
     *("signal", "batch_variance", "output", "dead", "saturated"),
-    *("gradient_gain", "kernel"),
+    *("gradient_gain", "kernel", "slope"),
 )
-_TENSORS = (*_FIGURES, "rows")
+_TENSORS = (*_FIGURES, "rows", "values")
 
 
 def _filled(record: Record, tensors: list[Any]) -> Record:
-    return replace(record, **dict(zip(_TENSORS, tensors, strict=True)))
+    filled: Record = refilled(record, dict(zip(_TENSORS, tensors, strict=True)))
+    return filled
 
 
 def _parts(x: Any) -> Sequence[Any]:

@@ -15,10 +15,6 @@ from keras_inits.records import Histogram, LayerSignal
 from keras_inits.statistics import Moments
 from keras_inits.weight_gradients import WeightGradient
 
-BINS = 61
-# Values of a layer that a histogram counts, at least: of more, evenly spaced ones.
-COUNTED = 4096
-EDGES = np.linspace(-1.0, 1.0, BINS + 1)
 # What a sum in float32 may make of the deviation of equal values, over their mean.
 CONSTANT = 1e-5
 
@@ -28,6 +24,7 @@ def row_of(
     gradients: Mapping[int, WeightGradient],
     outputs: tuple[str, ...],
     bias_mean: float | None,
+    histogram: Histogram | None,
 ) -> LayerSignal:
     """Its figures in the words of the report.
 
@@ -36,14 +33,14 @@ def row_of(
         gradients: By `id` of the kernel.
         outputs: Of the model, those that the layer leads to.
         bias_mean: Mean of the bias that the signal contains.
+        histogram: Of some of its values.
     """
     layer, m = record.layer, record.map
     is_layer = isinstance(layer, keras.layers.Layer)  # or an operation
     gradient = None if m is None else gradients.get(id(m.kernel))
     mean, std = _figures(record.signal)
     output_mean, output_std = _figures(record.output)
-    rows: Any = record.rows
-    if np.size(rows) == 1:  # a single value deviates from nothing
+    if np.size(record.some) == 1:  # a single value deviates from nothing
         std = output_std = None
     return LayerSignal(
         name=layer.name,
@@ -62,7 +59,7 @@ def row_of(
         kernel_std=_spread(record.kernel),
         kernel_shape=None if m is None else tuple(m.kernel.shape),
         activation=activation_name(layer),
-        histogram=_histogram(rows),
+        histogram=histogram,
         path=layer.path if is_layer else layer.name,
         batch_std=_root(record.batch_variance),
         trainable=m.kernel.trainable if m else not is_layer or bool(layer.trainable),
@@ -90,39 +87,10 @@ def _spread(kernel: Moments | None) -> float | None:
 
 
 def _root(variance: Any) -> float | None:
-    return None if variance is None else float(np.sqrt(variance))
+    return None if variance is None else math.sqrt(variance)
 
 
 def _figures(seen: Moments | None) -> tuple[float | None, float | None]:
     if seen is None:
         return None, None
     return _number(seen.mean), _root(seen.variance)
-
-
-def _histogram(rows: Any) -> Histogram | None:
-    values = np.ravel(rows)
-    if values.dtype not in (np.float32, np.float64):
-        values = values.astype("float32")
-    reach = max(float(values.max()), -float(values.min())) if values.size else np.nan
-    if not np.isfinite(reach):
-        values = values[np.isfinite(values)]
-        if not values.size:
-            return None
-        reach = float(np.abs(values).max())
-    reach = max(reach, 1e-37)
-    values = values[:: _step(values.size, math.prod(np.shape(rows)[1:]))]
-    places = values * (0.5 * BINS / reach)
-    places += 0.5 * BINS
-    counts = np.bincount(places.astype("int64"), minlength=BINS + 1)
-    counts[BINS - 1] += counts[BINS]  # the largest value belongs to the last bin
-    counts = counts[:BINS]
-    edges = EDGES * reach
-    return Histogram(counts=tuple(counts.tolist()), edges=tuple(edges.tolist()))
-
-
-def _step(size: int, row: int) -> int:
-    """A step through so many values that leaves `COUNTED` and meets every channel."""
-    step = max(1, size // COUNTED)
-    while math.gcd(step, row) > 1:
-        step -= 1
-    return step

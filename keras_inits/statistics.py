@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -94,19 +95,31 @@ def share_beyond(z: Tensor, limit: float) -> Any:
     return number(ops.mean(ops.cast(ops.abs(z) > limit, "float32")))
 
 
-def dead_share(kept: tuple[int, ...], nonnegative: bool) -> Callable[[Tensor], Any]:
+def dead_share(y: Tensor, kept: tuple[int, ...], nonnegative: bool) -> Any:
     """The share of units (along `kept`) that are all zero."""
-    share = _dead_share(kept, nonnegative)
-    return share if fuses() else fused(share)
+    others = [axis for axis in range(len(y.shape)) if axis not in kept]
+    return zero_share(y, others, nonnegative=nonnegative)
+
+
+def output_figures(
+    y: Tensor, kept: tuple[int, ...], nonnegative: bool
+) -> tuple[Any, Any, Any]:
+    """Mean, variance and `dead_share`."""
+    return *figures(y), dead_share(y, kept, nonnegative)
+
+
+def of_units(
+    function: Callable[..., Any], kept: tuple[int, ...], nonnegative: bool
+) -> Callable[[Tensor], Any]:
+    """One of these two, as `fused`: a function of the tensor alone."""
+    if fuses():
+        return _of_units(function, kept, nonnegative)
+    return partial(fused(function), kept=kept, nonnegative=nonnegative)
 
 
 @functools.cache  # what is compiled is compiled once
-def _dead_share(kept: tuple[int, ...], nonnegative: bool) -> Callable[[Tensor], Any]:
-    def share(y: Tensor) -> Tensor:
-        others = [axis for axis in range(len(y.shape)) if axis not in kept]
-        return zero_share(y, others, nonnegative=nonnegative)
-
-    return fused(share) if fuses() else share
+def _of_units(function: Callable[..., Any], *units: Any) -> Callable[[Tensor], Any]:
+    return fused(lambda y: function(y, *units))
 
 
 def moments(x: Tensor) -> Moments:
@@ -130,18 +143,31 @@ def spread(x: Tensor) -> tuple[Any, Any, Any]:
 
 
 def _spread_of_dense(x: Tensor) -> tuple[float, float, float]:
-    rows, flat = x.shape[0], x.view(-1)
-    of_units = sums_over_rows(x)
-    mean = float(of_units.dot(tensor_of_ones(x.dtype, of_units.shape[0])))
-    mean /= flat.shape[0]
-    square_of_means = float(of_units.dot(of_units)) / (rows * flat.shape[0])
-    square = float(flat.dot(flat)) / flat.shape[0]
+    rows, size = x.shape[0], x.numel()
+    of_units, squares = sums_over_rows(x.view(rows, -1))
+    mean, square = float(of_units.sum()) / size, squares / size
+    square_of_means = float(of_units.dot(of_units)) / (rows * size)
     of_means, variance = square_of_means - mean * mean, square - mean * mean
     if variance <= 0.1 * square or of_means <= 0.1 * square_of_means:
         return spread(x)
     return mean, variance, abs(variance - of_means)
 
 
+def _output_figures_of_dense(
+    y: Tensor, kept: tuple[int, ...], nonnegative: bool
+) -> tuple[float, float, float]:
+    rank, channels, size = len(y.shape), y.shape[-1], y.numel()
+    if not nonnegative or rank < 2 or kept != (rank - 1,):
+        return output_figures(y, kept, nonnegative)
+    of_channels, squares = sums_over_rows(y.view(-1, channels))
+    # What is never negative sums up to zero where all of it is.
+    dead = 1.0 - np.count_nonzero(of_channels) / channels
+    mean, square = float(of_channels.sum()) / size, squares / size
+    variance = square - mean * mean
+    return (mean, variance, dead) if variance > 0.1 * square else (*figures(y), dead)
+
+
+QUICK[output_figures] = _output_figures_of_dense
 QUICK[figures] = mean_and_variance_of_dense
 QUICK[spread] = _spread_of_dense
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import operator
 import sys
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
-from keras_inits.backends import read
+from keras_inits.backends import OWN, read
 from keras_inits.calls import (
     Noted,
     Place,
@@ -152,6 +153,7 @@ def _plan(
         start.append(value)
         return len(start) - 1
 
+    _overwrite_own(steps, results)
     for place in (*inputs, *(x.made for x in steps)):
         place.number = number(None)
     for place, tensor in fixed.items():
@@ -172,6 +174,19 @@ def _plan(
             call = partial(call, **step.kwargs) if step.kwargs else call
         plan.append((call, _getter(numbers), step.made.number, last))
     return plan[::-1], start
+
+
+def _overwrite_own(steps: Sequence[Step], results: Sequence[Place]) -> None:
+    """Let a step write into its first tensor, which is new, and which it alone reads."""
+    torch = sys.modules["torch"]
+    fresh = {torch.addmm, torch.add, torch.mm, torch.matmul}
+    made = {x.made for x in steps if x.function in fresh and not x.writes}
+    readers = Counter([*results, *(place for x in steps for place in x.read())])
+    for step in steps:
+        if step.function in OWN:
+            first = step.args[0]
+            if first in made and readers[first] == 1:
+                step.function = OWN[step.function]
 
 
 def _getter(numbers: Sequence[int]) -> Callable[[list[Any]], Sequence[Any]]:

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import QUICK, host, inverse_root
+from keras_inits.backends import OWN, QUICK, host, inverse_root
 from keras_inits.dense_figures import mean_and_variance_of_dense
 from keras_inits.solving.search import Search
 from keras_inits.statistics import (
@@ -96,7 +96,14 @@ def _meet_dense(z: Tensor, target: float) -> tuple[Tensor, float, float, float]:
     return z * scale, mean, variance, scale
 
 
+def _meet_own(z: Tensor, target: float) -> tuple[Tensor, float, float, float]:
+    mean, variance = mean_and_variance_of_dense(z)
+    scale = float(target) / math.sqrt(variance) if variance > 0 else math.inf
+    return z.mul_(scale), mean, variance, scale
+
+
 QUICK[meet] = _meet_dense
+OWN[_meet_dense] = _meet_own
 
 
 class OutputProblem(NamedTuple):

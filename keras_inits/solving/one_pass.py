@@ -6,7 +6,6 @@ cannot be traced, it runs eagerly: the same sweep, the same solver.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from keras import ops
 from keras_inits import compiled
 from keras_inits.backends import fetch
 from keras_inits.kinds import kind_of
+from keras_inits.packing import refilled
 from keras_inits.selection import Selection
 from keras_inits.slopes import look_inside
 from keras_inits.solving import verdict
@@ -173,14 +173,14 @@ def _tensors(decision: Decision) -> list[Any]:
 
 def _filled(decision: Decision, tensors: list[Any]) -> Decision:
     """A copy with these tensors, as `_tensors` lists them."""
-    new, (own, kept) = copy.copy(decision), tensors
-    for name, tensor in zip(_TENSORS, own, strict=True):
-        setattr(new, name, tensor)
-    probes = zip(decision.probes, kept, strict=True)
-    new.probes = tuple(
-        replace(p, rows=rows, slope=slope) for p, (rows, slope) in probes
-    )
-    return new
+    own, kept = tensors
+    probes = [
+        refilled(probe, {"rows": rows, "slope": slope})
+        for probe, (rows, slope) in zip(decision.probes, kept, strict=True)
+    ]
+    values = dict(zip(_TENSORS, own, strict=True), probes=tuple(probes))
+    filled: Decision = refilled(decision, values)
+    return filled
 
 
 def _variables(selection: Selection) -> list[keras.Variable]:

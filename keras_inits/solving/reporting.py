@@ -94,9 +94,9 @@ def _overall(
     decision: Decision, seen: Moments, moved: float = 1.0
 ) -> tuple[float, float]:
     """One mean and deviation, over all channels; gates are pooled within themselves."""
-    means, variances = np.asarray(seen.mean), np.asarray(seen.variance)
-    if not means.ndim:
-        return float(means) / moved, math.sqrt(variances) / moved
+    means, variances = seen
+    if isinstance(means, float):
+        return means / moved, math.sqrt(variances) / moved
     gates = decision.map.gates if decision.map is not None else 1
     between = np.reshape(means, (gates, -1)).var(axis=1)
     variance = variances.mean() + between.mean()
@@ -104,5 +104,7 @@ def _overall(
 
 
 def _compact(values: Any) -> float | tuple[float, ...]:
+    if isinstance(values, float):
+        return values
     flat = np.ravel(values)
     return float(flat[0]) if flat.size == 1 else tuple(map(float, flat))

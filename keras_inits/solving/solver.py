@@ -94,7 +94,8 @@ class Solver:
         if decision.probes:  # now, while the kernel is in the cache
             stages = filter(None, (m, m.stage))
             gains = [scaled_kernel_gain(x, stop.trial) for x in stages]
-            decision.gradient_gain = as_step(math.prod)(gains)
+            several = len(gains) > 1
+            decision.gradient_gain = as_step(math.prod)(gains) if several else gains[0]
         self._advance(decision)
         return result
 

@@ -70,7 +70,7 @@ def _fetch(decisions: Sequence[Decision]) -> None:
         for name in _MOMENTS:
             tensors += getattr(decision, name) or ()
         tensors += (getattr(decision, name) for name in _TENSORS)
-    arrays = iter(fetch(tensors))
+    arrays = iter(map(_number, fetch(tensors)))
     for decision in decisions:
         for name in _MOMENTS:
             if getattr(decision, name) is not None:
@@ -78,12 +78,19 @@ def _fetch(decisions: Sequence[Decision]) -> None:
         for name in _TENSORS:
             setattr(decision, name, next(arrays))
         if decision.after is None:
-            mean, variance = decision.before
-            scale = decision.scale
-            with np.errstate(all="ignore"):  # what is not finite is refused just below
-                decision.after = Moments(mean * scale, variance * scale**2)
-        if decision.gradient_gain is not None:
-            decision.gradient_gain = float(decision.gradient_gain)
+            decision.after = _scaled(decision.before, decision.scale)
+
+
+def _number(x: Any) -> Any:
+    """Of a single value a number: to compute with it costs less."""
+    return x.item() if x is not None and x.ndim == 0 else x
+
+
+def _scaled(seen: Moments, scale: Any) -> Moments:
+    if isinstance(scale, float):
+        return Moments(seen.mean * scale, seen.variance * scale * scale)
+    with np.errstate(all="ignore"):  # what is not finite is refused just below
+        return Moments(seen.mean * scale, seen.variance * scale**2)
 
 
 def _check(decision: Decision, options: Options) -> None:
@@ -118,6 +125,8 @@ def _out_of_reach(decision: Decision, deviation: float, options: Options) -> str
 
 def _check_signal(decision: Decision, linear: Moments, options: Options) -> None:
     mean, variance = linear
+    if isinstance(mean, float) and _is_sound(mean, variance):
+        return
     _check_size(decision, mean, variance)
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
         raise DegenerateSignalError(
@@ -126,7 +135,7 @@ def _check_signal(decision: Decision, linear: Moments, options: Options) -> None
             "NaN or overflow in the layers before it or in its own weights: "
             "print(keras_inits.measure(model, data))."
         )
-    alive = variance > (NOISE * mean) ** 2
+    alive = np.asarray(variance > (NOISE * mean) ** 2)
     if options.per_channel and decision.map is not None:
         silent = ~alive
         if decision.found is not None:  # the activation may silence some more
@@ -143,6 +152,12 @@ def _check_signal(decision: Decision, linear: Moments, options: Options) -> None
             "example "
             f"layers=lambda layer: layer.name != {decision.layer.name!r}."
         )
+
+
+def _is_sound(mean: float, variance: float) -> bool:
+    """Whether nothing below speaks against it, which in most models is so."""
+    deviates = variance > (NOISE * mean) ** 2
+    return deviates and SMALLEST < variance < LARGEST and math.isfinite(mean)
 
 
 def _check_size(decision: Decision, mean: Any, variance: Any) -> None:
@@ -271,4 +286,6 @@ def to_scale(decisions: Sequence[Decision]) -> list[keras.Variable]:
 
 def has_moved(decision: Decision) -> bool:
     scale = decision.scale * decision.moved
+    if isinstance(scale, float):
+        return abs(scale - 1.0) > SAME
     return bool((np.abs(scale - 1.0) > SAME).any())

@@ -20,6 +20,7 @@ from keras_inits.errors import DataError, check_flags
 from keras_inits.findings.loss import unusable
 from keras_inits.findings.scale import INPUT_RMS
 from keras_inits.heads import outputs_led_to
+from keras_inits.histograms import histograms
 from keras_inits.loss_inputs import loss_signals, with_outputs
 from keras_inits.naming import Layers
 from keras_inits.recorder import Record, recorded
@@ -97,10 +98,10 @@ def measure(
             )
             losses = with_outputs(losses, outputs)
     led = outputs_led_to(model)
-    biases = _bias_means(records)
+    columns = records, _bias_means(records), histograms([x.some for x in records])
     signals = [
-        row_of(x, gradients, led.get(x.layer, ()), bias)
-        for x, bias in zip(records, biases, strict=True)
+        row_of(record, gradients, led.get(record.layer, ()), bias, histogram)
+        for record, bias, histogram in zip(*columns, strict=True)
     ]
     signals = _with_broken(model, signals)
     signals += _uncalled(selection, records)
@@ -124,7 +125,7 @@ def _bias_means(records: Sequence[Record]) -> list[float | None]:
     biases = [None if m is None or m.bias is None else m.bias.value for m in maps]
     if not any(r.dead for r in records):
         return [None] * len(records)
-    return [None if x is None else float(x.mean()) for x in fetch(biases)]
+    return [None if x is None else float(x.sum() / x.size) for x in fetch(biases)]
 
 
 def _inputs(batch: Any) -> LayerSignal:

@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 from keras import ops, tree
 
 from keras_inits import xla
@@ -166,7 +167,8 @@ def run(
         makers = MAKERS[keras.backend.backend()]
     function = Function(variables, trace)
     for make in makers:
-        with contextlib.suppress(Exception):
+        # What is not finite is a figure like others.
+        with contextlib.suppress(Exception), np.errstate(all="ignore"):
             program = make(function, arguments)
             if program is not None:
                 found = program(arguments)

@@ -21,15 +21,14 @@ TOGETHER = 2**17
 EDGES = np.linspace(-1.0, 1.0, BINS + 1)
 
 
-def histograms(rows: Sequence[Any]) -> list[Histogram | None]:
+def histograms(values: Sequence[Array]) -> list[Histogram | None]:
     """One for each layer, of values that are finite; None where there are none.
 
     Args:
-        rows: Of each layer an array `(rows, ...)`.
+        values: Of each layer a vector in float32 or wider, see `evenly_spaced`.
     """
-    found: list[Histogram | None] = [None] * len(rows)
+    found: list[Histogram | None] = [None] * len(values)
     alike: dict[Any, list[int]] = defaultdict(list)
-    values = list(map(evenly_spaced, rows))
     for i, x in enumerate(values):
         if x.size:
             alike[x.size, x.dtype].append(i)
@@ -40,13 +39,11 @@ def histograms(rows: Sequence[Any]) -> list[Histogram | None]:
             block = np.stack([values[i] for i in some])
             reach = np.maximum(block.max(axis=1), -block.min(axis=1))
             finite = np.isfinite(reach)
-            if not finite.all():
-                for i in np.compress(~finite, some):
-                    flat = np.ravel(rows[i])
-                    [found[i]] = histograms([flat[np.isfinite(flat)]])
-                some, block, reach = np.compress(finite, some), block[finite], reach[finite]
-            for i, histogram in zip(some, _counted(block, reach), strict=True):
-                found[i] = histogram
+            for i in np.compress(~finite, some):
+                [found[i]] = histograms([values[i][np.isfinite(values[i])]])
+            counted = iter(_counted(block[finite], reach[finite]))
+            for i in np.compress(finite, some):
+                found[i] = next(counted)
     return found
 
 
@@ -66,7 +63,7 @@ def _counted(values: Array, reach: Array) -> list[Histogram]:
 
 
 def evenly_spaced(rows: Any) -> Array:
-    """About `COUNTED` of the values, in float32 or wider; a view where that can be."""
+    """About `COUNTED` values of `(rows, ...)` as a vector; a view where that can be."""
     values = np.ravel(rows)
     if values.dtype not in (np.float32, np.float64):
         values = values.astype("float32")

@@ -159,10 +159,11 @@ def layouts(probes: Sequence[Probe]) -> list[Layout]:
     found: list[Layout] = []
     last: LinearMap | None = None
     for probe in probes:
-        last = probe.map or last
-        shape = () if probe.rows is None else probe.rows.shape
-        known = last is not None
-        found.append(_layout(last.channel_axes, last.channels, shape) if known else None)
+        last, rows = probe.map or last, probe.rows
+        if last is None or rows is None:
+            found.append(None)
+        else:
+            found.append(_layout(last.channel_axes, last.channels, rows.shape))
     return found
 
 

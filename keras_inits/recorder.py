@@ -14,6 +14,7 @@ from keras_inits import compiled
 from keras_inits.activations import activation_name, is_activation
 from keras_inits.backends import fetch, fused, read
 from keras_inits.gradient_gains import kernel_gain, mean_square_slopes
+from keras_inits.histograms import evenly_spaced
 from keras_inits.kinds import kind_of
 from keras_inits.linear_maps import LinearMap
 from keras_inits.packing import refilled
@@ -24,11 +25,11 @@ from keras_inits.slopes import look_inside
 from keras_inits.statistics import (
     Moments,
     dead_share,
-    of_units,
-    output_figures,
     figures,
     figures_in_float64,
     first_tensor,
+    of_units,
+    output_figures,
     share_beyond,
     spread,
     underflows,
@@ -66,16 +67,11 @@ class Record:
     shape: tuple[Any, ...] | None = None
     dead: Tensor | None = None
     saturated: Tensor | None = None
-    rows: Tensor | None = None
+    rows: Tensor | None = None  # for the slope, where that is not known
     slope: Tensor | None = None
-    values: Tensor | None = None
+    values: Any = None  # for a histogram
     gradient_gain: Tensor | None = None
     kernel: Moments | None = None
-
-    @property
-    def some(self) -> Any:
-        """Some values of the pre-activation."""
-        return self.rows if self.values is None else self.values
 
     def probe(self) -> Probe | None:
         """What its gradient gain is seen from."""
@@ -179,23 +175,15 @@ class Recorder:
     def _put_out(self, record: Record, output: Any) -> None:
         y = first_tensor(output)
         record.shape = (None, *y.shape[1:])
-        z, mean, variance = self._last
+        z, *figures = self._last  # a linear layer puts out its pre-activation
         self._last = None, None, None
-        same = y is z  # a linear layer puts out its pre-activation
-        axes = record.map.channel_axes if record.map else (-1,)
-        units = len(y.shape) > 1 and max(axes) < len(y.shape)
-        together = units and not same and not self.in_float64
-        if units:
-            kept = tuple(sorted(axis % len(y.shape) for axis in axes))
-            what = output_figures if together else dead_share
-            found = of_units(what, kept, _is_never_negative(record))(y)
-            if together:
-                mean, variance, record.dead = found
-            else:
-                record.dead = found
-        if not (same or together):
-            mean, variance = self._figures(y)
-        record.output = Moments(mean, variance)
+        units = _units(record, y)
+        if units and y is not z and not self.in_float64:
+            *figures, record.dead = of_units(output_figures, *units)(y)
+        else:
+            record.dead = of_units(dead_share, *units)(y) if units else None
+            figures = figures if y is z else [*self._figures(y)]
+        record.output = Moments(*figures)
 
     def _figures(self, x: Tensor, several: bool = False) -> Sequence[Any]:
         """Mean and variance; of several samples also the variance between them."""
@@ -219,7 +207,7 @@ def recorded(
     if recorder is None:
         recorder = _eager(model, batch, selection, training)
     recorder = _in_numpy(recorder)
-    if any(underflows(r.signal, r.some) for r in recorder.records):
+    if any(underflows(r.signal, r.values) for r in recorder.records):
         precise = _eager(model, batch, selection, training, in_float64=True)
         recorder = _in_numpy(precise)
     return recorder
@@ -237,6 +225,9 @@ def _in_numpy(recorder: Recorder) -> Recorder:
     found = (_whole(x, [next(arrays) for _ in _parts(x)]) for x in figures)
     columns = ([*(next(found) for _ in _FIGURES), *islice(rows, 2)] for _ in records)
     filled = list(map(_filled, records, columns))
+    for record in filled:
+        if record.values is None:
+            record.values = evenly_spaced(record.rows)
     return Recorder(records=filled, repeats=recorder.repeats)
 
 
@@ -310,6 +301,14 @@ def _compiled(
     recorder = Recorder(records=list(map(_filled, bare, tensors)), repeats=repeats)
     recorder.finish(Trial(()), seen)
     return recorder
+
+
+def _units(record: Record, y: Tensor) -> tuple[tuple[int, ...], bool] | None:
+    """The axes along which units of an output lie, and whether none is negative."""
+    rank, axes = len(y.shape), record.map.channel_axes if record.map else (-1,)
+    if rank < 2 or max(axes) >= rank:
+        return None
+    return tuple(sorted(axis % rank for axis in axes)), _is_never_negative(record)
 
 
 def _activation_of(layer: Any) -> Any:

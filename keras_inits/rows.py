@@ -40,7 +40,7 @@ def row_of(
     gradient = None if m is None else gradients.get(id(m.kernel))
     mean, std = _figures(record.signal)
     output_mean, output_std = _figures(record.output)
-    if np.size(record.some) == 1:  # a single value deviates from nothing
+    if np.size(record.values) == 1:  # a single value deviates from nothing
         std = output_std = None
     return LayerSignal(
         name=layer.name,

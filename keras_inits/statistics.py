@@ -24,7 +24,6 @@ from keras_inits.reductions import (
     mean_and_variance,
     number,
     sliced,
-    tensor_of_ones,
     unit_means,
     zero_share,
 )

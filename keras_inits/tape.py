@@ -177,7 +177,7 @@ def _plan(
 
 
 def _overwrite_own(steps: Sequence[Step], results: Sequence[Place]) -> None:
-    """Let a step write into its first tensor, which is new, and which it alone reads."""
+    """Let a step write into its first tensor, new, and read by nobody else."""
     torch = sys.modules["torch"]
     fresh = {torch.addmm, torch.add, torch.mm, torch.matmul}
     made = {x.made for x in steps if x.function in fresh and not x.writes}

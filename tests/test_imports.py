@@ -51,7 +51,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # a report, with no Keras model in sight
     ("report",),
     ("findings", "plotting", "rendering"),
-    ("tables",),
+    ("histograms", "tables"),
     ("records",),
     ("plain_record",),
     # laws and numbers

@@ -14,10 +14,11 @@ from keras import layers, ops
 from models import normal
 
 import keras_inits
-from keras_inits import backends, compiled, tape
-from keras_inits.backends import as_step
+from keras_inits import backends, compiled, probes, tape
+from keras_inits.backends import as_step, fused
 from keras_inits.calls import Unplayable
 from keras_inits.dense_figures import is_dense
+from keras_inits.solving.equations import meet
 from keras_inits.tape import Played, Tape
 
 torch = pytest.importorskip("torch")
@@ -197,19 +198,97 @@ def test_a_step_of_ours_may_look() -> None:
             Tape(lambda x, compute=compute: [compute(as_step(float)(x[0]))], (a,))
 
 
+MORE: dict[str, list[tuple[Any, ...]]] = {
+    "meet": [(1.5,)],
+    "_scaled_gain": [(0.5, 2.0)],
+    # units, whether none is negative
+    "output_figures": [((1,), True), ((1,), False), ((0,), True)],
+    # axes, channels, whether to cut, whether linear, whether to keep values
+    "_counted": [
+        *(((-1,), 520, True, False, True), ((1,), 520, True, True, False)),
+        *(((0,), 64, False, False, True), ((-1,), 260, True, False, False)),
+    ],
+}
+KINDS = ["plain", "shifted", "dead", "mirrored", "nan", "inf"]
+
+
 @pytest.mark.parametrize("function", backends.QUICK)
-@pytest.mark.parametrize("shift", [0.0, 100.0])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_quick_versions_do_the_same(function: Any, shift: float, dtype: str) -> None:
-    more = {"meet": (1.5,), "_scaled_gain": (0.5, 2.0)}.get(function.__name__, ())
-    x = (tensor(64, 48) + shift).to(getattr(torch, dtype))
+def test_quick_versions_do_the_same(function: Any, kind: str, dtype: str) -> None:
+    x = tensor(64, 520) + (100.0 if kind == "shifted" else 0.0)
+    if kind == "dead":
+        x = x.relu()
+        x[:, 3] = 0.0
+    if kind == "mirrored":
+        x[:, 260:] = -x[:, :260]
+    if kind in ("nan", "inf"):
+        x[5, 7] = float(kind)
+    x = x.to(getattr(torch, dtype))
     assert is_dense(x)
     assert not is_dense(x.t())
-    quick, plain = backends.QUICK[function](x, *more), function(x, *more)
-    assert isinstance(quick, tuple) == isinstance(plain, tuple)
-    quick, plain = (y if isinstance(y, tuple) else (y,) for y in (quick, plain))
-    for one, two in zip(quick, plain, strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+    for more in MORE.get(function.__name__, [()]):
+        if more[1:] == (True,) and kind in ("plain", "mirrored", "nan", "inf"):
+            continue  # the signs are not as said
+        with np.errstate(all="ignore"):
+            quick, plain = (
+                f(x.clone(), *more) for f in (backends.QUICK[function], function)
+            )
+        if not isinstance(plain, tuple):
+            quick, plain = (quick,), (plain,)
+        for one, two in zip(quick, plain, strict=True):
+            assert (one is None) == (two is None)
+            if one is not None:
+                np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_are_kept_of_opposite_partners_alone() -> None:
+    x = tensor(64, 520)
+    quick = backends.QUICK[probes._counted]
+    about = (-1,), 520, True, False, True
+    rows, slope, values = quick(x, *about)
+    assert rows is None
+    assert slope == pytest.approx(0.5, abs=0.02)
+    assert not np.shares_memory(values, x.numpy())
+    x[:, 260:] = -x[:, :260]
+    rows, slope, _ = quick(x, *about)
+    np.testing.assert_array_equal(rows, x[: len(rows)])
+    assert not np.shares_memory(rows, x.numpy())
+
+
+def test_a_step_overwrites_what_is_its_own_alone() -> None:
+    w, b, x = tensor(6, 6), tensor(6), tensor(6, 6)
+
+    def own(x: Any) -> list[Any]:
+        return [fused(meet)(torch.addmm(b, x, w), 1.0)[0]]
+
+    def read_before(x: Any) -> list[Any]:
+        z = torch.addmm(b, x, w)
+        kept = z[:2]
+        return [fused(meet)(z, 1.0)[0], kept]
+
+    def read_after(x: Any) -> list[Any]:
+        z = torch.addmm(b, x, w)
+        return [fused(meet)(z, 1.0)[0], z * 2]
+
+    def returned(x: Any) -> list[Any]:
+        z = torch.addmm(b, x, w)
+        return [fused(meet)(z, 1.0)[0], z]
+
+    def argument(x: Any) -> list[Any]:
+        return [fused(meet)(x, 1.0)[0]]
+
+    mine = set(backends.OWN.values())
+    for function in (own, read_before, read_after, returned, argument):
+        tape_ = Tape(function, (x,))
+        played = {call for call, *_ in tape_._plan}
+        assert bool(mine & played) == (function is own)
+        for other in (x, 3 * x - 1):
+            before = other.clone()
+            found = tape_((other,))
+            for one, two in zip(found, function(other), strict=True):
+                np.testing.assert_allclose(one, two, rtol=1e-5)
+            np.testing.assert_array_equal(other, before)
 
 
 def test_large_tensors_are_not_worth_it() -> None:

@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from keras_inits import compiled
-from keras_inits.backends import fetch
+from keras_inits.backends import read
 from keras_inits.kinds import kind_of
 from keras_inits.packing import refilled
 from keras_inits.selection import Selection
@@ -75,7 +75,7 @@ class OnePass:
     def _solver(self, options: Options) -> Solver:
         maps = [m for maps in self.selection.maps.values() for m in maps]
         biases = [m.bias for m in maps if m.bias is not None]
-        values = fetch([b.value for b in biases])
+        values = read([b.value for b in biases])
         biased = {id(b) for b, x in zip(biases, values, strict=True) if x.any()}
         return Solver(
             options,

@@ -135,7 +135,7 @@ def _check_signal(decision: Decision, linear: Moments, options: Options) -> None
             "NaN or overflow in the layers before it or in its own weights: "
             "print(keras_inits.measure(model, data))."
         )
-    alive = np.asarray(variance > (NOISE * mean) ** 2)
+    alive: Any = np.asarray(variance > (NOISE * mean) ** 2)
     if options.per_channel and decision.map is not None:
         silent = ~alive
         if decision.found is not None:  # the activation may silence some more

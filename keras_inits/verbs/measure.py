@@ -98,7 +98,7 @@ def measure(
             )
             losses = with_outputs(losses, outputs)
     led = outputs_led_to(model)
-    columns = records, _bias_means(records), histograms([x.some for x in records])
+    columns = records, _bias_means(records), histograms([x.values for x in records])
     signals = [
         row_of(record, gradients, led.get(record.layer, ()), bias, histogram)
         for record, bias, histogram in zip(*columns, strict=True)

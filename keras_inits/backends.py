@@ -10,7 +10,6 @@ import contextvars
 import functools
 import inspect
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -105,49 +104,6 @@ def snapshot(variable: keras.Variable) -> Any:
         # A read stays as it is: an assignment gives the variable a new buffer.
         return loaded().identity(variable.value)
     return variable.value  # JAX: immutable
-
-
-def can_multiply_in_place(tensor: Any) -> bool:
-    """Whether `InPlace` takes it, and cannot fail then: torch."""
-    if keras.backend.backend() != "torch":
-        return False
-    module = loaded()
-    plain = type(tensor) in (module.Tensor, module.nn.Parameter)
-    wide = tensor.dtype in (module.float32, module.float64)
-    return plain and wide and tensor.is_contiguous() and not tensor.is_inference()
-
-
-class InPlace:
-    """`tensor *= factor` for every pair: once begun, all of them.
-
-    An interrupt waits until the last is done.
-    """
-
-    def __init__(self, tensors: Sequence[Any], factors: Sequence[Any]) -> None:
-        self.tensors, self.factors = tensors, factors
-        self.versions = [x._version for x in tensors]
-
-    @property
-    def written(self) -> bool:
-        """Whether it has begun, and so is done."""
-        pairs = zip(self.tensors, self.versions, strict=True)
-        return any(x._version != version for x, version in pairs)
-
-    def __call__(self) -> None:
-        """Multiply."""
-        if not self.tensors:
-            return
-        module = loaded()
-        with module.no_grad():
-            try:
-                # No line of Python between them, where no mode of torch adds one.
-                deque(map(module.Tensor.mul_, self.tensors, self.factors), maxlen=0)
-            except BaseException:
-                columns = self.tensors, self.factors, self.versions
-                for x, factor, version in zip(*columns, strict=True):
-                    if x._version == version:
-                        x.mul_(factor)
-                raise
 
 
 def host(tensor: Any) -> np.ndarray[Any, Any]:

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import keras
 
-from keras_inits.backends import InPlace, can_multiply_in_place, snapshot
+from keras_inits.backends import snapshot
 from keras_inits.distribution import Peers, current_peers, is_global, laid_out_like
 from keras_inits.errors import DistributionError
+from keras_inits.in_place import can_multiply_in_place, in_place
 from keras_inits.trial import Product
 
 Tensor = Any
@@ -28,19 +29,26 @@ def assign_all(changes: Sequence[Change]) -> None:
             value may be a function that computes it, of no other variable: it is called
             when the value is written, so that not all of them take memory at once. A
             product of the variable's own value is formed in place, without a copy of
-            either, where that cannot fail: once begun, all of these are written.
+            the model: see `in_place`. Once begun, all of these are written; `changes`
+            does not hold their old values any more.
     """
     stored = not _in_stateless_scope()
-    products: list[Product] = []
+    products: list[tuple[keras.Variable, Product]] = []
     others: list[Change] = []
     for variable, value in changes:
-        if isinstance(value, Product) and _in_place(variable, value) and stored:
-            products.append(value)
+        if isinstance(value, Product) and stored and _is_own(variable, value):
+            products.append((variable, value))
         else:
             others.append((variable, value))
-    last = InPlace([x.base for x in products], [x.factor for x in products])
+    last = in_place([v for v, _ in products], [x.factor for _, x in products])
+
+    def multiply() -> None:
+        for _, product in products:
+            product.release()
+        last()
+
     values = (computed(x) for _, x in others)
-    _assign([v for v, _ in others], values, last, lambda: last.written)
+    _assign([v for v, _ in others], values, multiply, lambda: last.written)
 
 
 def commit(changes: Sequence[Change], result: R) -> R:
@@ -97,10 +105,8 @@ def _in_stateless_scope() -> bool:
     return False
 
 
-def _in_place(variable: keras.Variable, product: Product) -> bool:
-    own = product.base is variable.value
-    plain = type(variable).assign is keras.Variable.assign
-    return own and plain and can_multiply_in_place(product.base)
+def _is_own(variable: keras.Variable, product: Product) -> bool:
+    return product.base is variable.value and can_multiply_in_place(variable)
 
 
 def _values(

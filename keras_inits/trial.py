@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras import ops
 
-from keras_inits.backends import fused, fused_arithmetic, fuses, outside_traces
-from keras_inits.statistics import widen
+from keras_inits.backends import fused, fused_arithmetic, outside_traces
+from keras_inits.in_place import multiply
 
 Tensor = Any
 
 
-@dataclass(frozen=True)
+@dataclass
 class Product:
     """A value that is computed when it is written: `base * factor`."""
 
@@ -23,7 +22,12 @@ class Product:
     factor: Tensor
 
     def __call__(self) -> Tensor:
-        return _multiply(self.base, self.factor)
+        value: Tensor = fused_arithmetic(multiply)(self.base, self.factor)
+        return value
+
+    def release(self) -> None:
+        """The variable alone holds the base from now on."""
+        self.base = None
 
 
 class Trial(keras.StatelessScope):
@@ -48,7 +52,7 @@ class Trial(keras.StatelessScope):
         self._pending: dict[int, Tensor] = {}
         self._set: dict[int, keras.Variable] = {}
         self.factors: dict[int, Tensor] = {}
-        self._multiply = fused(_multiply)
+        self._multiply = fused(multiply)
 
     def set(self, variable: keras.Variable, value: Tensor) -> None:
         """Let later reads of `variable` see `value`."""
@@ -87,26 +91,14 @@ class Trial(keras.StatelessScope):
     ) -> list[tuple[keras.Variable, Tensor | Product]]:
         """New values: of what was set, and of the variables named, scaled.
 
-        Where operations are not compiled, a scaled one is a product to be computed.
+        A scaled one is a product to be computed. The trial ends with this, and holds no
+        value any more.
         """
         new: dict[int, tuple[keras.Variable, Any]] = {
             key: (v, self._base[key]) for key, v in self._set.items()
         }
-        scaled = list(scaled)
-        bases = [self._base[id(v)] for v in scaled]
-        factors = [self.factors[id(v)] for v in scaled]
-        if fuses():
-            values = fused_arithmetic(_multiply_all)(bases, factors)
-        else:
-            values = list(map(Product, bases, factors))
-        new.update((id(v), (v, x)) for v, x in zip(scaled, values, strict=True))
+        for v in scaled:
+            new[id(v)] = v, Product(self._base[id(v)], self.factors[id(v)])
+        self._base.clear()
+        self.state_mapping.clear()
         return list(new.values())
-
-
-def _multiply(base: Tensor, factor: Tensor) -> Tensor:
-    dtype = keras.backend.standardize_dtype(base.dtype)
-    return ops.cast(widen(base) * factor, dtype)
-
-
-def _multiply_all(bases: list[Tensor], factors: list[Tensor]) -> list[Tensor]:
-    return list(map(_multiply, bases, factors))

@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("products",),
     ("partners", "probes", "shortcuts", "time_steps"),
     ("selection", "trial"),
+    ("in_place",),
     ("naming",),
     ("chains",),
     ("activations",),

@@ -179,7 +179,7 @@ def _from_torch(tensors: Sequence[Any], module: Any) -> list[Any]:
 # Of functions that are noted as a whole, those for a torch tensor of few values, one
 # after the other in a CPU's memory: Python between two operations costs more than they.
 QUICK: dict[Callable[..., Any], Callable[..., Any]] = {}
-# Of these, the ones that may overwrite the tensor, where nobody else reads it.
+# For such functions others that overwrite the tensor, where nobody else reads it.
 OWN: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 

@@ -33,22 +33,17 @@ def assign_all(changes: Sequence[Change]) -> None:
             does not hold their old values any more.
     """
     stored = not _in_stateless_scope()
-    products: list[tuple[keras.Variable, Product]] = []
+    products: list[tuple[keras.Variable, Tensor]] = []
     others: list[Change] = []
     for variable, value in changes:
         if isinstance(value, Product) and stored and _is_own(variable, value):
-            products.append((variable, value))
+            value.release()
+            products.append((variable, value.factor))
         else:
             others.append((variable, value))
-    last = in_place([v for v, _ in products], [x.factor for _, x in products])
-
-    def multiply() -> None:
-        for _, product in products:
-            product.release()
-        last()
-
+    last = in_place(products)
     values = (computed(x) for _, x in others)
-    _assign([v for v, _ in others], values, multiply, lambda: last.written)
+    _assign([v for v, _ in others], values, last, lambda: last.written)
 
 
 def commit(changes: Sequence[Change], result: R) -> R:

@@ -14,8 +14,8 @@ import keras
 from keras_inits.backends import loaded
 from keras_inits.reductions import BLOCK, mean_and_variance, tensor_of_ones
 
-# Values up to which one core is as fast as all.
-FEW = 2**16
+# Values up to which NumPy is there before torch has dispatched the operation.
+OF_NUMPY = 2**16
 
 
 def is_dense(x: Any) -> bool:
@@ -33,7 +33,7 @@ def is_dense(x: Any) -> bool:
 
 def mean_and_variance_of_dense(x: Any) -> tuple[float, float]:
     """As `mean_and_variance`, where `is_dense`."""
-    if x.numel() <= FEW:  # NumPy is there before torch has dispatched the operation
+    if x.numel() <= OF_NUMPY:
         values = x.detach().numpy().reshape(-1)
         size = values.size
         mean = float(values.sum()) / size
@@ -51,7 +51,7 @@ def mean_and_variance_of_dense(x: Any) -> tuple[float, float]:
 
 def sums_over_rows(x: Any) -> tuple[Any, float]:
     """Sums of each column of a matrix, a NumPy vector, and that of all squares."""
-    if x.numel() <= FEW:
+    if x.numel() <= OF_NUMPY:
         values = x.detach().numpy()
         flat = values.reshape(-1)
         return values.sum(axis=0), float(flat.dot(flat))

@@ -16,6 +16,7 @@ from keras_inits.distribution import laid_out_like
 from keras_inits.statistics import widen
 
 Tensor = Any
+Pair = tuple[keras.Variable, Tensor]
 
 # Bytes of kernels that are multiplied together where each takes new memory.
 PART = 2**26
@@ -29,13 +30,13 @@ def multiply(base: Tensor, factor: Tensor) -> Tensor:
 
 def can_multiply_in_place(variable: keras.Variable) -> bool:
     """Whether `in_place` takes it: on PyTorch and JAX, where nothing is in the way."""
-    backend, module, value = keras.backend.backend(), loaded(), variable.value
-    if type(variable).assign is not keras.Variable.assign:
+    backend, module = keras.backend.backend(), loaded()
+    plain = type(variable).assign is keras.Variable.assign
+    if not plain or backend not in ("jax", "torch"):
         return False
+    value = variable.value
     if backend == "jax":
         return isinstance(value, module.Array) and value.is_fully_addressable
-    if backend != "torch":
-        return False
     plain = type(value) in (module.Tensor, module.nn.Parameter)
     wide = value.dtype in (module.float32, module.float64)
     return plain and wide and value.is_contiguous() and not value.is_inference()
@@ -47,10 +48,9 @@ class InMemory:
     Once begun, all of them are multiplied: it cannot fail, and an interrupt waits.
     """
 
-    def __init__(
-        self, variables: Sequence[keras.Variable], factors: Sequence[Tensor]
-    ) -> None:
-        self.tensors, self.factors = [v.value for v in variables], factors
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.tensors = [v.value for v, _ in pairs]
+        self.factors = [factor for _, factor in pairs]
         self.versions = [x._version for x in self.tensors]
 
     @property
@@ -80,30 +80,33 @@ class InParts:
     """Some new kernels at a time: JAX, whose arrays stay as they are.
 
     The memory of old ones is free for the next, where nobody else holds them. The
-    largest comes first: where there is no memory for it, nothing has changed.
+    largest comes first: where there is no memory for it, nothing has changed. Small
+    models are one part, of which the old kernels are kept until all are written.
     """
 
-    def __init__(
-        self, variables: Sequence[keras.Variable], factors: Sequence[Tensor]
-    ) -> None:
-        pairs = zip(variables, factors, strict=True)
+    def __init__(self, pairs: Sequence[Pair]) -> None:
         self.pairs = sorted(pairs, key=lambda pair: -pair[0].value.nbytes)
         self.before = [weakref.ref(v.value) for v, _ in self.pairs]
+        small = sum(v.value.nbytes for v, _ in pairs) <= PART
+        self.kept = [v.value for v, _ in self.pairs] if small else None
         self.written = False
 
     def __call__(self) -> None:
-        """Multiply; after an interrupt the rest; what fails twice, not at all."""
+        """Multiply: all, or none; of several parts, the rest after an interrupt."""
         try:
             self._multiply()
         except BaseException:
-            if self._pairs(done=True):
-                with contextlib.suppress(Exception):
+            if self.kept is not None:
+                for (variable, _), value in zip(self.pairs, self.kept, strict=True):
+                    variable.assign(value)
+            elif self._pairs(done=True):
+                with contextlib.suppress(BaseException):
                     self._multiply()
                 if not self.written:
                     self._divide()
             raise
 
-    def _pairs(self, *, done: bool) -> list[tuple[keras.Variable, Tensor]]:
+    def _pairs(self, *, done: bool) -> list[Pair]:
         columns = zip(self.pairs, self.before, strict=True)
         return [pair for pair, old in columns if (pair[0].value is not old()) == done]
 
@@ -116,16 +119,15 @@ class InParts:
         _multiply_in_parts([(v, 1.0 / factor) for v, factor in self._pairs(done=True)])
 
 
-def _multiply_in_parts(pairs: Sequence[tuple[keras.Variable, Tensor]]) -> None:
+def _multiply_in_parts(pairs: Sequence[Pair]) -> None:
     ends = list(itertools.accumulate(v.value.nbytes for v, _ in pairs))
     parts = itertools.groupby(range(len(pairs)), lambda i: (ends[i] - 1) // PART)
     for _, part in parts:
         some = [pairs[i] for i in part]
         bases, factors = [v.value for v, _ in some], [x for _, x in some]
         values = fused_arithmetic(_multiply_all)(bases, factors)
-        if len(some) < len(
-            pairs
-        ):  # or the next would take memory before this leaves it
+        if len(some) < len(pairs):
+            # Or the next part would take memory before this one has left it.
             loaded().block_until_ready(values)
         for (variable, _), value in zip(some, values, strict=True):
             variable.assign(laid_out_like(variable, value))
@@ -135,9 +137,7 @@ def _multiply_all(bases: list[Tensor], factors: list[Tensor]) -> list[Tensor]:
     return list(map(multiply, bases, factors))
 
 
-def in_place(
-    variables: Sequence[keras.Variable], factors: Sequence[Tensor]
-) -> InMemory | InParts:
+def in_place(pairs: Sequence[Pair]) -> InMemory | InParts:
     """`variable *= factor` for every pair, ready to be called."""
     kind = InParts if keras.backend.backend() == "jax" else InMemory
-    return kind(variables, factors)
+    return kind(pairs)

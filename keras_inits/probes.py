@@ -133,7 +133,7 @@ def _counted_of_dense(
     values: bool,
 ) -> Seen:
     array, half = z.detach().numpy(), channels // 2
-    if array.ndim != 2 or axes not in ((-1,), (1,)) or half < PAIRS:
+    if array.shape[1:] != (channels,) or axes not in ((-1,), (1,)) or half < PAIRS:
         return _counted(z, axes, channels, cut, linear, values)
     first = array[0]  # as in `_are_opposite`
     together = 4.0 * float(first[:half].dot(first[half : 2 * half]))

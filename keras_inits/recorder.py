@@ -175,15 +175,15 @@ class Recorder:
     def _put_out(self, record: Record, output: Any) -> None:
         y = first_tensor(output)
         record.shape = (None, *y.shape[1:])
-        z, *figures = self._last  # a linear layer puts out its pre-activation
+        z, *found = self._last  # a linear layer puts out its pre-activation
         self._last = None, None, None
         units = _units(record, y)
         if units and y is not z and not self.in_float64:
-            *figures, record.dead = of_units(output_figures, *units)(y)
+            *found, record.dead = of_units(output_figures, *units)(y)
         else:
             record.dead = of_units(dead_share, *units)(y) if units else None
-            figures = figures if y is z else [*self._figures(y)]
-        record.output = Moments(*figures)
+            found = found if y is z else [*self._figures(y)]
+        record.output = Moments(*found)
 
     def _figures(self, x: Tensor, several: bool = False) -> Sequence[Any]:
         """Mean and variance; of several samples also the variance between them."""

@@ -205,8 +205,8 @@ def _mean(x: Any) -> Any:
 def _few(x: Any) -> Any:
     """The values of a tensor of few, as a vector, where NumPy is to sum them up.
 
-    Not on PyTorch: its operations are as fast, and the threads of NumPy's would wait
-    for those of PyTorch.
+    Not on PyTorch, whose threads those of NumPy would wait for; few values of it take
+    none, see `dense_figures`.
     """
     array = in_memory(x) if keras.backend.backend() == "tensorflow" else None
     if array is None or not 0 < array.size <= FEW:

@@ -82,7 +82,8 @@ def _spread(kernel: Moments | None) -> float | None:
     """Of a constant kernel 0, and not what rounding leaves."""
     if kernel is None:
         return None
-    constant = kernel.variance < (CONSTANT * kernel.mean) ** 2
+    least = CONSTANT * kernel.mean
+    constant = kernel.variance < least * least
     return 0.0 if constant else _root(kernel.variance)
 
 

@@ -143,9 +143,9 @@ def spread(x: Tensor) -> tuple[Any, Any, Any]:
 
 def _spread_of_dense(x: Tensor) -> tuple[float, float, float]:
     rows, size = x.shape[0], x.numel()
-    of_units, squares = sums_over_rows(x.view(rows, -1))
-    mean, square = float(of_units.sum()) / size, squares / size
-    square_of_means = float(of_units.dot(of_units)) / (rows * size)
+    sums, squares = sums_over_rows(x.view(rows, -1))
+    mean, square = float(sums.sum()) / size, squares / size
+    square_of_means = float(sums.dot(sums)) / (rows * size)
     of_means, variance = square_of_means - mean * mean, square - mean * mean
     if variance <= 0.1 * square or of_means <= 0.1 * square_of_means:
         return spread(x)
@@ -158,10 +158,10 @@ def _output_figures_of_dense(
     rank, channels, size = len(y.shape), y.shape[-1], y.numel()
     if not nonnegative or rank < 2 or kept != (rank - 1,):
         return output_figures(y, kept, nonnegative)
-    of_channels, squares = sums_over_rows(y.view(-1, channels))
+    sums, squares = sums_over_rows(y.view(-1, channels))
     # What is never negative sums up to zero where all of it is.
-    dead = 1.0 - np.count_nonzero(of_channels) / channels
-    mean, square = float(of_channels.sum()) / size, squares / size
+    dead = 1.0 - np.count_nonzero(sums) / channels
+    mean, square = float(sums.sum()) / size, squares / size
     variance = square - mean * mean
     return (mean, variance, dead) if variance > 0.1 * square else (*figures(y), dead)
 

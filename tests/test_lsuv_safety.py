@@ -414,3 +414,22 @@ def test_errors_are_value_errors_of_one_tree() -> None:
     for kind in tree:
         assert issubclass(kind, KerasInitsError) and issubclass(kind, ValueError)
         assert str(kind("message")) == "message"
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="no float64 in the tests")
+@pytest.mark.parametrize("size", [1e160, 1e165, 1e200])
+def test_float64_beyond_its_squares(size: float) -> None:
+    x = np.random.default_rng(0).normal(size=(64, 16))
+    options: dict[str, Any] = {"dtype": "float64"}
+    stack = [keras.Input((16,), **options)]
+    stack += [layers.Dense(16, **options) for _ in range(8)]
+    model = keras.Sequential(stack)
+    with np.errstate(all="ignore"):
+        for _ in range(3):  # eagerly, and as it is played or compiled
+            with pytest.raises(DegenerateSignalError, match="not finite"):
+                lsuv_init(model, x * size)
+            kernel = model.layers[0].kernel
+            kernel.assign(np.full((16, 16), size))
+            report = keras_inits.measure(model, x)
+            assert report[0].kernel_std == 0 or not np.isfinite(report[0].kernel_std)
+            kernel.assign(np.eye(16))

@@ -30,7 +30,8 @@ SAME = 2e-6
 
 def varies(seen: Moments) -> Tensor:
     """Whether there is more variance than rounding makes."""
-    return seen.variance > (NOISE * seen.mean) ** 2
+    noise = NOISE * seen.mean
+    return seen.variance > noise * noise
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -90,20 +92,16 @@ def meet(z: Tensor, target: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return scaled(z, scale), mean, variance, scale
 
 
-def _meet_dense(z: Tensor, target: float) -> tuple[Tensor, float, float, float]:
+def _meet_dense(
+    times: Callable[..., Tensor], z: Tensor, target: float
+) -> tuple[Tensor, float, float, float]:
     mean, variance = mean_and_variance_of_dense(z)
     scale = float(target) / math.sqrt(variance) if variance > 0 else math.inf
-    return z * scale, mean, variance, scale
+    return times(z, scale), mean, variance, scale
 
 
-def _meet_own(z: Tensor, target: float) -> tuple[Tensor, float, float, float]:
-    mean, variance = mean_and_variance_of_dense(z)
-    scale = float(target) / math.sqrt(variance) if variance > 0 else math.inf
-    return z.mul_(scale), mean, variance, scale
-
-
-QUICK[meet] = _meet_dense
-OWN[_meet_dense] = _meet_own
+QUICK[meet] = partial(_meet_dense, operator.mul)
+OWN[QUICK[meet]] = partial(_meet_dense, operator.imul)
 
 
 class OutputProblem(NamedTuple):

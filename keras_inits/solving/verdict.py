@@ -13,11 +13,11 @@ from keras import ops
 from keras_inits.backends import fetch, host
 from keras_inits.errors import ConvergenceError, DegenerateSignalError
 from keras_inits.solving.decision import (
-    NOISE,
     SAME,
     Decision,
     Options,
     is_softmax,
+    varies,
 )
 from keras_inits.solving.equations import Found
 from keras_inits.solving.half_precision import tolerance
@@ -125,7 +125,7 @@ def _out_of_reach(decision: Decision, deviation: float, options: Options) -> str
 
 def _check_signal(decision: Decision, linear: Moments, options: Options) -> None:
     mean, variance = linear
-    if isinstance(mean, float) and _is_sound(mean, variance):
+    if isinstance(mean, float) and _is_sound(linear):
         return
     _check_size(decision, mean, variance)
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
@@ -135,7 +135,7 @@ def _check_signal(decision: Decision, linear: Moments, options: Options) -> None
             "NaN or overflow in the layers before it or in its own weights: "
             "print(keras_inits.measure(model, data))."
         )
-    alive: Any = np.asarray(variance > (NOISE * mean) ** 2)
+    alive: Any = np.asarray(varies(linear))
     if options.per_channel and decision.map is not None:
         silent = ~alive
         if decision.found is not None:  # the activation may silence some more
@@ -154,10 +154,10 @@ def _check_signal(decision: Decision, linear: Moments, options: Options) -> None
         )
 
 
-def _is_sound(mean: float, variance: float) -> bool:
+def _is_sound(seen: Moments) -> bool:
     """Whether nothing below speaks against it, which in most models is so."""
-    deviates = variance > (NOISE * mean) ** 2
-    return deviates and SMALLEST < variance < LARGEST and math.isfinite(mean)
+    in_range = SMALLEST < seen.variance < LARGEST
+    return in_range and math.isfinite(seen.mean) and varies(seen)
 
 
 def _check_size(decision: Decision, mean: Any, variance: Any) -> None:

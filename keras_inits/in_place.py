@@ -126,8 +126,9 @@ def _multiply_in_parts(pairs: Sequence[Pair]) -> None:
         some = [pairs[i] for i in part]
         bases, factors = [v.value for v, _ in some], [x for _, x in some]
         values = fused_arithmetic(_multiply_all)(bases, factors)
-        if len(some) < len(pairs):
-            # Or the next part would take memory before this one has left it.
+        if ends[-1] > PART:
+            # Or the next part would take memory before this one has left it, and one
+            # that there is no memory for would be noticed too late.
             loaded().block_until_ready(values)
         for (variable, _), value in zip(some, values, strict=True):
             variable.assign(laid_out_like(variable, value))

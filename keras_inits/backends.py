@@ -10,6 +10,7 @@ import contextvars
 import functools
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -25,6 +26,45 @@ def loaded() -> Any:
     return sys.modules.get(names.get(keras.backend.backend(), ""))
 
 
+class Shared:
+    """A context that several threads may be in: the first enters, the last leaves.
+
+    Flags of a process, put back by each as it found them, would stay for ever.
+    """
+
+    def __init__(self, make: Callable[[], contextlib.AbstractContextManager[Any]]):
+        self.make, self.count, self.lock = make, 0, threading.Lock()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.count:
+                self.context = self.make()
+                self.context.__enter__()
+            self.count += 1
+
+    def __exit__(self, *error: Any) -> None:
+        with self.lock:
+            self.count -= 1
+            if not self.count:
+                self.context.__exit__(None, None, None)
+
+
+@contextlib.contextmanager
+def _functions_run_eagerly() -> Iterator[None]:
+    config = loaded().config
+    before = config.functions_run_eagerly()
+    config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        config.run_functions_eagerly(before)
+
+
+# Nobody's `tf.function`, nobody's `torch.compile`.
+_NO_FUNCTIONS = Shared(_functions_run_eagerly)
+_NO_COMPILER = Shared(lambda: loaded().compiler.set_stance("force_eager"))
+
+
 @contextlib.contextmanager
 def eager(*, disable_jit: bool = False) -> Iterator[None]:
     """Run what follows op by op, without gradients, torch's generator put back.
@@ -36,9 +76,7 @@ def eager(*, disable_jit: bool = False) -> Iterator[None]:
     backend, module = keras.backend.backend(), loaded()
     with contextlib.ExitStack() as stack:
         if backend == "tensorflow":
-            before = module.config.functions_run_eagerly()
-            stack.callback(module.config.run_functions_eagerly, before)
-            module.config.run_functions_eagerly(True)
+            stack.enter_context(_NO_FUNCTIONS)
         elif backend == "torch":
             stack.enter_context(module.no_grad())
             stack.enter_context(module.random.fork_rng())
@@ -46,7 +84,7 @@ def eager(*, disable_jit: bool = False) -> Iterator[None]:
             if compiler is not None and hasattr(
                 compiler, "set_stance"
             ):  # torch 2.6 and later
-                stack.enter_context(compiler.set_stance("force_eager"))
+                stack.enter_context(_NO_COMPILER)
         elif disable_jit:
             stack.enter_context(module.disable_jit())
         yield

@@ -10,7 +10,7 @@ import keras
 from keras_inits.backends import snapshot
 from keras_inits.distribution import Peers, current_peers, is_global, laid_out_like
 from keras_inits.errors import DistributionError
-from keras_inits.in_place import can_multiply_in_place, in_place
+from keras_inits.in_place import can_multiply_in_place, in_place, insist
 from keras_inits.trial import Product
 
 Tensor = Any
@@ -127,5 +127,5 @@ def _assign(
     except BaseException:
         if not finished():
             for variable, value in before:
-                variable.assign(value)
+                insist(variable.assign, value)
         raise

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -20,12 +20,22 @@ Pair = tuple[keras.Variable, Tensor]
 
 # Bytes of kernels that are multiplied together where each takes new memory.
 PART = 2**26
+# Interrupts that are overheard in a row.
+ATTEMPTS = 100
 
 
 def multiply(base: Tensor, factor: Tensor) -> Tensor:
     """The product, in the dtype of the kernel."""
     dtype = keras.backend.standardize_dtype(base.dtype)
     return keras.ops.cast(widen(base) * factor, dtype)
+
+
+def insist(function: Callable[..., Any], *arguments: Any) -> None:
+    """Call what must not stay half done, and does the same again: interrupts wait."""
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(KeyboardInterrupt):
+            function(*arguments)
+            return
 
 
 def can_multiply_in_place(variable: keras.Variable) -> bool:
@@ -69,11 +79,14 @@ class InMemory:
                 # No line of Python between them, where no mode of torch adds one.
                 deque(map(module.Tensor.mul_, self.tensors, self.factors), maxlen=0)
             except BaseException:
-                columns = self.tensors, self.factors, self.versions
-                for x, factor, version in zip(*columns, strict=True):
-                    if x._version == version:
-                        x.mul_(factor)
+                insist(self._multiply_rest)
                 raise
+
+    def _multiply_rest(self) -> None:
+        columns = self.tensors, self.factors, self.versions
+        for x, factor, version in zip(*columns, strict=True):
+            if x._version == version:
+                x.mul_(factor)
 
 
 class InParts:
@@ -98,10 +111,10 @@ class InParts:
         except BaseException:
             if self.kept is not None:
                 for (variable, _), value in zip(self.pairs, self.kept, strict=True):
-                    variable.assign(value)
+                    insist(variable.assign, value)
             elif self._pairs(done=True):
                 with contextlib.suppress(BaseException):
-                    self._multiply()
+                    insist(self._multiply)
                 if not self.written:
                     self._divide()
             raise

@@ -136,8 +136,9 @@ def _counted_of_dense(
     if array.shape[1:] != (channels,) or axes not in ((-1,), (1,)) or half < PAIRS:
         return _counted(z, axes, channels, cut, linear, values)
     first = array[0]  # as in `_are_opposite`
-    together = 4.0 * float(first[:half].dot(first[half : 2 * half]))
-    if not together > OPPOSITE * float(first.dot(first)):
+    one, other = first[:half], first[half : 2 * half]
+    sizes = float(one.dot(one)) + float(other.dot(other))
+    if not 4.0 * float(one.dot(other)) > OPPOSITE * sizes:
         return _counted(z, axes, channels, cut, linear, values)
     [index] = where_to_look(z.shape, axes, cut=cut)
     rows, slope = array[index], 1.0

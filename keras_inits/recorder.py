@@ -23,6 +23,7 @@ from keras_inits.reductions import mean_square
 from keras_inits.selection import Selection
 from keras_inits.slopes import look_inside
 from keras_inits.statistics import (
+    UNDERFLOW,
     Moments,
     dead_share,
     figures,
@@ -207,10 +208,20 @@ def recorded(
     if recorder is None:
         recorder = _eager(model, batch, selection, training)
     recorder = _in_numpy(recorder)
-    if any(underflows(r.signal, r.values) for r in recorder.records):
+    if any(map(_underflows, recorder.records)):
         precise = _eager(model, batch, selection, training, in_float64=True)
         recorder = _in_numpy(precise)
     return recorder
+
+
+def _underflows(record: Record) -> bool:
+    """Whether its signal or its kernel is too small for squares in float32."""
+    if record.kernel is not None and record.kernel.variance < UNDERFLOW:
+        assert record.map is not None
+        [kernel] = read([record.map.kernel.value])
+        if underflows(record.kernel, kernel):
+            return True
+    return underflows(record.signal, record.values)
 
 
 def _in_numpy(recorder: Recorder) -> Recorder:

@@ -40,8 +40,13 @@ def row_of(
     gradient = None if m is None else gradients.get(id(m.kernel))
     mean, std = _figures(record.signal)
     output_mean, output_std = _figures(record.output)
+    batch_std = _root(record.batch_variance)
     if np.size(record.values) == 1:  # a single value deviates from nothing
         std = output_std = None
+    elif _is_constant(record.signal) and record.values.min() == record.values.max():
+        std = 0.0
+        output_std = 0.0 if _is_constant(record.output) else output_std
+        batch_std = None if batch_std is None else 0.0
     return LayerSignal(
         name=layer.name,
         layer_type=type(layer).__name__,
@@ -61,7 +66,7 @@ def row_of(
         activation=activation_name(layer),
         histogram=histogram,
         path=layer.path if is_layer else layer.name,
-        batch_std=_root(record.batch_variance),
+        batch_std=batch_std,
         trainable=m.kernel.trainable if m else not is_layer or bool(layer.trainable),
         bias_mean=bias_mean,
         outputs=outputs,
@@ -82,9 +87,13 @@ def _spread(kernel: Moments | None) -> float | None:
     """Of a constant kernel 0, and not what rounding leaves."""
     if kernel is None:
         return None
-    least = CONSTANT * kernel.mean
-    constant = kernel.variance < least * least
-    return 0.0 if constant else _root(kernel.variance)
+    return 0.0 if _is_constant(kernel) else _root(kernel.variance)
+
+
+def _is_constant(seen: Moments | None) -> bool:
+    """Whether the deviation is no more than rounding makes of equal values."""
+    least = 0.0 if seen is None else CONSTANT * seen.mean
+    return seen is not None and bool(seen.variance < least * least)
 
 
 def _root(variance: Any) -> float | None:

@@ -147,9 +147,9 @@ def _spread_of_dense(x: Tensor) -> tuple[float, float, float]:
     mean, square = float(sums.sum()) / size, squares / size
     square_of_means = float(sums.dot(sums)) / (rows * size)
     of_means, variance = square_of_means - mean * mean, square - mean * mean
-    if variance <= 0.1 * square or of_means <= 0.1 * square_of_means:
-        return spread(x)
-    return mean, variance, abs(variance - of_means)
+    if variance > 0.1 * square and of_means > 0.1 * square_of_means:
+        return mean, variance, abs(variance - of_means)
+    return spread(x)  # of NaN too
 
 
 def _output_figures_of_dense(

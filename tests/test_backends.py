@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import keras
@@ -10,8 +11,38 @@ import pytest
 from keras import ops
 from models import normal
 
+from keras_inits.backends import eager
 from keras_inits.reductions import first_rows
 from keras_inits.statistics import moments
+
+
+def _flag() -> Any:
+    """What of a process `eager` changes."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.config.functions_run_eagerly()
+    frames = pytest.importorskip("torch._dynamo.eval_frame")
+    return frames._stance.stance
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="no such flag")
+def test_threads_leave_the_process_as_it_was() -> None:
+    before, entered, left = _flag(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with eager():
+            entered.set()
+            left.wait(10)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    entered.wait(10)
+    with eager():
+        left.set()
+        thread.join()
+        assert _flag() != before  # still inside
+    assert _flag() == before
 
 
 def memory(tensor: Any) -> np.ndarray[Any, Any]:

@@ -46,8 +46,9 @@ def test_none_is_written_where_one_fails(position: int, dtype: str) -> None:
         np.testing.assert_array_equal(numpy(variable), value)
 
 
+@pytest.mark.parametrize("again", [(), (4,), (5, 6, 7)])
 def test_an_interrupt_during_the_rollback_leaves_nothing_half_done(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, again: tuple[int, ...]
 ) -> None:
     """The first interrupt undoes; only the one that was raised comes out."""
     held = variables()
@@ -56,6 +57,8 @@ def test_an_interrupt_during_the_rollback_leaves_nothing_half_done(
 
     def assign(self: keras.Variable, value: Any) -> Any:
         count[0] += 1
+        if count[0] in again:
+            raise KeyboardInterrupt("once more")
         if count[0] == 3:
             raise KeyboardInterrupt("during the third")
         return original(self, value)
@@ -217,18 +220,29 @@ def test_one_part_is_put_back_and_several_are_all_written(
 
 
 @in_parts
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_parts_that_fail_twice_are_not_written(
-    monkeypatch: pytest.MonkeyPatch, error: Any
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    failing = Failing(error("during the third"), {3, 4}, False)
+    failing = Failing(MemoryError("during the third"), {3, 4}, False)
     before, held = failing_products(monkeypatch, failing, 1)
     for variable, value in zip(held, before, strict=True):
         np.testing.assert_allclose(numpy(variable), value, rtol=1e-6)
-    failing = Failing(error("during the first"), {1}, False)
+    failing = Failing(MemoryError("during the first"), {1}, False)
     before, held = failing_products(monkeypatch, failing, 1)
     for variable, value in zip(held, before, strict=True):
         np.testing.assert_array_equal(numpy(variable), value)
+
+
+@in_parts
+@pytest.mark.parametrize("part", [1, 2**20])
+def test_interrupts_in_a_row_leave_nothing_half_done(
+    monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    failing = Failing(KeyboardInterrupt("during some"), {2, 3, 4, 6}, False)
+    before, held = failing_products(monkeypatch, failing, part)
+    for n, (variable, value) in enumerate(zip(held, before, strict=True)):
+        factor = 2.0 + n if part == 1 else 1.0
+        np.testing.assert_allclose(numpy(variable), factor * value, rtol=1e-6)
 
 
 @in_parts

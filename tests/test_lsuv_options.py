@@ -663,3 +663,14 @@ def test_critical_says_where_it_counts_branches_as_depth(heads: int) -> None:
     report = lsuv_init(model, normal(64, 16), target_std="critical")
     assert len(report.notes) == (heads > 1)
     assert all("one chain" in note for note in report.notes)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="no float64 in the tests")
+@pytest.mark.parametrize("options", [{}, {"per_channel": True}])
+def test_recurrent_layers_are_centred_in_float64(options: dict[str, Any]) -> None:
+    inputs = keras.Input((5, 6), dtype="float64")
+    inner = layers.LSTM(4, dtype="float64")
+    outputs = layers.Bidirectional(inner, dtype="float64")(inputs)
+    model = keras.Model(inputs, layers.Dense(2, dtype="float64")(outputs))
+    report = keras_inits.lsuv_init(model, normal(32, 5, 6), center=True, **options)
+    assert [row.std for row in report] == pytest.approx([1.0] * 3, abs=1e-6)

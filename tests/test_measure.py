@@ -941,3 +941,26 @@ def test_samples_that_rounding_alone_parts_are_not_given_a_figure() -> None:
     report = measure(sequential(*stack), normal(64, 16))
     text = report.findings[0].text
     assert "samples look alike" in text and "; below 0.00" in text
+
+
+@pytest.mark.parametrize("units", [1, 3])
+def test_rounding_is_no_deviation(units: int) -> None:
+    bias = keras.initializers.Constant(0.1)
+    zeros = layers.Dense(units, kernel_initializer="zeros", bias_initializer=bias)
+    model = sequential(layers.Dense(32, "tanh"), zeros)
+    for _ in range(3):
+        row = measure(model, normal(64, 16))[-1]
+        assert (row.std, row.output_std, row.batch_std) == (0.0, 0.0, 0.0)
+        assert "is constant" in first_finding(model, normal(64, 16))
+    zeros.bias.assign(np.full((units,), 1e4))
+    zeros.kernel.assign(np.full((32, units), 0.1))  # little beside that, but something
+    assert measure(model, normal(64, 16))[-1].std > 0
+
+
+def test_a_tiny_kernel_is_no_constant_one() -> None:
+    model = sequential(layers.Dense(32, "tanh", bias_initializer="normal"))
+    kernel = 1e-23 * np.random.default_rng(1).normal(size=(16, 32))
+    model.layers[0].kernel.assign(kernel)
+    report = measure(model, normal(64, 16))
+    assert report[-1].kernel_std == pytest.approx(kernel.std(), rel=1e-4)
+    assert not any("constant" in finding.text for finding in report.findings)

@@ -232,7 +232,9 @@ class Solver:
         if self.options.per_channel:
             scale = ops.where(varies(seen), scale, 1.0)
         wide = scale if len(scale.shape) == 0 else self._spread(m, scale, u)
-        rest = 0.0 if m.resting_bias is None else m.bias_in(u, m.resting_bias)
+        rest: Any = 0.0
+        if m.resting_bias is not None:
+            rest = ops.cast(m.bias_in(u, m.resting_bias), u.dtype)
         decision = Decision(
             m.layer,
             m,

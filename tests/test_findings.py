@@ -407,6 +407,31 @@ def test_activations_that_are_layers_decide_on_the_gradient_remedy(activation, r
     assert remedy in finding.remedy
 
 
+@pytest.mark.parametrize(
+    ("inside", "head", "remedy"),
+    [
+        ("softmax", "softmax", 'another activation, as activation="relu"'),
+        ("softmax", "linear", 'another activation, as activation="relu"'),
+        ("relu", "softmax", 'initialize(model, "looks_linear")'),
+    ],
+)
+def test_softmax_inside_a_stack_is_to_be_another_activation(inside, head, remedy):
+    rows = [dataclasses.replace(x, activation=inside) for x in gains(1.0, None)]
+    rows = replaced(rows, -1, activation=head)
+    [finding] = find(with_gradients(rows, np.geomspace(1e-9, 1e-2, 10)))
+    assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+@pytest.mark.parametrize("activation", ["softmax", "linear", None])
+def test_stacks_of_one_activation_alone_have_a_remedy(activation, depth):
+    """Softmax alone once left nothing to count."""
+    rows = [dataclasses.replace(x, activation=activation) for x in gains(1.0, None)]
+    [finding] = find(with_gradients(rows[:depth], np.geomspace(1e-9, 1, depth)))
+    assert "gradient vanishes" in finding.text
+    assert finding.remedy
+
+
 def test_beside_normalisation_an_explosion_is_no_error():
     """Before training BatchNormalization does nothing in inference mode."""
     rows = [gains(1.0, "relu")[0]]

@@ -68,6 +68,11 @@ NO_GRADIENT = (
     "have no gradient"
 )
 
+SOFTMAX_INSIDE = (
+    "a softmax of many units leaves each nearly the same share of 1: give all layers "
+    'but the last one another activation, as activation="relu"'
+)
+
 # f(x) - f(-x) is linear in x for these: looks-linear initialisation is exact.
 _RELU_LIKE = frozenset({"gelu", "leaky_relu", "relu", "silu", "softplus", "swish"})
 _SIGMOID_LIKE = frozenset({"sigmoid", "hard_sigmoid", "log_sigmoid"})
@@ -230,11 +235,13 @@ def revive(row: LayerSignal, pushed: bool, by_bias: bool, *, plain: bool = True)
 def gradient(rows: Sequence[LayerSignal], grows: bool) -> str:
     """For gradients that grow or shrink with depth: what fits the activation."""
     last = "; or add skip connections or normalisation"
+    if 2 * sum(row.activation == "softmax" for row in rows[:-1]) > len(rows[:-1]):
+        return SOFTMAX_INSIDE + last
     # The last layer's softmax or linear activation says nothing about the stack, nor do
     # linear layers whose activations are layers behind them.
     names = Counter(row.activation or "linear" for row in rows)
     bent = Counter({k: n for k, n in names.items() if k not in ("linear", "softmax")})
-    names = bent if 2 * bent.total() >= names["linear"] else names
+    names = bent if bent and 2 * bent.total() >= names["linear"] else names
     common = names.most_common(1)[0][0]
     if common in _RELU_LIKE:
         convolved = any(row.layer_type.startswith("Conv") for row in rows)

@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 
-from keras_inits.findings import gradient, loss, scale, signal
+from keras_inits.findings import gradient, loss, scale, signal, units
 from keras_inits.records import (
     INPUT_TYPES,
     Finding,
@@ -73,7 +73,7 @@ def find(
     found += _merged(_lost(rows, plain) for rows in chains)
     grown = [(signal.exploding(rows, plain), rows) for rows in chains]
     found += _merged(_not_by_data(*each, inputs, found) for each in grown)
-    found += _merged(map(signal.saturated, chains))
+    found += _merged(map(units.saturated, chains))
     blocked = _merged(_blocked(rows, plain) for rows in chains)
     if all(x.severity == "warning" for x in blocked):
         if any(x.weight_gradient_std is not None for x in signals):
@@ -81,7 +81,7 @@ def find(
             found += gradient.measured(signals, losses, plain, explained=explained)
         elif plain if chain is None else chain:
             found += gradient.foreseen(signals)
-        found += _merged(signal.dead(x, plain, blocking=False) for x in chains)
+        found += _merged(units.dead(x, plain, blocking=False) for x in chains)
     return tuple(dict.fromkeys(found))
 
 
@@ -103,7 +103,7 @@ def _merged(found: Iterable[list[Finding]]) -> list[Finding]:
 
 def _blocked(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
     """A layer that lets nothing through."""
-    return signal.frozen(signals, plain) or signal.dead(signals, plain, blocking=True)
+    return signal.frozen(signals, plain) or units.dead(signals, plain, blocking=True)
 
 
 def _lost(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from keras_inits.findings import remedies
-from keras_inits.findings.signal import WORTH_A_WORD, is_constant
+from keras_inits.findings.signal import is_constant
+from keras_inits.findings.units import WORTH_A_WORD
 from keras_inits.records import (
     Finding,
     LayerSignal,

@@ -26,12 +26,6 @@ RESOLVED = 1e-3
 LARGEST = 1e15
 # A head this much larger than what it takes is so by its own kernel.
 HEAD_JUMP = 30.0
-# An output of exactly 0 is a rounded one.
-NEVER_ZERO = frozenset({"exponential", "sigmoid", "softplus"})
-# Share of dead or saturated units that is worth a word, and that stops training.
-WORTH_A_WORD = 0.25
-DEAD = 0.9
-SATURATED = 0.75
 
 
 def not_finite(
@@ -176,71 +170,6 @@ def exploding(signals: Sequence[LayerSignal], plain: bool = True) -> list[Findin
     return [Finding.at(first, first.std, text, remedy, severity)]
 
 
-def dead(
-    signals: Sequence[LayerSignal], plain: bool, *, blocking: bool
-) -> list[Finding]:
-    """Units that are zero for the whole batch: they pass no gradient.
-
-    `blocking` asks for those that stop the signal: nearly all units, or many that a
-    bias has pushed below zero.
-    """
-    rows = [x for x in signals if (x.dead_fraction or 0.0) >= WORTH_A_WORD]
-    # A frozen layer is no dead one, and where nothing arrives nothing comes out.
-    rows = [x for x in rows if not is_constant(x) and x.std != 0]
-    # A softmax, or the output of a classifier, is rounded to 0.
-    rows = [x for x in rows if x.activation != "softmax" and not _is_sure(x, signals)]
-    if blocking:
-        rows = [x for x in rows if (x.dead_fraction or 0.0) >= DEAD or _pushed(x)]
-    if not rows:
-        return []
-    first = rows[0]
-    share = first.dead_fraction or 0.0
-    text = f"{100 * share:.0f} % of {first.name} is dead (zero for the whole batch)"
-    if _pushed(first):
-        text += f": mean {first.mean:.2g} is far below 0 for a std of {first.std:.2g}"
-    text += _others(rows, "dead_fraction")
-    severity: Severity = "error" if blocking else "warning"
-    bias = _bias_before(first, signals) if plain else first.bias_mean
-    by_bias = bias is not None and not _pushed(first, without=bias)
-    remedy = remedies.revive(first, _pushed(first), by_bias, plain=plain)
-    return [Finding.at(first, share, text, remedy, severity)]
-
-
-def _is_sure(layer: LayerSignal, signals: Sequence[LayerSignal]) -> bool:
-    return layer is signals[-1] and layer.activation in NEVER_ZERO
-
-
-def _pushed(layer: LayerSignal, *, without: float = 0.0) -> bool:
-    """Whether less than a sixth of a normal law with these figures is above zero.
-
-    `without`: a bias that is taken away first.
-    """
-    return layer.mean is not None and layer.mean - without < -(layer.std or 0.0)
-
-
-def _bias_before(layer: LayerSignal, signals: Sequence[LayerSignal]) -> float | None:
-    """The bias in what a layer takes: its own; of an activation that before it."""
-    rows = signals[: list(signals).index(layer) + 1]
-    return next((x.bias_mean for x in reversed(rows) if x.kernel_shape), None)
-
-
-def saturated(signals: Sequence[LayerSignal]) -> list[Finding]:
-    """Values where the activation is flat."""
-    flat = [x for x in signals if (x.saturated_fraction or 0.0) >= WORTH_A_WORD]
-    if not flat:
-        return []
-    first = flat[0]
-    share = first.saturated_fraction or 0.0
-    text = f"{100 * share:.0f} % of {first.name} is saturated"
-    if first.std is not None:
-        text += f" (std {first.std:.2g})"
-    text += _others(flat, "saturated_fraction")
-    if first is signals[-1]:
-        return [Finding.at(first, share, text, remedies.SURE, "warning")]
-    severity: Severity = "error" if share >= SATURATED else "warning"
-    return [Finding.at(first, share, text, remedies.unsaturate(first), severity)]
-
-
 # What the checks share
 
 
@@ -280,13 +209,3 @@ def _run(
             break
         run.insert(0, i)
     return run
-
-
-def _others(rows: Sequence[LayerSignal], field: str) -> str:
-    """How many further layers share the trouble, and the worst of them."""
-    if len(rows) == 1:
-        return ""
-    worst = max(rows[1:], key=lambda x: getattr(x, field))
-    more = f"{len(rows) - 1} more layer" + ("s" if len(rows) > 2 else "")
-    share = f"{100 * getattr(worst, field):.0f} %"
-    return f"; so are parts of {more}, up to {share} of {worst.name}"

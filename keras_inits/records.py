@@ -123,10 +123,12 @@ class LayerSignal(Record):
             differ but samples look alike. Below a thousandth of `std` it is rounding.
         broken: where NaN or infinity was seen, the weight that holds it.
         trainable: whether the kernel is trained; of a layer without one, the layer.
-        bias_mean: mean of the bias, where a unit of the model is dead; None where there
-            is none that `mean` contains.
+        bias_mean: mean of the bias (of what `normalised` names, of its beta), where a
+            unit of the model is dead; None where there is none that `mean` contains.
         outputs: of a model with several outputs, those that the layer leads to;
             () for all of them.
+        normalised: of an activation that gets zeros only, or of which a unit is dead,
+            the normalisation layer whose output it takes.
     """
 
     name: str
@@ -158,6 +160,7 @@ class LayerSignal(Record):
     trainable: bool = True
     bias_mean: float | None = None
     outputs: tuple[str, ...] = ()
+    normalised: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)

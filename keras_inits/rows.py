@@ -41,6 +41,7 @@ def row_of(
     mean, std = _figures(record.signal)
     output_mean, output_std = _figures(record.output)
     batch_std = _root(record.batch_variance)
+    one_row = record.batch_variance is None and len(record.shape or ()) == 2
     if np.size(record.values) == 1:  # a single value deviates from nothing
         std = output_std = None
     elif _is_constant(record.signal) and record.values.min() == record.values.max():
@@ -55,7 +56,8 @@ def row_of(
         std=std,
         output_mean=output_mean,
         output_std=output_std,
-        dead_fraction=_share(record.dead, output_mean),
+        # What is zero in the one row that there is may well not be in the next.
+        dead_fraction=None if one_row else _share(record.dead, output_mean),
         saturated_fraction=_share(record.saturated, mean),
         gradient_gain=_number(record.gradient_gain),
         weight_gradient_std=None if gradient is None else gradient.deviation,

@@ -880,6 +880,94 @@ def test_a_squeeze_that_is_dead_says_by_what(bias: float) -> None:
     assert ('layers=["squeeze"]' in finding.remedy) == (bias == 0)
 
 
+def normalised(activation: Any = None, **options: Any) -> keras.Model:
+    normalisation = layers.BatchNormalization(name="bn", **options)
+    activation = layers.ReLU(name="act") if activation is None else activation
+    return sequential(layers.Dense(32), normalisation, activation, layers.Dense(3))
+
+
+def typed(remedy: str, model: keras.Model) -> None:
+    """The lines of a remedy that are for now."""
+    exec(remedy.split("or now: ")[1], {"model": model})
+
+
+PUSHED = keras.initializers.Constant(-8.0)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"gamma_initializer": "zeros"}, "nothing reaches act: all that it takes is 0"),
+        ({"beta_initializer": PUSHED}, "100 % of act is dead"),
+    ],
+    ids=["gamma", "beta"],
+)
+def test_what_normalisation_silences_its_remedy_mends(
+    options: Any, text: str, training: bool
+) -> None:
+    model, x = normalised(**options), normal(64, 16)
+    [finding] = measure(model, x, training=training).findings
+    assert (finding.layer, finding.severity) == ("act", "error")
+    assert text in finding.text
+    [name] = options
+    assert name in finding.remedy and 'get_layer("bn")' in finding.remedy
+    typed(finding.remedy, model)
+    assert measure(model, x, training=training).findings == ()
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        lambda: layers.ReLU(),
+        lambda: layers.PReLU(),
+        lambda: layers.Activation("tanh"),
+        lambda: layers.Activation("relu"),
+    ],
+)
+def test_an_activation_is_never_to_be_drawn_again(activation: Any) -> None:
+    model = normalised(activation(), gamma_initializer="zeros")
+    for finding in measure(model, normal(64, 16)).findings:
+        assert "keras_inits.initialize" not in finding.remedy
+    custom = sequential(layers.Dense(32), layers.Rescaling(0.0), activation())
+    [finding] = measure(custom, normal(64, 16)).findings
+    assert "nothing reaches" in finding.text
+    assert "what comes before" in finding.remedy
+
+
+def test_one_row_is_its_own_mean() -> None:
+    [finding] = measure(normalised(), normal(1, 16), training=True).findings
+    assert "pass more rows" in finding.remedy
+    assert measure(normalised(), normal(64, 16), training=True).findings == ()
+
+
+def test_a_normalisation_inside_a_layer_goes_by_its_path() -> None:
+    inner = keras.Sequential(
+        [
+            keras.Input((32,)),
+            layers.BatchNormalization(beta_initializer=PUSHED, name="bn"),
+            layers.ReLU(),
+        ],
+        name="inner",
+    )
+    model = sequential(layers.Dense(32), inner, layers.Dense(3))
+    [finding] = measure(model, normal(64, 16)).findings
+    assert "it is the beta of " in finding.remedy and "inner/bn" in finding.remedy
+    assert "get_layer" not in finding.remedy
+
+
+def test_one_row_tells_nothing_of_dead_units() -> None:
+    model = sequential(layers.Dense(16, "relu"), layers.Dense(2))
+    report = measure(model, normal(1, 16))
+    assert report.findings == ()
+    assert report[0].dead_fraction is None
+    assert measure(model, normal(2, 16))[0].dead_fraction is not None
+    image = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Conv2D(4, 3, activation="relu")]
+    )
+    assert measure(image, normal(1, 8, 8, 1))[0].dead_fraction is not None
+
+
 def test_a_large_target_of_lsuv_is_not_the_datas() -> None:
     model = sequential(layers.Dense(16, "relu"), layers.Dense(4))
     x = normal(64, 16)

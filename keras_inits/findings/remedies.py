@@ -142,10 +142,30 @@ def cut_between(last: LayerSignal, behind: LayerSignal) -> str:
 
 def look_before(row: LayerSignal) -> str:
     """For a layer that gets zeros."""
+    if row.normalised:
+        gamma = _normalise_by(row.normalised, "gamma", "ones", "{0} + 1")
+        if row.batch_std is None and len(row.output_shape or ()) == 2:
+            return (
+                "pass more rows: a single one is its own mean, which "
+                f"{row.normalised} takes off in training mode; if more rows give 0, "
+                f"its gamma is 0: {gamma}"
+            )
+        return f"the gamma of {row.normalised} is 0: {gamma}"
     return (
         f"look at what comes before {row.name}: a normalisation whose gamma is 0, a "
         "product with 0, a mask"
     )
+
+
+def _normalise_by(layer: str, weight: str, start: str, value: str) -> str:
+    """Another gamma or beta: from the start, and now.
+
+    `layer` is a path where the layer is inside another one.
+    """
+    nested = "/" in layer
+    found = "bn being that layer, " if nested else f'bn = model.get_layer("{layer}"); '
+    change = f"bn.{weight}.assign({value.format(f'bn.{weight}')})"
+    return f'start from {weight}_initializer="{start}", or now: {found}{change}'
 
 
 def not_finite(row: LayerSignal) -> str:
@@ -220,6 +240,9 @@ def revive(row: LayerSignal, pushed: bool, by_bias: bool, *, plain: bool = True)
     """For units that are zero for the whole batch."""
     centre = "centre every layer on your data: keras_inits.lsuv_init(model, x, "
     centre += "center=True)"
+    if pushed and by_bias and row.normalised:
+        reset = _normalise_by(row.normalised, "beta", "zeros", "0 * {0}")
+        return f"it is the beta of {row.normalised}: {reset}"
     if not plain and not (pushed and row.kernel_shape):  # is it by weights of its own?
         return rescale(row, plain=False)
     if pushed and by_bias:

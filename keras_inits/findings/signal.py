@@ -73,7 +73,8 @@ def frozen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
         later = signals[i + 1 :]
         goes_on = not later or any(_carries(x) for x in later)
         severity: Severity = "warning" if goes_on else "error"
-        if is_constant(row) or (zero and alive and row.kernel_std is None):
+        drawn = row.kernel_std is None and not _is_activation(row)
+        if is_constant(row) or (zero and alive and drawn):
             alike = list(filter(is_constant, later))
             more = f"; so are {len(alike)} more layers" if len(alike) > 1 else ""
             more = f"; so is {alike[0].name}" if len(alike) == 1 else more
@@ -86,7 +87,7 @@ def frozen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
                 text = f"{row.name} is frozen at zero (kernel and output are 0)"
             remedy = remedies.redraw([row, *alike])
             return [Finding.at(row, 0.0, text + more, remedy, severity)]
-        if zero and alive and i > 0:
+        if zero and alive and (i > 0 or _is_activation(row)):
             text = f"nothing reaches {row.name}: all that it takes is 0"
             return [Finding.at(row, 0.0, text, remedies.look_before(row), severity)]
         if row.std is not None:
@@ -187,6 +188,12 @@ def _has_several(layer: LayerSignal) -> bool:
     """Whether a kernel has several units that see the same."""
     shape = layer.kernel_shape or (2, 2)
     return shape[-1] > 1 and not layer.layer_type.startswith("Depthwise")
+
+
+def _is_activation(layer: LayerSignal) -> bool:
+    """Whether a row is of an activation by itself, with no kernel to be drawn."""
+    bare = layer.parameters == 0 or layer.activation == "prelu"
+    return bare and layer.kernel_shape is None
 
 
 def named(signals: Sequence[LayerSignal], name: str | None) -> LayerSignal:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_inits.activations import activations_behind
 from keras_inits.arrays import all_alike, mean_and_deviation
 from keras_inits.backends import fetch, read
 from keras_inits.chains import is_plain
@@ -28,8 +29,17 @@ from keras_inits.records import LayerSignal, LossSignal, is_finite
 from keras_inits.report import SignalReport
 from keras_inits.rows import row_of
 from keras_inits.selection import Selection, everything
+from keras_inits.statistics import Moments
 from keras_inits.walking import is_bypassed
 from keras_inits.weight_gradients import WeightGradient, weight_gradients
+
+Layer = Any
+# Layers with a gamma and a beta.
+NORMALISATIONS = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+)
 
 
 def measure(
@@ -98,11 +108,14 @@ def measure(
             )
             losses = with_outputs(losses, outputs)
     led = outputs_led_to(model)
-    columns = records, _bias_means(records), histograms([x.values for x in records])
+    before = _normalisations(selection, records)
+    biases = _bias_means(records, before)
+    columns = records, biases, histograms([x.values for x in records])
     signals = [
         row_of(record, gradients, led.get(record.layer, ()), bias, histogram)
         for record, bias, histogram in zip(*columns, strict=True)
     ]
+    signals = _with_normalisations(model, signals, before)
     signals = _with_broken(model, signals)
     signals += _uncalled(selection, records)
     return SignalReport(
@@ -119,10 +132,40 @@ def measure(
     )
 
 
-def _bias_means(records: Sequence[Record]) -> list[float | None]:
+def _normalisations(selection: Selection, records: Sequence[Record]) -> list[Layer]:
+    """Whose output an activation takes that gets zeros, or of which a unit is dead."""
+    asked = [r.map is None and (r.dead or _is_zero(r.signal)) for r in records]
+    if not any(asked):
+        return [None] * len(records)
+    known = (x for x in selection.every if isinstance(x, NORMALISATIONS))
+    behind = activations_behind(selection.every)
+    before = {id(behind[id(x)]): x for x in known if id(x) in behind}
+    several = zip(asked, records, strict=True)
+    return [before.get(id(r.layer)) if ask else None for ask, r in several]
+
+
+def _is_zero(signal: Moments | None) -> bool:
+    return signal is not None and signal.mean == signal.variance == 0
+
+
+def _with_normalisations(
+    model: keras.Model, signals: Sequence[LayerSignal], before: Sequence[Layer]
+) -> list[LayerSignal]:
+    """By name where `model.get_layer` finds them; else by path."""
+    own = {id(x) for x in model.layers}
+    names = [x and (x.name if id(x) in own else x.path) for x in before]
+    several = zip(signals, names, strict=True)
+    return [dataclasses.replace(x, normalised=n) if n else x for x, n in several]
+
+
+def _bias_means(
+    records: Sequence[Record], before: Sequence[Layer]
+) -> list[float | None]:
     """Of biases that a signal contains, where a unit of the model is dead."""
     maps = [r.map if r.map is not None and r.map.in_hand else None for r in records]
-    biases = [None if m is None or m.bias is None else m.bias.value for m in maps]
+    held = [getattr(x, "beta", None) for x in before]
+    held = [h if m is None else m.bias for m, h in zip(maps, held, strict=True)]
+    biases = [None if x is None else x.value for x in held]
     if not any(r.dead for r in records):
         return [None] * len(records)
     return [None if x is None else float(x.sum() / x.size) for x in fetch(biases)]

@@ -124,11 +124,12 @@ class LayerSignal(Record):
         broken: where NaN or infinity was seen, the weight that holds it.
         trainable: whether the kernel is trained; of a layer without one, the layer.
         bias_mean: mean of the bias (of what `normalised` names, of its beta), where a
-            unit of the model is dead; None where there is none that `mean` contains.
+            unit of the model is dead, or hardly lets anything through; None where there
+            is none that `mean` contains.
         outputs: of a model with several outputs, those that the layer leads to;
             () for all of them.
-        normalised: of an activation that gets zeros only, or of which a unit is dead,
-            the normalisation layer whose output it takes.
+        normalised: of an activation that gets zeros only, is dead in part or hardly
+            lets anything through, the normalisation layer whose output it takes.
     """
 
     name: str

@@ -520,6 +520,20 @@ def test_samples_that_look_alike_are_not_parted_by_a_scale(activation, remedy):
     assert re.search(remedy, first.remedy), first.remedy
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "found"), [(0.5, 1.0, 0), (0.5, 1e-4, 1), (0.5, 3e-3, 1)]
+)
+def test_one_unit_that_tells_samples_apart_has_them_back(mean, std, found):
+    """A trained head has; before training it follows what comes before it."""
+    layer = {"layer_type": "Dense", "std": 1.0, "batch_std": 1e-3, "mean": 0.0}
+    rows = [LayerSignal(name=f"a{i}", **layer) for i in range(3)]
+    one = {"mean": mean, "std": std, "batch_std": std, "output_shape": (None, 1)}
+    head = LayerSignal(name="head", layer_type="Dense", **one)
+    texts = [x.text for x in find([*rows, head])]
+    assert len(texts) == found
+    assert all("vanishes from a0 on" in text for text in texts)
+
+
 def test_the_same_row_again_and_again():
     rows = replaced(simulate(4, "relu"), 0, batch_std=0.0)
     [finding] = find(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -966,6 +967,53 @@ def test_one_row_tells_nothing_of_dead_units() -> None:
         [keras.Input((8, 8, 1)), layers.Conv2D(4, 3, activation="relu")]
     )
     assert measure(image, normal(1, 8, 8, 1))[0].dead_fraction is not None
+
+
+@pytest.mark.parametrize("units", [1, 3])
+def test_a_head_of_one_unit_is_not_blamed_for_samples_alike(units: int) -> None:
+    stack = [layers.Dense(24, "sigmoid", name=f"a{i}") for i in range(10)]
+    model = sequential(*stack, layers.Dense(units))
+    first = measure(model, normal(128, 16)).findings[0]
+    assert re.match(r"signal vanishes from a[345] on: samples look alike", first.text)
+    assert "center=True" in first.remedy
+    keras_inits.lsuv_init(model, normal(128, 16), center=True)
+    assert not any(
+        "vanishes" in x.text for x in measure(model, normal(128, 16)).findings
+    )
+
+
+def test_rows_that_are_nearly_the_same_are_so_from_the_first_layer_on() -> None:
+    stack = [layers.Dense(24, "tanh", name=f"a{i}") for i in range(4)]
+    x = np.repeat(normal(1, 16), 128, axis=0) + 1e-5 * normal(128, 16)
+    text = first_finding(sequential(*stack, layers.Dense(1)), x)
+    assert "vanishes from a0 on: samples look alike" in text
+
+
+@pytest.mark.parametrize("units", [1, 3])
+@pytest.mark.parametrize(
+    ("activation", "bias"), [("elu", -9.0), ("gelu", -5.0), ("silu", -14.0)]
+)
+def test_where_a_bias_hushes_an_activation_that_is_never_zero(
+    activation: str, bias: float, units: int
+) -> None:
+    low = layers.Dense(24, activation, name="low")
+    model = sequential(layers.Dense(24, "tanh"), low, layers.Dense(units))
+    low.bias.assign(np.full(24, bias))
+    x = normal(128, 16)
+    [finding] = measure(model, x).findings
+    assert (finding.layer, finding.severity) == ("low", "error")
+    assert "lets nearly nothing through" in finding.text
+    assert 'bias_initializer="zeros"' in finding.remedy
+    low.bias.assign(np.zeros(24))
+    assert measure(model, x).findings == ()
+
+
+def test_a_beta_hushes_an_elu_as_well() -> None:
+    model = normalised(layers.ELU(name="act"), beta_initializer=PUSHED)
+    [finding] = measure(model, normal(64, 16)).findings
+    assert finding.layer == "act" and "it is the beta of bn" in finding.remedy
+    typed(finding.remedy, model)
+    assert measure(model, normal(64, 16)).findings == ()
 
 
 def test_a_large_target_of_lsuv_is_not_the_datas() -> None:

@@ -103,7 +103,11 @@ def _merged(found: Iterable[list[Finding]]) -> list[Finding]:
 
 def _blocked(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
     """A layer that lets nothing through."""
-    return signal.frozen(signals, plain) or units.dead(signals, plain, blocking=True)
+    return (
+        signal.frozen(signals, plain)
+        or units.dead(signals, plain, blocking=True)
+        or units.hushed(signals, plain)
+    )
 
 
 def _lost(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:

@@ -97,11 +97,12 @@ def frozen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
 
 def vanishing(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
     """A signal, or the difference between samples, that falls and stays down."""
-    runs = (
-        _run(signals, lambda x: x.std, lambda x: (x.std or 0.0) < VANISHED),
-        _run(signals, lambda x: x.batch_std, _alike),
-    )
-    for kind, run in zip(("std", "alike"), runs, strict=True):
+    runs = {
+        "std": _run(signals, lambda x: x.std, lambda x: (x.std or 0.0) < VANISHED),
+        "alike": _run(signals, _between_units, _alike),
+    }
+    # What begins first is the cause of the other.
+    for kind, run in sorted(runs.items(), key=lambda item: item[1][:1]):
         if not run or _small_head(signals, run):
             continue
         first, last = signals[run[0]], signals[run[-1]]
@@ -137,12 +138,29 @@ def _small_head(signals: Sequence[LayerSignal], run: list[int]) -> bool:
     if len(run) != 1 or run[0] == 0:
         return False
     before, head = signals[run[0] - 1], signals[run[0]]
+    if any(map(_is_one_unit, signals[run[0] + 1 :])):
+        return False
     return _carries(before) and kernel_input_rms(head) >= VANISHED
 
 
 def _alike(layer: LayerSignal) -> bool:
     between, over_all = layer.batch_std, layer.std
     return between is not None and bool(over_all) and between < ALIKE * (over_all or 0)
+
+
+def _between_units(layer: LayerSignal) -> float | None:
+    """The deviation between samples; None of one unit that has hardly any.
+
+    It differs from no other unit, and so follows what comes before it.
+    """
+    size = math.hypot(layer.mean or 0.0, layer.std or 0.0)
+    faint = (layer.std or 0.0) < max(ALIKE * size, VANISHED)
+    return None if _is_one_unit(layer) and faint else layer.batch_std
+
+
+def _is_one_unit(layer: LayerSignal) -> bool:
+    shape = layer.output_shape or ()
+    return len(shape) > 1 and all(n == 1 for n in shape[1:])
 
 
 def _carries(layer: LayerSignal) -> bool:

@@ -14,6 +14,8 @@ NEVER_ZERO = frozenset({"exponential", "sigmoid", "softplus"})
 WORTH_A_WORD = 0.25
 DEAD = 0.9
 SATURATED = 0.75
+# Deviation of an output over that of the pre-activation: below, it has no slope.
+HUSHED = 1e-3
 
 
 def dead(
@@ -40,10 +42,27 @@ def dead(
         text += f": mean {first.mean:.2g} is far below 0 for a std of {first.std:.2g}"
     text += _others(rows, "dead_fraction")
     severity: Severity = "error" if blocking else "warning"
-    bias = _bias_before(first, signals) if plain else first.bias_mean
-    by_bias = bias is not None and not _pushed(first, without=bias)
+    by_bias = _is_by_bias(first, signals, plain)
     remedy = remedies.revive(first, _pushed(first), by_bias, plain=plain)
     return [Finding.at(first, share, text, remedy, severity)]
+
+
+def hushed(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
+    """A layer far down an activation that is flat there, and not zero: ELU, GELU."""
+    for row in signals[:-1]:
+        told = max(row.saturated_fraction or 0.0, row.dead_fraction or 0.0)
+        if row.activation == "softmax" or told >= WORTH_A_WORD or not _pushed(row):
+            continue
+        if row.std and row.output_std is not None and row.output_std < HUSHED * row.std:
+            text = (
+                f"{row.name} lets nearly nothing through (std {row.output_std:.2g} of "
+                f"its output): mean {row.mean:.2g} is far below 0 for a std of "
+                f"{row.std:.2g}"
+            )
+            remedy = remedies.revive(row, True, _is_by_bias(row, signals, plain))
+            severity: Severity = "error" if plain else "warning"
+            return [Finding.at(row, row.output_std, text, remedy, severity)]
+    return []
 
 
 def _is_sure(layer: LayerSignal, signals: Sequence[LayerSignal]) -> bool:
@@ -56,6 +75,13 @@ def _pushed(layer: LayerSignal, *, without: float = 0.0) -> bool:
     `without`: a bias that is taken away first.
     """
     return layer.mean is not None and layer.mean - without < -(layer.std or 0.0)
+
+
+def _is_by_bias(
+    layer: LayerSignal, signals: Sequence[LayerSignal], plain: bool
+) -> bool:
+    bias = _bias_before(layer, signals) if plain else layer.bias_mean
+    return bias is not None and not _pushed(layer, without=bias)
 
 
 def _bias_before(layer: LayerSignal, signals: Sequence[LayerSignal]) -> float | None:

@@ -20,6 +20,7 @@ from keras_inits.distribution import shared_batch
 from keras_inits.errors import DataError, check_flags
 from keras_inits.findings.loss import unusable
 from keras_inits.findings.scale import INPUT_RMS
+from keras_inits.findings.units import HUSHED
 from keras_inits.heads import outputs_led_to
 from keras_inits.histograms import histograms
 from keras_inits.loss_inputs import loss_signals, with_outputs
@@ -134,7 +135,10 @@ def measure(
 
 def _normalisations(selection: Selection, records: Sequence[Record]) -> list[Layer]:
     """Whose output an activation takes that gets zeros, or of which a unit is dead."""
-    asked = [r.map is None and (r.dead or _is_zero(r.signal)) for r in records]
+    asked = [
+        r.map is None and (r.dead or _is_hushed(r) or _is_zero(r.signal))
+        for r in records
+    ]
     if not any(asked):
         return [None] * len(records)
     known = (x for x in selection.every if isinstance(x, NORMALISATIONS))
@@ -146,6 +150,13 @@ def _normalisations(selection: Selection, records: Sequence[Record]) -> list[Lay
 
 def _is_zero(signal: Moments | None) -> bool:
     return signal is not None and signal.mean == signal.variance == 0
+
+
+def _is_hushed(record: Record) -> bool:
+    signal, output = record.signal, record.output
+    if signal is None or output is None:
+        return False
+    return bool(output.variance < HUSHED * HUSHED * signal.variance)
 
 
 def _with_normalisations(
@@ -166,7 +177,7 @@ def _bias_means(
     held = [getattr(x, "beta", None) for x in before]
     held = [h if m is None else m.bias for m, h in zip(maps, held, strict=True)]
     biases = [None if x is None else x.value for x in held]
-    if not any(r.dead for r in records):
+    if not any(r.dead or _is_hushed(r) for r in records):
         return [None] * len(records)
     return [None if x is None else float(x.sum() / x.size) for x in fetch(biases)]
 

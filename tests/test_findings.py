@@ -363,6 +363,31 @@ def test_measured_gradients():
     assert "gradient of dense_0 is NaN" in lost.text
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_gate_that_is_shut_says_nothing_of_the_gradient(plain):
+    """In a branch; in a chain all gradients before a layer without one are 0."""
+    rows = with_gradients(simulate(9, "relu", lsuv=True), [*[0.1] * 7, 0.0, 0.1])
+    assert [x.text[:17] for x in find(rows, plain=plain)] == [
+        "gradient explodes"
+    ] * plain
+
+
+def test_the_gradient_of_a_signal_that_fades_beside_normalisation_is_no_news():
+    rows = without(simulate(40, "relu"), "dead_fraction")
+    rows = with_gradients(rows, np.geomspace(1e9, 1e-9, 40))
+    [fades] = find(rows, plain=False)
+    assert "signal vanishes" in fades.text
+    assert "gradient explodes" in find(rows, plain=True)[1].text
+    steady = with_gradients(simulate(9, "relu", lsuv=True), np.geomspace(1e9, 1e-9, 9))
+    [explodes] = find(steady, plain=False)
+    assert "gradient explodes" in explodes.text
+    assert "training=True" in explodes.remedy
+    assert "looks_linear" not in explodes.remedy
+    # The size of a head is its own affair.
+    large = replaced(steady, -1, activation="linear", std=1e6, batch_std=1e6)
+    assert "gradient explodes" in find(large, plain=False)[1].text
+
+
 def gains(value, activation, layer_type="Dense"):
     return [
         LayerSignal(

@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 
-from keras_inits.findings import gradient, loss, scale, signal, units
+from keras_inits.findings import gradient, loss, remedies, scale, signal, units
 from keras_inits.records import (
     INPUT_TYPES,
     Finding,
@@ -78,9 +78,12 @@ def find(
     if all(x.severity == "warning" for x in blocked):
         if any(x.weight_gradient_std is not None for x in signals):
             explained = any(x.severity == "error" for x in unfit)
-            found += gradient.measured(signals, losses, plain, explained=explained)
+            faded = not plain and any(map(_drifts, chains))
+            found += gradient.measured(
+                signals, losses, plain, explained=explained, faded=faded
+            )
         elif plain if chain is None else chain:
-            found += gradient.foreseen(signals)
+            found += gradient.foreseen(signals, plain)
         found += _merged(units.dead(x, plain, blocking=False) for x in chains)
     return tuple(dict.fromkeys(found))
 
@@ -116,6 +119,12 @@ def _lost(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
     if blocked and drift and _index(signals, blocked) <= _index(signals, drift):
         drift = []  # behind a blocked layer there is nothing left to vanish
     return drift + blocked
+
+
+def _drifts(signals: Sequence[LayerSignal]) -> bool:
+    """Whether a signal vanishes or explodes, the size of a head apart."""
+    found = signal.vanishing(signals, False) + signal.exploding(signals, False)
+    return any(x.remedy != remedies.LABELS for x in found)
 
 
 def _not_by_data(

@@ -36,11 +36,13 @@ def measured(
     plain: bool,
     *,
     explained: bool = False,
+    faded: bool = False,
 ) -> list[Finding]:
     """Measured gradients: none, cut off, or a thousandfold apart at both ends.
 
     `explained`: the loss is said to be unfit, and what follows is no news: no gradient
-    at all, or NaN.
+    at all, or NaN. `faded`: so is a signal that fades or grows where normalisation may
+    mend it, and the gradient with it.
     """
     rows = [x for x in signals if x.weight_gradient_std is not None]
     if rows and not any(x.weight_gradient_std for x in rows):
@@ -51,15 +53,16 @@ def measured(
     if all(x.gradient_ratio is None for x in signals):
         field = "weight_gradient_std"
     rows = [x for x in signals if getattr(x, field) is not None]
-    if any(map(is_constant, signals)):
-        # Before a residual branch's kernel of zeros there is no gradient yet.
+    if not plain or any(map(is_constant, signals)):
+        # Before a residual branch's kernel of zeros there is no gradient yet, nor in
+        # a branch whose gate is shut.
         rows = [x for x in rows if getattr(x, field) != 0]
     for row in rows:
         if not is_finite(getattr(row, field)):
             text = f"the gradient of {row.name} is NaN or infinite"
             remedy = remedies.GRADIENT_NOT_FINITE
             return [] if explained else [Finding.at(row, math.nan, text, remedy)]
-    if len(rows) < 3:
+    if faded or len(rows) < 3:
         return []
     third = max(len(rows) // 3, 1)
     near = _log_mean(getattr(x, field) for x in rows[:third])
@@ -80,7 +83,8 @@ def measured(
         f"gradient {verb} towards the input ({what} {low:.2g} at {first.name}, "
         f"{high:.2g} at {last.name})"
     )
-    return [Finding.at(first, low, text, remedies.gradient(signals, near > far))]
+    remedy = remedies.gradient(signals, near > far, plain=plain)
+    return [Finding.at(first, low, text, remedy)]
 
 
 def _none(
@@ -122,7 +126,7 @@ def _cut(
     return [Finding.at(last, 0.0, text, remedy, "warning")]
 
 
-def foreseen(signals: Sequence[LayerSignal]) -> list[Finding]:
+def foreseen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
     """A product of gradient gains outside the contract's bounds."""
     rows = [x for x in signals if x.gradient_gain is not None]
     counted = rows
@@ -153,7 +157,7 @@ def foreseen(signals: Sequence[LayerSignal]) -> list[Finding]:
     )
     mild = any(SEVERE[0] <= x <= SEVERE[1] for x in (product, corrected))
     severity: Severity = "warning" if mild else "error"
-    remedy = remedies.gradient(rows, grows)
+    remedy = remedies.gradient(rows, grows, plain=plain)
     return [Finding.at(rows[-1], product, text, remedy, severity)]
 
 

@@ -255,7 +255,7 @@ def revive(row: LayerSignal, pushed: bool, by_bias: bool, *, plain: bool = True)
     )
 
 
-def gradient(rows: Sequence[LayerSignal], grows: bool) -> str:
+def gradient(rows: Sequence[LayerSignal], grows: bool, *, plain: bool = True) -> str:
     """For gradients that grow or shrink with depth: what fits the activation."""
     last = "; or add skip connections or normalisation"
     if 2 * sum(row.activation == "softmax" for row in rows[:-1]) > len(rows[:-1]):
@@ -266,6 +266,8 @@ def gradient(rows: Sequence[LayerSignal], grows: bool) -> str:
     bent = Counter({k: n for k, n in names.items() if k not in ("linear", "softmax")})
     names = bent if bent and 2 * bent.total() >= names["linear"] else names
     common = names.most_common(1)[0][0]
+    if common in _RELU_LIKE and not plain:  # units do not stay in pairs
+        return rescale(rows[0], plain=False)
     if common in _RELU_LIKE:
         convolved = any(row.layer_type.startswith("Conv") for row in rows)
         where = " (not through max pooling)" if convolved else ""

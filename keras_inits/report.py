@@ -48,6 +48,8 @@ _SCALARS = (
     "gradient_ratio",
 )
 
+_JUDGED = ("plain", "bypassed", "mirrors")
+
 
 class SignalReport(Sequence[LayerSignal]):
     """A sequence of `LayerSignal`, in the order in which the layers were called.
@@ -75,6 +77,8 @@ class SignalReport(Sequence[LayerSignal]):
         inputs: what the data itself is like: shown above the layers, used by the
             findings, no member of the sequence.
         losses: what the loss is given, for each output: used by the findings.
+        mirrors: whether looks-linear initialisation suits the model, and is no news
+            to it. None: not known.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class SignalReport(Sequence[LayerSignal]):
         bypassed: bool | None = None,
         inputs: LayerSignal | None = None,
         losses: Iterable[LossSignal] = (),
+        mirrors: bool | None = None,
     ) -> None:
         self._layers = tuple(layers)
         self.inputs = inputs
@@ -104,6 +109,7 @@ class SignalReport(Sequence[LayerSignal]):
         signals = without_inputs(self._layers)
         self.plain = is_plain(signals) if plain is None else plain
         self.bypassed = not self.plain if bypassed is None else bypassed
+        self.mirrors = mirrors
 
     # A sequence
 
@@ -120,18 +126,11 @@ class SignalReport(Sequence[LayerSignal]):
             return self._by_name(index)
         if isinstance(index, slice):
             rows = self._layers[index]
-            return SignalReport(
-                rows,
-                target_std=self.target_std,
-                title=self.title,
-                notes=self.notes,
-                plain=self.plain,
-                bypassed=self.bypassed,
-                # What the data is like says something of the first layer only, and
-                # what the loss is given of the last one.
-                inputs=self.inputs if rows[:1] == self._layers[:1] else None,
-                losses=self.losses if rows[-1:] == self._layers[-1:] else (),
-            )
+            # What the data is like says something of the first layer only, and what
+            # the loss is given of the last one.
+            inputs = self.inputs if rows[:1] == self._layers[:1] else None
+            losses = self.losses if rows[-1:] == self._layers[-1:] else ()
+            return self._with(layers=rows, inputs=inputs, losses=losses)
         return self._layers[index]
 
     def _by_name(self, name: str) -> LayerSignal:
@@ -154,7 +153,7 @@ class SignalReport(Sequence[LayerSignal]):
         return item in self._layers
 
     def _key(self) -> tuple[Any, ...]:
-        texts = (self.title, self.notes, self.plain, self.bypassed)
+        texts = (self.title, self.notes, *(getattr(self, x) for x in _JUDGED))
         return (self._layers, self.inputs, self.losses, self.target_std, *texts)
 
     def __eq__(self, other: object) -> bool:
@@ -167,16 +166,16 @@ class SignalReport(Sequence[LayerSignal]):
 
     def with_note(self, note: str) -> SignalReport:
         """The same report with one more line under the table."""
-        return SignalReport(
-            self,
-            target_std=self.target_std,
-            title=self.title,
-            notes=(*self.notes, note),
-            plain=self.plain,
-            bypassed=self.bypassed,
-            inputs=self.inputs,
-            losses=self.losses,
-        )
+        return self._with(notes=(*self.notes, note))
+
+    def with_mirrors(self, mirrors: bool) -> SignalReport:
+        """The same report, knowing whether looks-linear initialisation is of use."""
+        return self._with(mirrors=mirrors)
+
+    def _with(self, **changes: Any) -> SignalReport:
+        names = ("target_std", "title", "notes", "inputs", "losses", *_JUDGED)
+        kept = {name: getattr(self, name) for name in names}
+        return SignalReport(**{"layers": self._layers, **kept, **changes})
 
     # What it says
 
@@ -188,6 +187,7 @@ class SignalReport(Sequence[LayerSignal]):
             plain=not self.bypassed,
             chain=self.plain,
             losses=self.losses,
+            mirrors=self.mirrors,
         )
 
     @property

@@ -1016,6 +1016,39 @@ def test_a_beta_hushes_an_elu_as_well() -> None:
     assert measure(model, normal(64, 16)).findings == ()
 
 
+def half_dead(*between: Any) -> keras.Model:
+    """Twelve of its 16 units are dead."""
+    first = layers.Dense(16, "relu", name="first")
+    model = sequential(first, *between, layers.Dense(4))
+    kernel = 0.1 * np.abs(normal(16, 16))
+    first.kernel.assign(np.where(np.arange(16) < 12, -kernel, kernel))
+    return model
+
+
+def test_looks_linear_is_offered_where_it_is_accepted_and_new() -> None:
+    x = np.abs(normal(64, 16))
+    plain, model = half_dead(), half_dead(layers.Reshape((4, 4)), layers.MaxPooling1D())
+    [finding] = measure(plain, x).findings
+    assert "looks_linear" in finding.remedy
+    keras_inits.initialize(plain, "looks_linear")
+    [finding] = measure(model, x).findings
+    assert "% of first is dead" in finding.text
+    assert "looks_linear" not in finding.remedy and "center=True" in finding.remedy
+    with pytest.raises(keras_inits.UnsupportedLayerError):
+        keras_inits.initialize(model, "looks_linear")
+
+
+def test_looks_linear_is_not_offered_again() -> None:
+    """Of columns that are always the same, one unit of each pair is dead."""
+    x = normal(64, 16)
+    x[:, 3:] = 7.0
+    model = sequential(layers.Dense(16, "relu"), layers.Dense(1))
+    keras_inits.initialize(model, "looks_linear", seed=0)
+    findings = measure(model, x).findings
+    assert any("is dead" in x.text for x in findings)
+    assert not any("looks_linear" in x.remedy for x in findings)
+
+
 def test_a_large_target_of_lsuv_is_not_the_datas() -> None:
     model = sequential(layers.Dense(16, "relu"), layers.Dense(4))
     x = normal(64, 16)

@@ -46,6 +46,7 @@ def find(
     plain: bool | None = None,
     chain: bool | None = None,
     losses: Sequence[LossSignal] = (),
+    mirrors: bool | None = None,
 ) -> tuple[Finding, ...]:
     """The findings of a report, the cause first; none for a healthy model.
 
@@ -56,6 +57,7 @@ def find(
             normalisation; None: judged from the records.
         chain: whether all that lies between them is known; None: as `plain`.
         losses: what the loss is given for each output.
+        mirrors: False: looks-linear initialisation is refused, or has been done.
     """
     named = zip(layers, unique_names(layers), strict=True)
     layers = [dataclasses.replace(layer, name=name) for layer, name in named]
@@ -85,6 +87,10 @@ def find(
         elif plain if chain is None else chain:
             found += gradient.foreseen(signals, plain)
         found += _merged(units.dead(x, plain, blocking=False) for x in chains)
+    if mirrors is False:
+        new = [remedies.unmirrored(x.remedy) for x in found]
+        pairs = zip(found, new, strict=True)
+        found = [dataclasses.replace(x, remedy=remedy) for x, remedy in pairs]
     return tuple(dict.fromkeys(found))
 
 

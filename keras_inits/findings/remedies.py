@@ -73,12 +73,24 @@ SOFTMAX_INSIDE = (
     'but the last one another activation, as activation="relu"'
 )
 
+MIRRORED = 'keras_inits.initialize(model, "looks_linear")'
+NOT_THROUGH = " (not through max pooling)"
+DEEPER = f"; dozens of plain layers train better from {MIRRORED}"
+NONE_DIES = f"; or let no unit die: {MIRRORED}"
+
 # f(x) - f(-x) is linear in x for these: looks-linear initialisation is exact.
 _RELU_LIKE = frozenset({"gelu", "leaky_relu", "relu", "silu", "softplus", "swish"})
 _SIGMOID_LIKE = frozenset({"sigmoid", "hard_sigmoid", "log_sigmoid"})
 
 
 _RECURRENT = frozenset({"Bidirectional", "GRU", "LSTM", "RNN", "SimpleRNN"})
+
+
+def unmirrored(remedy: str) -> str:
+    """The same for a model that looks-linear does not suit, or that has it already."""
+    for more in (DEEPER, NONE_DIES, NOT_THROUGH):
+        remedy = remedy.replace(more, "")
+    return remedy.replace(MIRRORED, "keras_inits.lsuv_init(model, x)")
 
 
 def classes(row: LossSignal) -> str:
@@ -215,10 +227,7 @@ def rescale(row: LayerSignal, *, plain: bool = True) -> str:
         "data: keras_inits.initialize(model)"
     )
     if row.activation in _RELU_LIKE:
-        text += (
-            "; dozens of plain layers train better from "
-            'keras_inits.initialize(model, "looks_linear")'
-        )
+        text += DEEPER
     return text
 
 
@@ -250,9 +259,7 @@ def revive(row: LayerSignal, pushed: bool, by_bias: bool, *, plain: bool = True)
     if pushed and row.kernel_shape:
         why = "it turns what it is given negative, not the bias"
         return f"{redraw([row])} ({why}); or {centre}"
-    return (
-        f'{centre}; or let no unit die: keras_inits.initialize(model, "looks_linear")'
-    )
+    return centre + NONE_DIES
 
 
 def gradient(rows: Sequence[LayerSignal], grows: bool, *, plain: bool = True) -> str:
@@ -270,8 +277,7 @@ def gradient(rows: Sequence[LayerSignal], grows: bool, *, plain: bool = True) ->
         return rescale(rows[0], plain=False)
     if common in _RELU_LIKE:
         convolved = any(row.layer_type.startswith("Conv") for row in rows)
-        where = " (not through max pooling)" if convolved else ""
-        return f'keras_inits.initialize(model, "looks_linear"){where}{last}'
+        return MIRRORED + (NOT_THROUGH if convolved else "") + last
     if common in _SIGMOID_LIKE:
         return f"keras_inits.lsuv_init(model, x, center=True){last}"
     if common == "linear":

@@ -17,24 +17,28 @@ from keras_inits.backends import fetch, read
 from keras_inits.chains import is_plain
 from keras_inits.data import draw_batch, labels_of
 from keras_inits.distribution import shared_batch
-from keras_inits.errors import DataError, check_flags
+from keras_inits.errors import DataError, KerasInitsError, check_flags
 from keras_inits.findings.loss import unusable
 from keras_inits.findings.scale import INPUT_RMS
 from keras_inits.findings.units import HUSHED
 from keras_inits.heads import outputs_led_to
 from keras_inits.histograms import histograms
+from keras_inits.looks_linear import looks_linear_plan
 from keras_inits.loss_inputs import loss_signals, with_outputs
 from keras_inits.naming import Layers
+from keras_inits.partners import correlations, links_of
 from keras_inits.recorder import Record, recorded
 from keras_inits.records import LayerSignal, LossSignal, is_finite
 from keras_inits.report import SignalReport
 from keras_inits.rows import row_of
-from keras_inits.selection import Selection, everything
+from keras_inits.selection import Selection, everything, select_all
 from keras_inits.statistics import Moments
 from keras_inits.walking import is_bypassed
 from keras_inits.weight_gradients import WeightGradient, weight_gradients
 
 Layer = Any
+# Correlation of units and their partners: of mirrored ones -1.
+ALREADY = -0.99
 # Layers with a gamma and a beta.
 NORMALISATIONS = (
     keras.layers.BatchNormalization,
@@ -119,7 +123,7 @@ def measure(
     signals = _with_normalisations(model, signals, before)
     signals = _with_broken(model, signals)
     signals += _uncalled(selection, records)
-    return SignalReport(
+    report = SignalReport(
         signals,
         title=f"Signal in {model.name!r}",
         notes=[
@@ -131,6 +135,20 @@ def measure(
         inputs=_inputs(batch),
         losses=losses,
     )
+    return report.with_mirrors(_mirrors(model)) if report.findings else report
+
+
+def _mirrors(model: keras.Model) -> bool:
+    """Whether looks-linear kernels suit the model, and are not those that it has."""
+    try:
+        maps = [m for m, *_ in looks_linear_plan(model, select_all(model))]
+    except KerasInitsError:
+        return False
+    links = links_of(maps)
+    if not links:
+        return True
+    columns, _ = correlations(maps, links, lambda kernel: kernel.value)
+    return not bool((fetch([columns])[0] < ALREADY).all())
 
 
 def _normalisations(selection: Selection, records: Sequence[Record]) -> list[Layer]:

@@ -12,6 +12,7 @@ from keras import tree
 from keras_inits.arrays import all_alike, all_finite, is_complex
 from keras_inits.backends import read
 from keras_inits.errors import DataError, DegenerateDataError
+from keras_inits.findings.remedies import clean_data
 
 Batch = Any
 
@@ -148,10 +149,11 @@ def _fits(expected: tuple[Any, ...], got: tuple[int, ...]) -> bool:
 def check_values(batch: Batch) -> None:
     """NaN, infinity and constant inputs, said before any layer is run."""
     constant = []
-    for position, array in enumerate(read(tree.flatten(batch))):
+    paths = array_paths(batch)
+    for path, array in zip(paths, read(tree.flatten(batch)), strict=True):
         if array.dtype.kind in "OSU":
             return  # text for a preprocessing layer
-        _check_finite(array, position)
+        _check_finite(array, path)
         constant.append(all_alike(array) or _is_constant(array))
     if all(constant):
         raise DegenerateDataError(
@@ -167,13 +169,20 @@ def _is_constant(array: np.ndarray[Any, Any]) -> bool:
     return bool(array.flat[-1] == value and (array == value).all())
 
 
-def _check_finite(array: np.ndarray[Any, Any], position: int) -> None:
+def array_paths(batch: Batch) -> list[str | None]:
+    """`"data['u']"` for each array of a structure, None for the only one of none."""
+    paths = [path for path, _ in tree.flatten_with_path(batch)]
+    keys = ["".join(f"[{key!r}]" for key in path) for path in paths]
+    return [f"data{key}" if key else None for key in keys]
+
+
+def _check_finite(array: np.ndarray[Any, Any], path: str | None) -> None:
     if not all_finite(array):
         bad = ~np.isfinite(array)
         first = tuple(np.argwhere(bad)[0])
         raise DegenerateDataError(
             f"`data` holds {int(bad.sum())} values that are not finite; the first is "
             f"{array[first]} in row {first[0]} of the {len(array)} rows that were "
-            f"drawn of input {position}. Clean the data first: "
-            "np.isfinite(x).all() must hold."
+            f"drawn{f' of {path}' if path else ''}. To clean the data, "
+            f"{clean_data(path)}."
         )

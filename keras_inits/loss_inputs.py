@@ -166,6 +166,8 @@ def _of_labels(model: Any, name: str, loss: Any, y: Any) -> LossSignal:
     numbers = kept if kept.size and kept.dtype.kind in "fiub" else np.zeros(1)
     mean, std = mean_and_deviation([numbers])
     low, high = RANGES.get(activation or "", (-np.inf, np.inf))
+    with np.errstate(invalid="ignore"):  # of infinity nothing is left over
+        fractional = float((numbers % 1 != 0).mean())
     return LossSignal(
         output=name,
         loss=called,
@@ -178,7 +180,7 @@ def _of_labels(model: Any, name: str, loss: Any, y: Any) -> LossSignal:
         labels_mean=mean,
         labels_std=std,
         labels_outside=float(((numbers < low) | (numbers > high)).mean()),
-        labels_fractional=float((numbers % 1 != 0).mean()),
+        labels_fractional=fractional,
         labels_alike=all_alike(y),
         labels_shape=(None, *y.shape[1:]),
         output_shape=shape if last else None,

@@ -64,12 +64,15 @@ def find(
     inputs = [x for x in layers if x.layer_type in INPUT_TYPES]
     signals = without_inputs(layers)
     plain = is_plain(signals) if plain is None else plain
-    fatal = signal.not_finite(inputs, signals) or scale.same_rows(inputs)
+    fatal = signal.not_finite(inputs, signals, labelled=bool(losses))
+    fatal = fatal or scale.same_rows(inputs)
     if fatal:
         return tuple(fatal)
     found = scale.unscaled_input(inputs, signals, plain)
     found += scale.unscaled_embedding(signals, plain)
-    unfit = loss.mismatched(losses, signals)
+    # Of several inputs together, none has a shape.
+    several = any(x.path or x.output_shape is None for x in inputs)
+    unfit = loss.mismatched(losses, signals, several=several)
     found += unfit
     chains = _chains(signals)
     found += _merged(_lost(rows, plain) for rows in chains)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from keras_inits.findings import remedies
 from keras_inits.records import Finding, LayerSignal, LossSignal, Severity
@@ -39,12 +40,22 @@ LARGE_LABELS = 30.0
 
 
 def mismatched(
-    losses: Sequence[LossSignal], signals: Sequence[LayerSignal]
+    losses: Sequence[LossSignal],
+    signals: Sequence[LayerSignal],
+    *,
+    several: bool = False,
 ) -> list[Finding]:
-    """The first of each output's troubles, outputs in their order."""
+    """The first of each output's troubles, outputs in their order.
+
+    Args:
+        losses: what the loss is given for each output.
+        signals: the layers' rows.
+        several: whether the data are several arrays.
+    """
     found = _single_unit(signals)
+    nan = partial(_nan, several=several or len(losses) > 1)
     for row in losses:
-        asked = (_nan, columns, _classes, _logits, _targets, _range, _alike, _scale)
+        asked = (nan, columns, _classes, _logits, _targets, _range, _alike, _scale)
         found += next(filter(None, (ask(row) for ask in asked)), [])
     return found
 
@@ -85,12 +96,12 @@ def unusable(row: LossSignal) -> bool:
     return bool(unfit or (_is(row, _BINARY) and _targets(row)))
 
 
-def _nan(row: LossSignal) -> list[Finding]:
+def _nan(row: LossSignal, several: bool = False) -> list[Finding]:
     low, high = row.labels_min or 0.0, row.labels_max or 0.0
     if math.isfinite(low) and math.isfinite(high):
         return []
     text = f"labels of {row.output} hold NaN or infinity"
-    return _at(row, math.nan, text, remedies.CLEAN_LABELS)
+    return _at(row, math.nan, text, remedies.clean_labels(several))
 
 
 def columns(row: LossSignal) -> list[Finding]:

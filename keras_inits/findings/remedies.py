@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from keras_inits.records import INPUT_TYPES, LayerSignal, LossSignal
 
-CLEAN_DATA = "drop or fill such rows: x = x[np.isfinite(x).all(axis=1)]"
 DIFFERENT_ROWS = "pass samples that differ: here every row says the same"
 RESET = (
     "reset the weights, keras_inits.initialize(model, None), and compile again: the "
@@ -34,7 +33,6 @@ NUMBER_CLASSES = (
     "number the classes: classes, y = np.unique(y, return_inverse=True); for a figure "
     'to be predicted, one unit and loss="mse"'
 )
-CLEAN_LABELS = "drop or fill such rows: keep = np.isfinite(y); x, y = x[keep], y[keep]"
 SINGLE_UNIT = (
     'two classes: activation="sigmoid" and loss="binary_crossentropy"; or one unit for '
     "each class"
@@ -91,6 +89,48 @@ def unmirrored(remedy: str) -> str:
     for more in (DEEPER, NONE_DIES, NOT_THROUGH):
         remedy = remedy.replace(more, "")
     return remedy.replace(MIRRORED, "keras_inits.lsuv_init(model, x)")
+
+
+def clean_data(path: str | None = None, *, labelled: bool = False) -> str:
+    """For NaN in the data, of any rank: code that runs.
+
+    Args:
+        path: where it is in `data` that is a structure of arrays, `"data['u']"`.
+        labelled: whether there are labels, which lose the same rows.
+    """
+    x = _in_x(path)
+    kept = _kept(labelled, x != "x")
+    return f"drop or fill such rows: keep = {_finite(x)}; {kept}"
+
+
+def clean_labels(several: bool) -> str:
+    """For NaN in the labels, which the data lose too.
+
+    Args:
+        several: whether data or labels are structures of arrays.
+    """
+    each = f"np.all([{_finite('v')} for v in keras.tree.flatten(y)], axis=0)"
+    keep = each if several else _finite("y")
+    return f"drop or fill such rows: keep = {keep}; {_kept(True, several)}"
+
+
+def _finite(x: str) -> str:
+    """Which rows are, of an array of any rank, a tensor or a frame."""
+    return f"np.isfinite(np.asarray({x})).reshape(len({x}), -1).all(axis=1)"
+
+
+def _kept(labelled: bool, several: bool) -> str:
+    """Rows of one array or of several, and the labels with them."""
+    if several:
+        names, both = ("x, y", "(x, y)") if labelled else ("x", "x")
+        return f"{names} = keras.tree.map_structure(lambda v: v[keep], {both})"
+    return "x, y = x[keep], y[keep]" if labelled else "x = x[keep]"
+
+
+def _in_x(path: str | None) -> str:
+    """What a user types for one array of `data`: `x["u"]`, or `x` itself."""
+    keys = path.removeprefix("data") if path and path.startswith("data[") else ""
+    return "x" + keys.replace("'", '"')
 
 
 def classes(row: LossSignal) -> str:

@@ -29,13 +29,17 @@ HEAD_JUMP = 30.0
 
 
 def not_finite(
-    inputs: Sequence[LayerSignal], signals: Sequence[LayerSignal]
+    inputs: Sequence[LayerSignal],
+    signals: Sequence[LayerSignal],
+    *,
+    labelled: bool = False,
 ) -> list[Finding]:
     """NaN or infinity: the data, the kernel, or a signal that grew too large."""
     for row in inputs:
         if not is_finite(row.mean, row.std):
             text = f"input {row.name} holds NaN or infinity"
-            return [Finding.at(row, row.std, text, remedies.CLEAN_DATA)]
+            remedy = remedies.clean_data(row.path, labelled=labelled)
+            return [Finding.at(row, row.std, text, remedy)]
     for i, row in enumerate(signals):
         if is_finite(row.mean, row.std, row.output_mean, row.output_std):
             continue

@@ -1,0 +1,114 @@
+"""The code that findings and errors print runs, and does what it says."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from models import normal
+
+from keras_inits import DegenerateDataError, lsuv_init, measure
+
+
+def after(code: str, **names: Any) -> dict[str, Any]:
+    """The names as they are once the code has run."""
+    names |= {"np": np, "keras": keras}
+    exec(code.strip(), names)
+    return names
+
+
+def model_of(*shape: int) -> keras.Model:
+    stack = [layers.Flatten(), layers.Dense(1, name="head")]
+    return keras.Sequential([keras.Input(shape), *stack])
+
+
+def two_inputs() -> keras.Model:
+    inputs = {"a": keras.Input((4,), name="a"), "b": keras.Input((2, 3), name="b")}
+    flat = layers.Flatten()(inputs["b"])
+    head = layers.Dense(1, name="head")(layers.Concatenate()([inputs["a"], flat]))
+    return keras.Model(inputs, head)
+
+
+def spoilt(*shape: int) -> np.ndarray[Any, Any]:
+    x = normal(*shape)
+    rows = x.reshape(len(x), -1)
+    rows[3, 0], rows[5, -1] = np.nan, np.inf
+    return x
+
+
+def cleaning(remedy: str) -> str:
+    return remedy.removeprefix("drop or fill such rows: ")
+
+
+@pytest.mark.parametrize("shape", [(4,), (5, 4), (6, 6, 3)])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_rows_with_nan_are_dropped_whatever_their_rank(
+    shape: tuple[int, ...], labelled: bool
+) -> None:
+    x, y = spoilt(16, *shape), np.arange(16.0)
+    labels = {"y": y, "loss": "mse"} if labelled else {}
+    [finding] = measure(model_of(*shape), x, **labels).findings
+    done = after(cleaning(finding.remedy), x=x, y=y)
+    good = [i for i in range(16) if i not in (3, 5)]
+    np.testing.assert_array_equal(done["x"], x[good])
+    np.testing.assert_array_equal(done["y"], y[good] if labelled else y)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_rows_of_several_inputs_are_dropped_together(labelled: bool) -> None:
+    x, y = {"a": normal(16, 4), "b": spoilt(16, 2, 3)}, np.arange(16.0)
+    labels = {"y": y, "loss": "mse"} if labelled else {}
+    remedy = measure(two_inputs(), x, **labels).findings[0].remedy
+    done = after(cleaning(remedy), x=x, y=y)
+    assert [v.shape for v in done["x"].values()] == [(14, 4), (14, 2, 3)]
+    assert np.isfinite(done["x"]["b"]).all()
+    assert len(done["y"]) == (14 if labelled else 16)
+
+
+def test_the_rows_of_a_frame_are_dropped() -> None:
+    pandas = pytest.importorskip("pandas")
+    x = pandas.DataFrame(spoilt(16, 4))
+    [finding] = measure(model_of(4), x).findings
+    assert len(after(cleaning(finding.remedy), x=x)["x"]) == 14
+
+
+@pytest.mark.parametrize("shape", [(16,), (16, 1)])
+def test_rows_whose_labels_are_nan_are_dropped(shape: tuple[int, ...]) -> None:
+    x, y = normal(16, 5, 4), spoilt(*shape)
+    [finding] = measure(model_of(5, 4), x, y, loss="mse").findings
+    done = after(cleaning(finding.remedy), x=x, y=y)
+    assert (done["x"].shape, done["y"].shape) == ((14, 5, 4), (14, *shape[1:]))
+
+
+def test_rows_of_several_outputs_are_dropped_together() -> None:
+    inputs = keras.Input((4,))
+    heads = {name: layers.Dense(1, name=name)(inputs) for name in "ab"}
+    x, y = normal(16, 4), {"a": normal(16, 1), "b": spoilt(16, 1)}
+    finding = measure(keras.Model(inputs, heads), x, y, loss="mse").findings[0]
+    assert finding.text == "labels of b hold NaN or infinity"
+    done = after(cleaning(finding.remedy), x=x, y=y)
+    assert [len(done["x"]), len(done["y"]["a"]), len(done["y"]["b"])] == [14] * 3
+
+
+def test_labels_beside_several_inputs() -> None:
+    x, y = {"a": normal(16, 4), "b": normal(16, 2, 3)}, spoilt(16, 1)
+    [finding] = measure(two_inputs(), x, y, loss="mse").findings
+    done = after(cleaning(finding.remedy), x=x, y=y)
+    assert [len(done["x"]["a"]), len(done["x"]["b"]), len(done["y"])] == [14] * 3
+
+
+def test_the_error_says_how_to_clean_too() -> None:
+    x = spoilt(16, 5, 4)
+    with pytest.raises(DegenerateDataError, match="in row 3 of the 16") as caught:
+        lsuv_init(model_of(5, 4), x)
+    [code] = re.findall("such rows: (.*)[.]", str(caught.value))
+    assert after(code, x=x)["x"].shape == (14, 5, 4)
+    several = {"a": normal(16, 4), "b": spoilt(16, 2, 3)}
+    with pytest.raises(DegenerateDataError, match=r"drawn of data\['b'\]") as caught:
+        lsuv_init(two_inputs(), several)
+    [code] = re.findall("such rows: (.*)[.]", str(caught.value))
+    assert len(after(code, x=several)["x"]["a"]) == 14

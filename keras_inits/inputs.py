@@ -169,6 +169,23 @@ def _is_constant(array: np.ndarray[Any, Any]) -> bool:
     return bool(array.flat[-1] == value and (array == value).all())
 
 
+def by_input(model: keras.Model, batch: Batch) -> list[tuple[Any, str | None, Any]]:
+    """Each input tensor that a model knows of, with the path and array it is given.
+
+    Args:
+        model: One that takes the batch.
+        batch: What has passed `check_shapes`.
+    """
+    arrays = list(zip(array_paths(batch), tree.flatten(batch), strict=True))
+    named = _input_tensors(model)
+    if isinstance(batch, Mapping) and named:
+        keys = ["/".join(map(str, path)) for path, _ in tree.flatten_with_path(batch)]
+        by_name = dict(zip(keys, arrays, strict=True))
+        arrays = [by_name[name] for name, _ in named]
+    pairs = zip(named, arrays, strict=False)  # nothing is known: no names
+    return [(tensor, *given) for (_, tensor), given in pairs]
+
+
 def array_paths(batch: Batch) -> list[str | None]:
     """`"data['u']"` for each array of a structure, None for the only one of none."""
     paths = [path for path, _ in tree.flatten_with_path(batch)]

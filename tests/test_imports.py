@@ -42,7 +42,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("selection", "trial"),
     ("in_place",),
     ("naming",),
-    ("chains",),
+    ("chains", "indices"),
     ("activations",),
     ("walking",),
     ("linear_maps",),

@@ -28,6 +28,7 @@ from keras_inits.compiled import one_period
 from keras_inits.data import draw_batch
 from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import ConvergenceError, UnsupportedLayerError, check_flags
+from keras_inits.indices import check_indices
 from keras_inits.initializers import LSUVNormal
 from keras_inits.naming import Layers
 from keras_inits.report import SignalReport
@@ -131,6 +132,7 @@ def lsuv_init(
     selection = select(model, layers)
     selection.watched = activation_layers(selection.every)
     batch = draw_batch(model, data, samples, first_rows=False)
+    check_indices(model, batch)
     if center:
         _require_biases(selection)
     if per_channel or orthonormal:

@@ -24,6 +24,7 @@ from keras_inits.findings.units import HUSHED
 from keras_inits.heads import outputs_led_to
 from keras_inits.histograms import histograms
 from keras_inits.looks_linear import looks_linear_plan
+from keras_inits.indices import check_indices
 from keras_inits.loss_inputs import loss_signals, with_outputs
 from keras_inits.naming import Layers
 from keras_inits.partners import correlations, links_of
@@ -99,6 +100,7 @@ def measure(
     batch = draw_batch(
         model, data, samples, check_values=False, first_rows=y is not None
     )
+    check_indices(model, batch)
     recorder = recorded(model, batch, selection, training)
     records = recorder.records
     gradients: dict[int, WeightGradient] = {}

@@ -112,3 +112,77 @@ def test_the_error_says_how_to_clean_too() -> None:
         lsuv_init(two_inputs(), several)
     [code] = re.findall("such rows: (.*)[.]", str(caught.value))
     assert len(after(code, x=several)["x"]["a"]) == 14
+
+
+# Several inputs, of which one is off its scale
+
+
+def pixels(*shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(0, 256, shape)
+
+
+def image_beside(words: Any, *, table: bool) -> keras.Model:
+    """An image and features, of which a table makes vectors, or none."""
+    image = keras.Input((6, 6, 3), name="img")
+    other = keras.Input((4,), name="other", dtype="int32" if table else "float32")
+    h = layers.Flatten()(layers.Conv2D(4, 3, name="conv")(image))
+    more = layers.Flatten()(layers.Embedding(10**5, 8)(other)) if table else other
+    both = layers.Concatenate()([layers.Dense(8, name="of_image")(h), more])
+    inputs = [image, other] if words is list else {"img": image, "other": other}
+    return keras.Model(inputs, layers.Dense(2)(both))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
+@pytest.mark.parametrize("table", [False, True])
+@pytest.mark.parametrize("kind", [dict, list])
+def test_an_image_among_several_inputs_is_named(
+    kind: type, table: bool, dtype: str
+) -> None:
+    keras.utils.set_random_seed(0)
+    image = pixels(16, 6, 6, 3).astype(dtype)
+    other = (pixels(16, 4) * 300).astype("int32") if table else normal(16, 4)
+    model = image_beside(kind, table=table)
+    x: Any = [image, other] if kind is list else {"img": image, "other": other}
+    finding = measure(model, x).findings[0]
+    name, code = ("data[0]", "x[0]") if kind is list else ("data['img']", 'x["img"]')
+    assert finding.text.startswith(f"input {name} is not standardised (mean 1")
+    assert f"Rescaling(1 / 127.5, offset=-1) on {code}" in finding.remedy
+    x[0 if kind is list else "img"] = (image / 127.5 - 1).astype("float32")
+    assert not any("standardised" in x.text for x in measure(model, x).findings)
+
+
+class Code(keras.Model):
+    """Does not say where its inputs go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.dense = layers.Embedding(10**5, 8), layers.Dense(8)
+
+    def call(self, x: Any) -> Any:
+        flat = keras.ops.cast(keras.ops.reshape(x["img"], (-1, 108)), "float32")
+        words = keras.ops.reshape(self.embed(x["words"]), (-1, 32))
+        return self.dense(flat) + keras.ops.sum(words, -1, keepdims=True)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_where_the_model_does_not_tell_numbers_may_be_indices(dtype: str) -> None:
+    model = Code()
+    x = {"img": pixels(16, 6, 6, 3), "words": (pixels(16, 4) * 300).astype(dtype)}
+    model(x := {**x, "img": x["img"].astype("uint8")})
+    assert measure(model, x).inputs.name == "data['img']"
+    x["img"] = x["img"].astype(dtype)
+    assert measure(model, x).inputs.name == "data"
+
+
+def test_the_code_for_one_input_standardises_it() -> None:
+    model, x = two_inputs(), {"a": normal(64, 4), "b": 1e4 * normal(64, 2, 3) + 1e4}
+    finding = measure(model, x).findings[0]
+    assert "input data['b'] is not standardised" in finding.text
+    code = finding.remedy.removeprefix("standardise the data: ")
+    assert not measure(model, after(code, x=x)["x"]).findings
+    a = keras.Input((4,), name="a")
+    single = keras.Model({"a": a}, layers.Dense(4)(a))
+    x = {"a": 1e4 * normal(64, 4) + 1e4}
+    code = measure(single, x).findings[0].remedy
+    done = after(code.removeprefix("standardise the data: "), x=x)["x"]
+    np.testing.assert_allclose(done["a"].std(axis=0), 1, rtol=1e-4)

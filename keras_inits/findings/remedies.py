@@ -232,7 +232,7 @@ def not_finite(row: LayerSignal) -> str:
 
 def standardise(row: LayerSignal) -> str:
     """For data far from mean 0 and deviation 1."""
-    mean, std = row.mean or 0.0, row.std or 0.0
+    mean, std, x = row.mean or 0.0, row.std or 0.0, _in_x(row.path)
     of_data = row.layer_type in INPUT_TYPES
     if of_data and std == 0:
         return "look at the data: all of its values are the same"
@@ -242,13 +242,14 @@ def standardise(row: LayerSignal) -> str:
             ("1 / 127.5", "-1") if pixels else (f"{1 / std:.3g}", f"{-mean / std:.3g}")
         )
         why = "for pixels in 0..255" if pixels else "for these data"
+        where = "as the first layer" if x == "x" else f"on {x}"
         return (
             f"standardise the images: keras.layers.Rescaling({factor}, "
-            f"offset={offset}) as the first layer, {why}"
+            f"offset={offset}) {where}, {why}"
         )
     least = " + 1e-6" if std > 1e-3 else ""  # of columns that do not vary
-    deviation = f"(x.std(axis=0){least})" if least else "x.std(axis=0)"
-    return f"standardise the data: x = (x - x.mean(axis=0)) / {deviation}"
+    deviation = f"({x}.std(axis=0){least})" if least else f"{x}.std(axis=0)"
+    return f"standardise the data: {x} = ({x} - {x}.mean(axis=0)) / {deviation}"
 
 
 def rescale(row: LayerSignal, *, plain: bool = True) -> str:

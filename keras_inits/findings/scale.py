@@ -28,8 +28,12 @@ def unscaled_input(
     inputs: Sequence[LayerSignal], signals: Sequence[LayerSignal], plain: bool
 ) -> list[Finding]:
     """Data that is not of order 1, unless the first layer's signal is all the same."""
+    if any(x.layer_type == "Embedding" for x in signals):
+        # Indices are of any size: what is named is none.
+        inputs = [x for x in inputs if x.path is not None]
+        signals = [x for x in signals if inputs and x.layer_type != "Embedding"]
     first = next((x for x in signals if x.std is not None), None)
-    if first is None or any(x.layer_type == "Embedding" for x in signals):
+    if first is None:
         return []
     if VANISHED <= (first.std or 0.0) <= INPUT_RMS[1]:  # by the model, or by LSUV
         inputs = [x for x in inputs if _explodes_from(x, signals)]

@@ -12,7 +12,7 @@ import numpy as np
 from keras import tree
 
 from keras_inits.activations import activations_behind
-from keras_inits.arrays import all_alike, mean_and_deviation
+from keras_inits.arrays import all_alike, all_finite, mean_and_deviation
 from keras_inits.backends import fetch, read
 from keras_inits.chains import is_plain
 from keras_inits.data import draw_batch, labels_of
@@ -23,8 +23,9 @@ from keras_inits.findings.scale import INPUT_RMS
 from keras_inits.findings.units import HUSHED
 from keras_inits.heads import outputs_led_to
 from keras_inits.histograms import histograms
+from keras_inits.indices import check_indices, indices_among
+from keras_inits.inputs import array_paths
 from keras_inits.looks_linear import looks_linear_plan
-from keras_inits.indices import check_indices
 from keras_inits.loss_inputs import loss_signals, with_outputs
 from keras_inits.naming import Layers
 from keras_inits.partners import correlations, links_of
@@ -34,10 +35,12 @@ from keras_inits.report import SignalReport
 from keras_inits.rows import row_of
 from keras_inits.selection import Selection, everything, select_all
 from keras_inits.statistics import Moments
-from keras_inits.walking import is_bypassed
+from keras_inits.walking import is_bypassed, walk
 from keras_inits.weight_gradients import WeightGradient, weight_gradients
 
 Layer = Any
+# Kinds of dtypes whose values have a mean.
+NUMBERS = "fiub"
 # Correlation of units and their partners: of mirrored ones -1.
 ALREADY = -0.99
 # Layers with a gamma and a beta.
@@ -134,7 +137,7 @@ def measure(
         ],
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
-        inputs=_inputs(batch),
+        inputs=_inputs(model, batch),
         losses=losses,
     )
     return report.with_mirrors(_mirrors(model)) if report.findings else report
@@ -202,18 +205,40 @@ def _bias_means(
     return [None if x is None else float(x.sum() / x.size) for x in fetch(biases)]
 
 
-def _inputs(batch: Any) -> LayerSignal:
-    """The data themselves: of several inputs all together, or the one that is off."""
-    arrays = read(tree.flatten(batch))
-    numbers = [x for x in arrays if x.dtype.kind in "fiub"]
-    together = _data("data", numbers, arrays[0] if len(arrays) == 1 else None)
-    if len(arrays) < 2:
-        return together
-    paths = [path for path, _ in tree.flatten_with_path(batch)]
-    names = ["data" + "".join(f"[{key!r}]" for key in path) for path in paths]
-    several = zip(names, arrays, strict=True)
-    rows = [_data(n, [x], x, n) for n, x in several if x.dtype.kind == "f"]
+def _inputs(model: keras.Model, batch: Any) -> LayerSignal:
+    """The data themselves: of several inputs all together, or the one that is off.
+
+    Indices into a table are of any size, and left out where there is anything else.
+    """
+    arrays, paths = read(tree.flatten(batch)), array_paths(batch)
+    if len(arrays) == 1:
+        numeric = [x for x in arrays if x.dtype.kind in NUMBERS]
+        return _data(paths[0] or "data", numeric, arrays[0], paths[0])
+    found = [
+        (str(path), x)
+        for path, x in zip(paths, arrays, strict=True)
+        if x.dtype.kind in NUMBERS
+    ]
+    indices = _indices(model, batch, dict(found))
+    known = [x for name, x in found if name not in indices]
+    together = _data("data", known or [x for _, x in found], None)
+    rows = [
+        _data(name, [x], x, name)
+        for name, x in found
+        if name not in indices or not all_finite(x)
+    ]
     return max(rows, key=_off, default=together) if any(map(_off, rows)) else together
+
+
+def _indices(model: keras.Model, batch: Any, found: dict[str, Any]) -> set[str]:
+    """Paths of inputs that are, or where nobody knows may be, indices into a table."""
+    images = {k for k, x in found.items() if x.dtype == np.uint8 and x.ndim >= 3}
+    indices = indices_among(model, batch)
+    if indices is None:
+        embeds = any(isinstance(x, keras.layers.Embedding) for x in walk(model))
+        kinds = NUMBERS if embeds else "iu"
+        indices = [k for k, x in found.items() if x.dtype.kind in kinds]
+    return {str(path) for path in indices} - images
 
 
 def _data(

@@ -437,3 +437,18 @@ def test_it_runs_as_a_module_and_loads_only_what_it_needs(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["title"] == "Signal in 'small'"
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"keras-inits {keras_inits.__version__}\n"
+
+
+def test_an_optimizer_that_was_never_used_is_no_news(folder: Path) -> None:
+    """Keras's warning, an error here, would come before the one line of a refusal."""
+    model = small()
+    model.compile("adam", "mse")
+    model.save("model.keras")
+    what = ["lsuv", "model.keras", "--data", "x.npz", "--out", "out.keras"]
+    assert main(what) == 0

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,7 +106,10 @@ def load_model(path: str, *, compiled: bool) -> keras.Model:
             'model.save("model.keras")'
         )
     try:
-        model = keras.saving.load_model(path, compile=compiled, safe_mode=True)
+        with warnings.catch_warnings():
+            # An optimizer that was never used: nothing is lost.
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            model = keras.saving.load_model(path, compile=compiled, safe_mode=True)
     except Exception as error:
         raise Refusal(f"cannot load {path}: {_why(error)}") from error
     if not isinstance(model, keras.Model):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Literal, NoReturn
 
+from keras_inits import __version__
+
 DATA = """\
 The data file is .npz or .npy and holds one array for each input of the model, by the
 input's name; or `x`; or a single array. Rows come first. Arrays of Python objects are
@@ -73,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="the strings, with their classes and laws")
     commands.add_parser("demo", help="a plain 40-layer network, with and without LSUV")

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from keras_inits.plain_record import Record
@@ -162,6 +162,16 @@ class LayerSignal(Record):
     bias_mean: float | None = None
     outputs: tuple[str, ...] = ()
     normalised: str | None = None
+
+
+def column(rows: Sequence[LayerSignal], field: str) -> list[Any]:
+    """One field of all rows; of a figure that none of them has, NaN."""
+    values = [getattr(row, field) for row in rows]
+    kind = str(LayerSignal.__dataclass_fields__[field].type)
+    missing = kind.startswith(("float", "int")) and not any(
+        value is not None for value in values
+    )
+    return [math.nan] * len(values) if missing else values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)

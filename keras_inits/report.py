@@ -21,6 +21,7 @@ from keras_inits.records import (
     Histogram,
     LayerSignal,
     LossSignal,
+    column,
     gain_product,
     unique_names,
     without_inputs,
@@ -277,7 +278,7 @@ class SignalReport(Sequence[LayerSignal]):
                 "SignalReport.to_dict() needs nothing."
             ) from error
         names = [n for n in LayerSignal.__dataclass_fields__ if n != "histogram"]
-        columns = {n: [getattr(layer, n) for layer in self] for n in names}
+        columns = {n: column(self, n) for n in names}
         return pandas.DataFrame(columns, columns=names)
 
     def log_tensorboard(self, logdir: str | os.PathLike[str], step: int = 0) -> None:
@@ -285,11 +286,11 @@ class SignalReport(Sequence[LayerSignal]):
 
         Args:
             logdir: directory of the event files; made if it is not there.
-            step: the step (or epoch) that the figures belong to.
+            step: the step (or epoch) that the figures belong to, at least 0.
 
         Raises:
             ImportError: if TensorFlow, which writes them, is not installed.
-            NotADirectoryError: if `logdir` is a file.
+            NotADirectoryError, ValueError: if `logdir` is a file; for another `step`.
         """
         scalars = [
             (f"{figure}/{name}", getattr(layer, figure))

@@ -431,6 +431,23 @@ def test_missing_packages_are_named(monkeypatch, tmp_path):
         report().plot()
 
 
+@pytest.mark.parametrize("step", ["a", -1, 1.5, None, True])
+def test_log_tensorboard_at_what_is_no_step(tmp_path, step):
+    with pytest.raises(ValueError, match=rf"at least 0\. Received: step={step!r}"):
+        report().log_tensorboard(tmp_path / "logs", step=step)
+    assert not (tmp_path / "logs").exists()
+
+
+def test_figures_that_were_not_measured_are_nan_in_a_frame():
+    pytest.importorskip("pandas")
+    rows = [LayerSignal(name=name, layer_type="Dense", std=1.0) for name in "ab"]
+    frame = SignalReport(rows).to_dataframe()
+    for name in ("std", "mean", "scale", "iterations", "gradient_ratio"):
+        assert frame[name].dtype == "float64"
+    assert frame["kernel_shape"].isna().all()
+    assert (frame["std"] + frame["mean"]).isna().all()
+
+
 def test_log_tensorboard_into_a_file(tmp_path):
     pytest.importorskip("tensorflow")
     path = tmp_path / "events"

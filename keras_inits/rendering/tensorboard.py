@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 
 def write_tensorboard(
     logdir: str | os.PathLike[str],
@@ -18,7 +20,13 @@ def write_tensorboard(
     Raises:
         ImportError: if TensorFlow is not installed.
         NotADirectoryError: if `logdir` is a file.
+        ValueError: if `step` is no whole number, or below 0.
     """
+    whole = isinstance(step, (int, np.integer)) and not isinstance(step, bool)
+    if not whole or step < 0:
+        raise ValueError(
+            f"`step` is a whole number, at least 0. Received: step={step!r}"
+        )
     try:
         import tensorflow as tf
     except ImportError as error:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-from keras_inits.findings import remedies
+from keras_inits.findings import loss_remedies as remedies
 from keras_inits.records import Finding, LayerSignal, LossSignal, Severity
 
 # What activations put out.

@@ -53,16 +53,25 @@ def mismatched(
         several: whether the data are several arrays.
     """
     found = _single_unit(signals)
+    blamed = {x.layer for x in found}
     nan = partial(_nan, several=several or len(losses) > 1)
+    asked = (nan, columns, _one_unit, _classes, _logits, _targets)
     for row in losses:
-        asked = (nan, columns, _classes, _logits, _targets, _range, _alike, _scale)
-        found += next(filter(None, (ask(row) for ask in asked)), [])
+        answers = (ask(row) for ask in (*asked, _range, _alike, _scale))
+        first = next(filter(None, answers), [])
+        if not (row.output in blamed and _one_unit(row)):
+            found += first
     return found
 
 
 def _is(row: LossSignal, *families: tuple[str, ...]) -> bool:
     name = row.loss.lower().replace("_", "")
     return any(name in family for family in families)
+
+
+def _is_of_keras(row: LossSignal, *families: tuple[str, ...]) -> bool:
+    """The same, and no other of that name: of crossentropies Keras tells the option."""
+    return row.takes_logits is not None and _is(row, *families)
 
 
 def _at(
@@ -92,7 +101,7 @@ def _single_unit(signals: Sequence[LayerSignal]) -> list[Finding]:
 
 def unusable(row: LossSignal) -> bool:
     """Whether the loss is given labels that it is not made for: some backends stop."""
-    unfit = columns(row) or _classes(row)
+    unfit = columns(row) or _one_unit(row) or _classes(row)
     return bool(unfit or (_is(row, _BINARY) and _targets(row)))
 
 
@@ -115,6 +124,8 @@ def columns(row: LossSignal) -> list[Finding]:
         takes = f"class numbers, {shape[:-1]}"
     elif _is(row, _CATEGORICAL) and numbers:
         takes = f"a column for each class, {shape}"
+    elif _is_of_keras(row, _BINARY) and numbers:
+        takes = f"a column for each unit, {shape}"
     else:
         return []
     text = (
@@ -122,6 +133,21 @@ def columns(row: LossSignal) -> list[Finding]:
         f"{row.loss} takes {takes}"
     )
     return _at(row, None, text, remedies.other_crossentropy(row))
+
+
+def _one_unit(row: LossSignal) -> list[Finding]:
+    """Units to choose from, and only one of them."""
+    if row.units != 1 or row.output_shape is None or _nan(row):
+        return []
+    if not _is_of_keras(row, _CATEGORICAL, _SPARSE) or len(row.output_shape) < 2:
+        return []
+    if _is(row, _SPARSE) and row.labels_fractional:
+        return []  # whatever the units, these are no classes
+    text = (
+        f"{row.loss} takes one unit for each class, and {row.output} has only one: its "
+        "share of the whole is 1, whatever it puts out"
+    )
+    return _at(row, 1.0, text, remedies.one_unit(row))
 
 
 def _classes(row: LossSignal) -> list[Finding]:

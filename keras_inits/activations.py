@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import keras
+from keras import tree
 
 from keras_inits.walking import nodes_of
 
@@ -39,6 +40,17 @@ _SAME_VALUES = frozenset(
         *("Flatten", "Permute", "RepeatVector", "Reshape"),
         *("Cast", "ExpandDims", "Moveaxis", "Squeeze", "Swapaxes", "Transpose"),
     }
+)
+
+
+# Layers that put out what their own activation gives.
+_OWN_ACTIVATION = frozenset(
+    getattr(keras.layers, name)
+    for name in (
+        *("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "SeparableConv1D"),
+        *("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "SeparableConv2D"),
+        *("DepthwiseConv1D", "DepthwiseConv2D"),
+    )
 )
 
 
@@ -107,3 +119,48 @@ def _pairs(graph: Any) -> Iterator[tuple[Any, Any]]:
         while id(tensor) in taken:
             tensor = taken[id(tensor)]
         yield tensor._keras_history.operation, node.operation
+
+
+def applied_last(model: Any, tensor: Any = None) -> tuple[str, ...]:
+    """Activations that a model ends with, each taking what the one before it gives.
+
+    In the order of their calls, down to the layer whose own is the first; () where
+    the model does not say what it calls.
+
+    Args:
+        model: A Sequential model, or a graph.
+        tensor: One of its outputs. None: the only one.
+    """
+    names: list[str] = []
+    for operation in _backwards(model, tensor):
+        name = activation_name(operation) if is_shipped(operation) else None
+        if is_activation(operation) or type(operation) in _OWN_ACTIVATION:
+            if name not in (None, "linear"):
+                names.insert(0, str(name))
+        elif not keeps_values(operation):
+            break
+        if type(operation) in _OWN_ACTIVATION:
+            break
+    return tuple(names)
+
+
+def _backwards(model: Any, tensor: Any = None) -> Iterator[Any]:
+    """What is called in front of an output, the last first; None where that is unsure.
+
+    Of a model within, what it calls, where its `call` is that of Keras.
+    """
+    calls = getattr(type(model), "call", None)
+    nodes = {id(y): node for node in nodes_of(model) for y in node.output_tensors}
+    if not (isinstance(model, keras.Model) and calls.__module__.startswith("keras.")):
+        yield model
+    elif isinstance(model, keras.Sequential):
+        for layer in reversed(model.layers):
+            yield from _backwards(layer)
+    else:
+        outputs = tree.flatten(model.outputs) if nodes else []
+        tensor = outputs[0] if tensor is None and len(outputs) == 1 else tensor
+        while (node := nodes.get(id(tensor))) is not None and not node.is_input:
+            yield from _backwards(node.operation)
+            tensor = node.input_tensors[0] if len(node.input_tensors) == 1 else None
+        if node is None:
+            yield None

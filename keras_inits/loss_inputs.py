@@ -11,7 +11,12 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_inits.activations import ACTIVATION_LAYERS, activation_name, is_shipped
+from keras_inits.activations import (
+    ACTIVATION_LAYERS,
+    activation_name,
+    applied_last,
+    is_shipped,
+)
 from keras_inits.arrays import all_alike, mean_and_deviation
 from keras_inits.backends import fetch, read
 from keras_inits.findings.loss import RANGES, columns
@@ -174,6 +179,7 @@ def _of_labels(model: Any, name: str, loss: Any, y: Any) -> LossSignal:
         takes_logits=config.get("from_logits") if last else None,
         ignored=ignored,
         activation=activation,
+        activations=_activations(model, name),
         units=shape[-1] if shape and last else None,
         labels_min=float(numbers.min()),
         labels_max=float(numbers.max()),
@@ -207,10 +213,22 @@ def _layer(model: Any, name: str) -> Any:
 def _shape(model: Any, name: str) -> Any:
     """Of one output, where the model knows it."""
     try:
-        tensors = zip(output_names(model), tree.flatten(model.outputs), strict=True)
-        return tuple(dict(tensors)[name].shape)
+        return tuple(_tensor(model, name).shape)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
+
+
+def _activations(model: Any, name: str) -> tuple[str, ...]:
+    """Those that one output comes out of, where the model knows them."""
+    try:
+        return applied_last(model, _tensor(model, name))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return ()
+
+
+def _tensor(model: Any, name: str) -> Any:
+    tensors = zip(output_names(model), tree.flatten(model.outputs), strict=True)
+    return dict(tensors)[name]
 
 
 def _described(loss: Any) -> tuple[dict[str, Any], str]:
@@ -221,7 +239,8 @@ def _described(loss: Any) -> tuple[dict[str, Any], str]:
         if isinstance(loss, keras.losses.Loss):
             known = loss.get_config() if of_keras else {}
             given = getattr(loss, "_fn_kwargs", {})  # not all of it is in the config
-            return {**given, **known}, type(loss).__name__
+            default = {"from_logits": False} if of_keras else {}
+            return {**default, **given, **known}, type(loss).__name__
     except Exception:  # whatever it is, the gradient of it fails and says so
         return {}, str(loss)
     of_keras = getattr(loss, "__module__", "").startswith("keras.")

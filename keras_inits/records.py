@@ -184,6 +184,8 @@ class LossSignal(Record):
         takes_logits: whether it was told that the output is not a probability.
         ignored: a label that it leaves out.
         activation: name of the activation that the output comes out of.
+        activations: names of those that the model ends with, each taking what the one
+            before it gives; () where that is not sure.
         units: length of the output's last axis.
         output_min: smallest value of the output.
         output_max: largest value of the output.
@@ -217,6 +219,7 @@ class LossSignal(Record):
     labels_alike: bool = False
     labels_shape: tuple[Any, ...] | None = None
     output_shape: tuple[Any, ...] | None = None
+    activations: tuple[str, ...] = ()
 
 
 def without_inputs(layers: Iterable[LayerSignal]) -> list[LayerSignal]:

@@ -128,3 +128,171 @@ def test_labels_of_a_binary_loss_are_mapped_by_what_they_are(
     report = measure(model_of(units, "sigmoid"), X, y, loss="binary_crossentropy")
     found = only(report)
     assert remedy in found.remedy
+
+
+def functional(apply: Any, units: int, activation: str | None) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((10,))
+    return keras.Model(inputs, apply(layers.Dense(units, activation)(inputs)))
+
+
+def within(activation: str, behind: layers.Layer) -> keras.Model:
+    """A whole model, and what is put on top of it later."""
+    return chain(functional(layers.Dropout(0.1), 3, activation), behind)
+
+
+# A model of three classes, and what is said of its last activation
+TWICE: dict[str, tuple[Any, str]] = {
+    "layer": (
+        lambda: chain(layers.Dense(3, "softmax"), layers.Softmax()),
+        "the softmax of a softmax: no class gets more than 0.58",
+    ),
+    "activation layer": (
+        lambda: chain(layers.Dense(3, "softmax"), layers.Activation("softmax")),
+        "the softmax of a softmax",
+    ),
+    "operation": (
+        lambda: functional(ops.softmax, 3, "softmax"),
+        "the softmax of a softmax",
+    ),
+    "on top of a model": (
+        lambda: within("softmax", layers.Softmax()),
+        "the softmax of a softmax",
+    ),
+    "other": (
+        lambda: chain(layers.Dense(3, "sigmoid"), layers.Softmax()),
+        "the softmax of a sigmoid",
+    ),
+    "axis": (
+        lambda: chain(layers.Dense(3), layers.Softmax(axis=0)),
+        "another axis than the last",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TWICE)
+def test_a_softmax_of_what_is_squashed(case: str) -> None:
+    make, text = TWICE[case]
+    found = only(measure(make(), X, THREE, loss="sparse_categorical_crossentropy"))
+    assert text in found.text
+    assert found.severity == "error"
+    columns = np.eye(3, dtype="float32")[THREE]
+    assert text in only(measure(make(), X, columns, loss=COLUMN())).text
+
+
+@pytest.mark.parametrize("inner", ["sigmoid", "relu", "softplus"])
+def test_a_sigmoid_of_what_is_never_negative(inner: str) -> None:
+    model = chain(layers.Dense(1, inner), layers.Activation("sigmoid", name="p"))
+    found = only(measure(model, X, YES, loss="binary_crossentropy"))
+    assert found.text == f"p is the sigmoid of a {inner}: it is never below 0.5"
+    assert f"leave {'one' if inner == 'sigmoid' else 'the'} {inner}" in found.remedy
+
+
+def test_the_sigmoid_of_the_loss_counts() -> None:
+    model = chain(layers.Dense(1, "relu", name="head"))
+    found = only(measure(model, X, YES, loss=BINARY(from_logits=True)))
+    assert "takes the sigmoid of head, a relu: it is never below 0.5" in found.text
+
+
+def test_of_several_outputs_the_one_that_is_squashed_twice() -> None:
+    inputs = keras.Input((10,))
+    shares = layers.Dense(3, "softmax")(inputs)
+    outputs = [layers.Softmax(name="good")(layers.Dense(3)(inputs))]
+    outputs.append(layers.Softmax(name="bad")(shares))
+    loss = [SPARSE(), SPARSE()]
+    found = only(measure(keras.Model(inputs, outputs), X, [THREE, THREE], loss=loss))
+    assert found.layer == "bad"
+
+
+@pytest.mark.parametrize("activation", [None, "tanh"])
+@pytest.mark.parametrize("loss", ["poisson", losses.Poisson()])
+def test_the_logarithm_of_what_is_negative(activation: str | None, loss: Any) -> None:
+    found = only(measure(model_of(1, activation), X, THREE, loss=loss))
+    assert "takes the logarithm of head, which puts out -" in found.text
+    assert "softplus" in found.remedy
+
+
+class Sharpened(keras.Model):
+    """A graph whose `call` does something else."""
+
+    def call(self, x: Any) -> Any:
+        return ops.log(super().call(x) + 1e-7)
+
+
+def sharpened() -> keras.Model:
+    inputs = keras.Input((10,))
+    inner = Sharpened(inputs, layers.Dense(3, "softmax")(inputs))
+    return chain(inner, layers.Softmax())
+
+
+def beside() -> keras.Model:
+    """A softmax of two things, one of which is a softmax."""
+    inputs = keras.Input((10,))
+    both = [layers.Dense(3, "softmax")(inputs), layers.Dense(3)(inputs)]
+    return keras.Model(inputs, layers.Softmax()(layers.Add()(both)))
+
+
+def poisson(y: Any, p: Any) -> Any:
+    """Of logarithms."""
+    return ops.mean(ops.exp(p) - y * p, axis=-1)
+
+
+GOOD: dict[str, tuple[Any, Any, Any]] = {
+    "softmax of logits": (
+        lambda: within("linear", layers.Softmax()),
+        *(THREE, SPARSE()),
+    ),
+    "temperature": (
+        lambda: chain(
+            layers.Dense(3, "softmax"), layers.Rescaling(20.0), layers.Softmax()
+        ),
+        *(THREE, SPARSE()),
+    ),
+    "a relu before it": (
+        lambda: chain(layers.Dense(3, "relu"), layers.Softmax()),
+        *(THREE, SPARSE()),
+    ),
+    "a call of its own": (sharpened, THREE, SPARSE()),
+    "a sum": (beside, THREE, SPARSE()),
+    "a leaky relu": (
+        lambda: chain(
+            layers.Dense(1),
+            layers.ReLU(negative_slope=0.5),
+            layers.Activation("sigmoid"),
+        ),
+        *(YES, BINARY()),
+    ),
+    "steps": (
+        lambda: chain(layers.Reshape((5, 2)), layers.Dense(3), layers.Softmax(axis=-1)),
+        *(np.tile(THREE[:, None], 5), SPARSE()),
+    ),
+    "many labels": (
+        lambda: model_of(3, "sigmoid"),
+        *(np.eye(3, dtype="float32")[THREE], BINARY()),
+    ),
+    "many logits": (
+        lambda: model_of(3, None),
+        *(np.eye(3, dtype="float32")[THREE], BINARY(from_logits=True)),
+    ),
+    "smoothed": (lambda: model_of(1, "sigmoid"), YES, BINARY(label_smoothing=0.1)),
+    "counts": (lambda: model_of(1, "softplus"), THREE, "poisson"),
+    "counts, exponential": (
+        lambda: model_of(1, "exponential"),
+        *(THREE, losses.Poisson()),
+    ),
+    "logarithms of counts": (lambda: model_of(1, None), THREE[:, None], poisson),
+}
+
+
+@pytest.mark.parametrize("case", GOOD)
+def test_a_healthy_output_is_not_accused(case: str) -> None:
+    make, y, loss = GOOD[case]
+    keras.utils.set_random_seed(0)
+    assert measure(make(), X, y, loss=loss).findings == ()
+
+
+def test_a_dropout_behind_the_softmax_in_training() -> None:
+    model = chain(layers.Dense(3, "softmax"), layers.Dropout(0.5))
+    report = measure(model, X, THREE, loss=SPARSE(), training=True)
+    assert not any("another axis" in finding.text for finding in report.findings)
+    assert report.losses[0].activations == ("softmax",)

@@ -6,7 +6,20 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+from keras_inits.findings import last_activations
 from keras_inits.findings import loss_remedies as remedies
+from keras_inits.findings.loss_families import (
+    BINARY,
+    CATEGORICAL,
+    OF_ANY_SIZE,
+    REGRESSION,
+    ROUNDING,
+    SPARSE,
+    at,
+    is_of,
+    is_of_keras,
+)
+from keras_inits.findings.remedies import clean_labels
 from keras_inits.records import Finding, LayerSignal, LossSignal, Severity
 
 # What activations put out.
@@ -24,15 +37,6 @@ RANGES = {
 
 # Activations whose output is cut off; others may be scores, which Keras adds up to 1.
 _CUT_OFF = ("linear", "relu", "relu6")
-_BINARY = ("binarycrossentropy", "binaryfocalcrossentropy")
-_CATEGORICAL = ("categoricalcrossentropy", "categoricalfocalcrossentropy")
-_SPARSE = ("sparsecategoricalcrossentropy",)
-# Regression whose labels may be standardised; the others go by ratios.
-_OF_ANY_SIZE = ("meansquarederror", "meanabsoluteerror", "huber", "logcosh")
-_RATIOS = ("meanabsolutepercentageerror", "meansquaredlogarithmicerror")
-_REGRESSION = (*_OF_ANY_SIZE, *_RATIOS)
-# Sums of probabilities are 1 up to rounding, in bfloat16 too.
-ROUNDING = 0.02
 # Share of labels outside what the activation puts out that is no accident.
 OUTSIDE = 0.01
 # Labels so many times as large as the outputs: the first steps go into their scale.
@@ -55,37 +59,15 @@ def mismatched(
     found = _single_unit(signals)
     blamed = {x.layer for x in found}
     nan = partial(_nan, several=several or len(losses) > 1)
-    asked = (nan, columns, _one_unit, _classes, _logits, _targets)
+    before = (nan, columns, _one_unit, _classes, _logits)
+    applied = (last_activations.axis, last_activations.twice)
+    after = (last_activations.logarithm, _targets, _range, _alike, _scale)
     for row in losses:
-        answers = (ask(row) for ask in (*asked, _range, _alike, _scale))
+        answers = (ask(row) for ask in (*before, *applied, *after))
         first = next(filter(None, answers), [])
         if not (row.output in blamed and _one_unit(row)):
             found += first
     return found
-
-
-def _is(row: LossSignal, *families: tuple[str, ...]) -> bool:
-    name = row.loss.lower().replace("_", "")
-    return any(name in family for family in families)
-
-
-def _is_of_keras(row: LossSignal, *families: tuple[str, ...]) -> bool:
-    """The same, and no other of that name: of crossentropies Keras tells the option."""
-    return row.takes_logits is not None and _is(row, *families)
-
-
-def _at(
-    row: LossSignal,
-    figure: float | None,
-    text: str,
-    remedy: str,
-    severity: Severity = "error",
-) -> list[Finding]:
-    return [
-        Finding(
-            layer=row.output, figure=figure, text=text, remedy=remedy, severity=severity
-        )
-    ]
 
 
 def _single_unit(signals: Sequence[LayerSignal]) -> list[Finding]:
@@ -102,7 +84,7 @@ def _single_unit(signals: Sequence[LayerSignal]) -> list[Finding]:
 def unusable(row: LossSignal) -> bool:
     """Whether the loss is given labels that it is not made for: some backends stop."""
     unfit = columns(row) or _one_unit(row) or _classes(row)
-    return bool(unfit or (_is(row, _BINARY) and _targets(row)))
+    return bool(unfit or (is_of(row, BINARY) and _targets(row)))
 
 
 def _nan(row: LossSignal, several: bool = False) -> list[Finding]:
@@ -110,7 +92,7 @@ def _nan(row: LossSignal, several: bool = False) -> list[Finding]:
     if math.isfinite(low) and math.isfinite(high):
         return []
     text = f"labels of {row.output} hold NaN or infinity"
-    return _at(row, math.nan, text, remedies.clean_labels(several))
+    return at(row, math.nan, text, clean_labels(several))
 
 
 def columns(row: LossSignal) -> list[Finding]:
@@ -120,11 +102,11 @@ def columns(row: LossSignal) -> list[Finding]:
         return []
     same = len(y) == len(shape)
     numbers = y[-1] == 1 if same else len(y) == len(shape) - 1
-    if _is(row, _SPARSE) and same and not numbers:
+    if is_of(row, SPARSE) and same and not numbers:
         takes = f"class numbers, {shape[:-1]}"
-    elif _is(row, _CATEGORICAL) and numbers:
+    elif is_of(row, CATEGORICAL) and numbers:
         takes = f"a column for each class, {shape}"
-    elif _is_of_keras(row, _BINARY) and numbers:
+    elif is_of_keras(row, BINARY) and numbers:
         takes = f"a column for each unit, {shape}"
     else:
         return []
@@ -132,28 +114,28 @@ def columns(row: LossSignal) -> list[Finding]:
         f"labels of {row.output} have shape {y}, and for outputs of shape {shape} "
         f"{row.loss} takes {takes}"
     )
-    return _at(row, None, text, remedies.other_crossentropy(row))
+    return at(row, None, text, remedies.other_crossentropy(row))
 
 
 def _one_unit(row: LossSignal) -> list[Finding]:
     """Units to choose from, and only one of them."""
     if row.units != 1 or row.output_shape is None or _nan(row):
         return []
-    if not _is_of_keras(row, _CATEGORICAL, _SPARSE) or len(row.output_shape) < 2:
+    if not is_of_keras(row, CATEGORICAL, SPARSE) or len(row.output_shape) < 2:
         return []
-    if _is(row, _SPARSE) and row.labels_fractional:
+    if is_of(row, SPARSE) and row.labels_fractional:
         return []  # whatever the units, these are no classes
     text = (
         f"{row.loss} takes one unit for each class, and {row.output} has only one: its "
         "share of the whole is 1, whatever it puts out"
     )
-    return _at(row, 1.0, text, remedies.one_unit(row))
+    return at(row, 1.0, text, remedies.one_unit(row))
 
 
 def _classes(row: LossSignal) -> list[Finding]:
     """Class numbers that no unit stands for."""
     low, high, units = row.labels_min, row.labels_max, row.units
-    if not _is(row, _SPARSE) or low is None or high is None or units is None:
+    if not is_of(row, SPARSE) or low is None or high is None or units is None:
         return []
     fit = 0 <= low and high < units and not row.labels_fractional
     if fit or _nan(row):
@@ -164,12 +146,12 @@ def _classes(row: LossSignal) -> list[Finding]:
             f"fractions ({low:.4g} to {high:.4g}), and classes are numbered 0 to "
             f"{units - 1}: the rest is cut off"
         )
-        return _at(row, row.labels_fractional, text, remedies.NUMBER_CLASSES)
+        return at(row, row.labels_fractional, text, remedies.NUMBER_CLASSES)
     text = (
         f"labels of {row.output} go from {low:.6g} to {high:.6g}, and its {units} "
         f"units are the classes 0 to {units - 1}"
     )
-    return _at(row, low if low < 0 else high, text, remedies.classes(row))
+    return at(row, low if low < 0 else high, text, remedies.classes(row))
 
 
 def _logits(row: LossSignal) -> list[Finding]:
@@ -178,18 +160,18 @@ def _logits(row: LossSignal) -> list[Finding]:
     if row.takes_logits is None or low is None or high is None or off is None:
         return []
     between = low >= 0 and high <= 1
-    several = _is(row, _SPARSE, _CATEGORICAL) and (row.units or 2) > 1
+    several = is_of(row, SPARSE, CATEGORICAL) and (row.units or 2) > 1
     if row.takes_logits:
         sums = several and between and off < ROUNDING
-        sigmoid = _is(row, _BINARY) and between and row.activation == "sigmoid"
+        sigmoid = is_of(row, BINARY) and between and row.activation == "sigmoid"
         if not (sums or sigmoid):
             return []
         text = (
             f"{row.loss} takes logits, and {row.output} puts out probabilities "
             "already (on JAX and PyTorch they are squashed twice)"
         )
-        return _at(row, high, text, remedies.SQUASHED_TWICE)
-    binary = _is(row, _BINARY)
+        return at(row, high, text, remedies.SQUASHED_TWICE)
+    binary = is_of(row, BINARY)
     open_ended = row.activation in _CUT_OFF
     outside = low < 0 or (binary and high > 1 + ROUNDING)
     unfit = binary and (outside or open_ended)
@@ -200,13 +182,13 @@ def _logits(row: LossSignal) -> list[Finding]:
         f"{row.loss} takes probabilities, and {row.output} puts out {low:.3g} to "
         f"{high:.3g}: what lies outside 0..1 is cut off, and has no gradient there"
     )
-    return _at(row, low if low < 0 else high, text, remedies.NOT_SQUASHED)
+    return at(row, low if low < 0 else high, text, remedies.NOT_SQUASHED)
 
 
 def _targets(row: LossSignal) -> list[Finding]:
     """Labels that are no probabilities, where the loss takes those."""
     low, high = row.labels_min, row.labels_max
-    if not _is(row, _BINARY, _CATEGORICAL) or low is None or high is None:
+    if not is_of(row, BINARY, CATEGORICAL) or low is None or high is None:
         return []
     if (low >= -ROUNDING and high <= 1 + ROUNDING) or _nan(row):
         return []
@@ -215,15 +197,15 @@ def _targets(row: LossSignal) -> list[Finding]:
         "probabilities, 0 to 1"
     )
     # Columns weighted by a reward are well defined.
-    severity: Severity = "error" if _is(row, _BINARY) else "warning"
+    severity: Severity = "error" if is_of(row, BINARY) else "warning"
     remedy = remedies.not_probabilities(row)
-    return _at(row, low if low < 0 else high, text, remedy, severity)
+    return at(row, low if low < 0 else high, text, remedy, severity)
 
 
 def _range(row: LossSignal) -> list[Finding]:
     """Labels that the activation cannot put out."""
     bounds, share = RANGES.get(row.activation or ""), row.labels_outside or 0.0
-    if not _is(row, _REGRESSION) or bounds is None or share <= OUTSIDE:
+    if not is_of(row, REGRESSION) or bounds is None or share <= OUTSIDE:
         return []
     low, high = bounds
     reach = f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} and more"
@@ -232,23 +214,23 @@ def _range(row: LossSignal) -> list[Finding]:
         f"{row.activation}: they go from {row.labels_min:.4g} to "
         f"{row.labels_max:.4g}, and it puts out {reach}"
     )
-    return _at(row, share, text, remedies.OUT_OF_RANGE)
+    return at(row, share, text, remedies.OUT_OF_RANGE)
 
 
 def _alike(row: LossSignal) -> list[Finding]:
     """Nothing to tell apart."""
-    known = _is(row, _BINARY, _CATEGORICAL, _SPARSE, _REGRESSION)
+    known = is_of(row, BINARY, CATEGORICAL, SPARSE, REGRESSION)
     if not (known and row.labels_alike):  # others may not look at them
         return []
     which = f" ({row.labels_max:.4g})" if row.labels_min == row.labels_max else ""
     text = f"the labels of {row.output} are the same in every row that was drawn{which}"
-    return _at(row, row.labels_max, text, remedies.LABELS_ALIKE, "warning")
+    return at(row, row.labels_max, text, remedies.LABELS_ALIKE, "warning")
 
 
 def _scale(row: LossSignal) -> list[Finding]:
     """Regression to numbers that are far larger than what comes out."""
     low, high = row.output_min, row.output_max
-    if not _is(row, _OF_ANY_SIZE) or low is None or high is None:
+    if not is_of(row, OF_ANY_SIZE) or low is None or high is None:
         return []
     mean, std = row.labels_mean or 0.0, row.labels_std or 0.0
     largest = max(abs(low), abs(high), 1.0)
@@ -259,4 +241,4 @@ def _scale(row: LossSignal) -> list[Finding]:
         f"the labels of {row.output} are not standardised (mean {mean:.3g}, std "
         f"{std:.3g}; its outputs reach {largest:.2g})"
     )
-    return _at(row, size, text, remedies.STANDARDISE_LABELS, "warning")
+    return at(row, size, text, remedies.STANDARDISE_LABELS, "warning")

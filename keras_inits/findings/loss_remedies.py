@@ -25,6 +25,11 @@ NOT_SQUASHED = (
     "pass from_logits=True to the loss, or give the output its activation (sigmoid for "
     "binary, softmax for categorical crossentropy)"
 )
+LAST_AXIS = "add up over the classes: axis=-1, as Keras does by default"
+POSITIVE = (
+    'give the output an activation that stays above 0: activation="softplus" or '
+    '"exponential"'
+)
 OUT_OF_RANGE = (
     "leave the activation of the output out (activation=None), or scale the labels "
     "into its range"
@@ -48,6 +53,13 @@ def classes(row: LossSignal) -> str:
     if low < 0:
         return "number the classes from 0, or name the one to leave out: ignore_class="
     return f"give {row.output} {high + 1:.0f} units, or number the classes from 0"
+
+
+def twice(inner: str, outer: str) -> str:
+    """For an activation of what another one has bounded."""
+    if inner == outer:
+        return f"leave one {inner} of the two out"
+    return f"leave the {inner} out: the {outer} takes any number"
 
 
 def one_unit(row: LossSignal) -> str:

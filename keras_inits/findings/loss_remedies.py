@@ -13,7 +13,6 @@ NUMBER_CLASSES = (
     "number the classes: classes, y = np.unique(y, return_inverse=True); for a figure "
     'to be predicted, one unit and loss="mse"'
 )
-CLEAN_LABELS = "drop or fill such rows: keep = np.isfinite(y); x, y = x[keep], y[keep]"
 SINGLE_UNIT = (
     'two classes: activation="sigmoid" and loss="binary_crossentropy"; or one unit for '
     "each class"

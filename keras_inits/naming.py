@@ -84,10 +84,39 @@ def matching(model: keras.Model, known: Sequence[Layer], item: Any) -> list[Laye
     if matches:
         return matches
     name = item.name if isinstance(item, Layer) else item
-    names = sorted({layer.name for layer in known})
+    names = sorted({layer.name for layer in _to_choose(model, known)})
+    if isinstance(item, Layer):
+        same = f", though one of the name {name!r}: pass the name" * (name in names)
+        raise UnsupportedLayerError(
+            f"Model {model.name!r} does not hold this layer{same}. Received: a layer "
+            f"{name!r} ({type(item).__name__}) of another model, or of none. "
+            f"{_listed(names)}"
+        )
     close = difflib.get_close_matches(name, names, n=3)
     hint = f"Did you mean {', '.join(map(repr, close))}? " if close else ""
     raise UnsupportedLayerError(
-        f"Model {model.name!r} has no layer {name!r}. {hint}"
-        f"Its layers: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
+        f"Model {model.name!r} has no layer {name!r}. {hint}{_listed(names)}"
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"Its layers: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
+
+
+def _to_choose(model: keras.Model, known: Sequence[Layer]) -> list[Layer]:
+    """All but inputs, the model itself, and the graph that a Sequential model makes."""
+    stacks = [_within(x) for x in known if isinstance(x, keras.Sequential)]
+    return [
+        layer
+        for layer in known
+        if layer is not model
+        and not isinstance(layer, keras.layers.InputLayer)
+        and (isinstance(layer, keras.Sequential) or _within(layer) not in stacks)
+    ]
+
+
+def _within(part: Layer) -> list[int] | None:
+    """What a model is made of; None for any other layer."""
+    if not isinstance(part, keras.Model):
+        return None
+    return [id(x) for x in part.layers if not isinstance(x, keras.layers.InputLayer)]

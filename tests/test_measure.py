@@ -1133,3 +1133,9 @@ def test_a_tiny_kernel_is_no_constant_one() -> None:
     report = measure(model, normal(64, 16))
     assert report[-1].kernel_std == pytest.approx(kernel.std(), rel=1e-4, abs=0.0)
     assert not any("constant" in finding.text for finding in report.findings)
+
+
+def test_a_report_on_noise_says_so() -> None:
+    model = sequential(layers.Dense(4))
+    assert "standard-normal noise" in str(measure(model, None))
+    assert "noise" not in str(measure(model, normal(8, 16)))

@@ -294,3 +294,23 @@ def test_gain_leaves_a_users_layer_alone() -> None:
     prelu = layers.PReLU()
     assert keras_inits.gain(prelu) == pytest.approx(2**0.5, rel=1e-5)
     assert not prelu.built
+
+
+@pytest.mark.parametrize("verb", [measure, lsuv_init], ids=["measure", "lsuv_init"])
+def test_the_list_of_layers_is_of_those_that_can_be_chosen(verb: Any) -> None:
+    wanted = r"Its layers: backbone, bn, head, inside, prelu\.$"
+    with pytest.raises(UnsupportedLayerError, match=wanted):
+        verb(backbone(), normal(16, 6), layers=["nothing"])
+
+
+def test_a_layer_of_another_model_is_said_to_be_one() -> None:
+    other, mine = backbone().layers[-1], backbone()
+    wanted = r"does not hold this layer, though one of the name 'head': pass the name"
+    with pytest.raises(UnsupportedLayerError, match=wanted) as caught:
+        measure(mine, normal(16, 6), layers=[other])
+    assert "Did you mean" not in str(caught.value)
+    with pytest.raises(
+        UnsupportedLayerError, match=r"layer 'else' \(Dense\) of another"
+    ):
+        initialize(mine, None, layers=[layers.Dense(2, name="else")])
+    assert measure(mine, normal(16, 6), layers=["head"])["head"].std > 0

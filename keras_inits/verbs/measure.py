@@ -39,6 +39,8 @@ from keras_inits.walking import is_bypassed, walk
 from keras_inits.weight_gradients import WeightGradient, weight_gradients
 
 Layer = Any
+NOISE = "No data were given: this is the signal of standard-normal noise."
+
 # Kinds of dtypes whose values have a mean.
 NUMBERS = "fiub"
 # Correlation of units and their partners: of mirrored ones -1.
@@ -73,7 +75,8 @@ def measure(
 
     Args:
         model: A built model.
-        data: What `fit` accepts, see `lsuv_init`.
+        data: What `fit` accepts, see `lsuv_init`. None: standard-normal noise in its
+            place, which says nothing of how your data are scaled.
         y: Labels for the rows of `data`, `(samples, ...)`, of several outputs in a list
             or dict; of a dataset, loader or generator, for its rows from the first one
             on. With them the report also has the gradient of the loss for every kernel.
@@ -131,7 +134,8 @@ def measure(
     report = SignalReport(
         signals,
         title=f"Signal in {model.name!r}",
-        notes=[
+        notes=[*[NOISE] * (data is None)]
+        + [
             f"{layer.name} is called {1 + n} times: its row is of the first call."
             for layer, n in recorder.repeats.items()
         ],

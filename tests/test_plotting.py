@@ -494,3 +494,19 @@ def test_gain_of_softmax_is_not_drawn(plain):
     [panel] = [a for a in figure.axes if "Gradient gain" in a.get_title(loc="left")]
     drawn = panel.lines[0].get_ydata()
     np.testing.assert_allclose(drawn[:2], [1.21, 1.1] if plain else [1.1, 1.1])
+
+
+@pytest.mark.parametrize(
+    ("value", "mark"), [(0.0, "zero"), (math.nan, "NaN or infinite")]
+)
+def test_gradients_of_which_nothing_can_be_drawn_have_no_scale(value, mark):
+    rows = report(5, gradient_ratio=value, weight_gradient_std=value)
+    axes = panels(plot_report(rows))["Gradients of the kernels"]
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {mark}
+    assert len(axes.get_yticks()) == 0
+    some = SignalReport(
+        [*rows, layer(5, weight_gradient_std=0.1, gradient_ratio=value)]
+    )
+    axes = panels(plot_report(some))["Gradients of the kernels"]
+    assert {x.get_text() for x in axes.get_legend().get_texts()} == {"std", mark}
+    assert len(axes.get_yticks()) > 0

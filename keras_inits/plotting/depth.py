@@ -247,14 +247,21 @@ def _gains(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None:
 def _gradients(axes: Axes, layers: Sequence[LayerSignal], colours: Palette) -> None:
     """Measured gradients of the kernels."""
     canvas.dress(axes, colours, "Gradients of the kernels", "log scale")
+    drawn = False
     for field, label, colour in (
         ("weight_gradient_std", "std", colours.after),
         ("gradient_ratio", "gradient / weight", colours.before),
     ):
         values = figures(layers, field)
+        seen = np.isfinite(values) & (values > 0)
         if not np.isnan(values).all():
-            _log_curve(axes, values, colour, label, colours)
-    canvas.log_axis(axes)
+            # A curve without a point has no place in the legend.
+            _log_curve(axes, values, colour, label if seen.any() else None, colours)
+            drawn |= bool(seen.any())
+    if drawn:
+        canvas.log_axis(axes)
+    else:  # marks alone have no scale
+        axes.set_yticks([])
     canvas.legend(axes, colours)
 
 

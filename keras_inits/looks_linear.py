@@ -35,31 +35,25 @@ def looks_linear_kernels(
         UnsupportedLayerError: An activation for which it does not hold, a layer that
             is not known to keep units in pairs, or a bias that is not zero.
     """
+    stack = _stack(model, selection)
     changes = []
-    for m, options, positions in looks_linear_plan(model, selection):
-        value = redraw(m, LooksLinear(**options, seed=next_seed()))
-        value = _pairs_within_positions(value, positions) if positions > 1 else value
-        changes.append((m.kernel, value))
-    return changes
-
-
-def looks_linear_plan(
-    model: keras.Model, selection: Selection
-) -> list[tuple[LinearMap, dict[str, Any], int]]:
-    """Each map, how it is mirrored, and how many positions it reads side by side."""
-    stack, plan = _stack(model, selection), []
     before: _Step | None = None  # whose units come in pairs
     for step in stack:
-        _require(step, last := step is stack[-1])
-        options = {
-            "mirrored_input": before is not None,
-            "mirrored_output": step.pairs and not last,
-            "negative_slope": 0.0 if before is None else before.slope,
-        }
-        side_by_side = 1 if before is None else _positions(before, step)
-        plan.append((step.maps[0], options, side_by_side))
+        last = step is stack[-1]
+        _require(step, last)
+        positions = 1 if before is None else _positions(before, step)
+        draw = LooksLinear(
+            mirrored_input=before is not None,
+            mirrored_output=step.pairs and not last,
+            negative_slope=0.0 if before is None else before.slope,
+            seed=next_seed(),
+        )
+        value = redraw(step.maps[0], draw)
+        if positions > 1:
+            value = _pairs_within_positions(value, positions)
+        changes.append((step.maps[0].kernel, value))
         before = step if step.pairs else None
-    return plan
+    return changes
 
 
 @dataclass

@@ -169,10 +169,6 @@ class SignalReport(Sequence[LayerSignal]):
         """The same report with one more line under the table."""
         return self._with(notes=(*self.notes, note))
 
-    def with_mirrors(self, mirrors: bool) -> SignalReport:
-        """The same report, knowing whether looks-linear initialisation is of use."""
-        return self._with(mirrors=mirrors)
-
     def _with(self, **changes: Any) -> SignalReport:
         names = ("target_std", "title", "notes", "inputs", "losses", *_JUDGED)
         kept = {name: getattr(self, name) for name in names}

@@ -17,7 +17,7 @@ from keras_inits.arrays import (
     spaced,
     with_rows,
 )
-from keras_inits.recorder import recorded
+from keras_inits.recording import recorded
 from keras_inits.selection import everything
 from keras_inits.statistics import SAMPLE, where_to_look
 

@@ -28,8 +28,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("verbs", "porting"),
     ),
     # what the verbs share
-    ("rows",),
-    ("looks_linear", "recorder", "solving", "twins", "weight_gradients"),
+    ("causes", "recording", "rows"),
+    ("input_rows", "looks_linear", "recorder", "solving", "twins", "weight_gradients"),
     ("compiled",),
     ("kinds", "pieces"),
     ("packing", "steps", "tape", "xla"),

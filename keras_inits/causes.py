@@ -32,14 +32,15 @@ NORMALISATIONS = (
 )
 
 
-def could_be_mirrored(selection: Selection) -> bool:
-    """Whether looks-linear kernels may suit the model, and are not those that it has.
+def could_be_mirrored(selection: Selection) -> bool | None:
+    """False where looks-linear kernels do not suit the model, or are those that it has.
 
     They pass no max pooling. Of mirrored kernels some rows of the first one show it.
     """
     pools = any("Max" in type(x).__name__ for x in selection.every)
     first = next((maps[0] for maps in selection.maps.values()), None)
-    return not (pools or (first is not None and _is_mirrored(first)))
+    refused = pools or (first is not None and _is_mirrored(first))
+    return False if refused else None
 
 
 def _is_mirrored(m: LinearMap) -> bool:

@@ -296,3 +296,61 @@ def test_a_dropout_behind_the_softmax_in_training() -> None:
     report = measure(model, X, THREE, loss=SPARSE(), training=True)
     assert not any("another axis" in finding.text for finding in report.findings)
     assert report.losses[0].activations == ("softmax",)
+
+
+def silent() -> layers.Layer:
+    return layers.BatchNormalization(gamma_initializer="zeros")
+
+
+@pytest.mark.parametrize("deeper", [False, True])
+def test_nothing_reaches_the_output_and_no_gradient_comes_back(deeper: bool) -> None:
+    hidden = [layers.Dense(6, "relu", name="next")] if deeper else []
+    head = layers.Dense(3, "softmax", name="head", bias_initializer="zeros")
+    model = chain(layers.Dense(8, "relu"), silent(), *hidden, head)
+    found = only(measure(model, X, THREE, loss=SPARSE()))
+    first = "next" if deeper else "head"
+    assert found.text == f"nothing reaches {first}: all that it takes is 0"
+    assert found.severity == "error"
+
+
+def test_a_branch_that_nothing_reaches_is_a_warning() -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((10,))
+    stem = layers.Dense(10)(inputs)
+    branch = layers.Dense(10, name="branch")(silent()(stem))
+    outputs = layers.Dense(3, "softmax")(layers.Add()([stem, branch]))
+    found = only(measure(keras.Model(inputs, outputs), X, THREE, loss=SPARSE()))
+    assert (found.layer, found.severity) == ("branch", "warning")
+
+
+def test_a_rounded_output_is_found_beside_a_kernel_of_zeros() -> None:
+    head = layers.Dense(1, kernel_initializer="zeros", name="head")
+    model = chain(layers.Dense(8, "relu"), head)
+
+    def rounding(y: Any, p: Any) -> Any:
+        return ops.mean(ops.round(p), axis=-1)
+
+    zeros, rounded = measure(model, X, THREE[:, None], loss=rounding).findings
+    assert (zeros.layer, zeros.severity) == ("head", "warning")
+    assert "the gradient of the loss is 0 for every kernel" in rounded.text
+
+
+def test_data_of_zeros_explain_why_there_is_no_gradient() -> None:
+    report = measure(model_of(3, "softmax"), 0 * X, THREE, loss=SPARSE())
+    assert report.findings[0].layer == "data"
+    assert not any("gradient" in finding.text for finding in report.findings)
+
+
+@pytest.mark.parametrize("gap", [20.0, 40.0])
+def test_a_gap_at_which_probabilities_are_clipped_is_named(gap: float) -> None:
+    model = model_of(2, "softmax")
+    kernel, _ = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([0.01 * kernel, np.array([gap, -gap])])
+    report = measure(model, X, 0 * THREE + np.arange(120) % 2, loss=SPARSE())
+    texts = [finding for finding in report.findings if "gradient" in finding.text]
+    if keras.backend.backend() == "tensorflow":  # looks for the logits, and takes them
+        assert texts == []
+        return
+    [found] = texts
+    assert f"(std {gap:.2g} at head, the last layer)" in found.text
+    assert "the loss is flat there" in found.remedy

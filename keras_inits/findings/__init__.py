@@ -75,14 +75,19 @@ def find(
     unfit = loss.mismatched(losses, signals, several=several)
     found += unfit
     chains = _chains(signals)
-    found += _merged(_lost(rows, plain) for rows in chains)
+    nowhere = gradient.nowhere(signals)
+    lost = _merged(_lost(rows, plain) for rows in chains)
+    lost = [_through(x, signals) for x in lost] if nowhere else lost
+    found += lost
     grown = [(signal.exploding(rows, plain), rows) for rows in chains]
     found += _merged(_not_by_data(*each, inputs, found) for each in grown)
     found += _merged(map(units.saturated, chains))
     blocked = _merged(_blocked(rows, plain) for rows in chains)
     if all(x.severity == "warning" for x in blocked):
         if any(x.weight_gradient_std is not None for x in signals):
-            explained = any(x.severity == "error" for x in unfit)
+            # Where nothing comes through, no gradient does.
+            causes = unfit + (lost if nowhere else [])
+            explained = any(x.severity == "error" for x in causes)
             faded = not plain and any(map(_drifts, chains))
             found += gradient.measured(
                 signals, losses, plain, explained=explained, faded=faded
@@ -134,6 +139,13 @@ def _drifts(signals: Sequence[LayerSignal]) -> bool:
     """Whether a signal vanishes or explodes, the size of a head apart."""
     found = signal.vanishing(signals, False) + signal.exploding(signals, False)
     return any(x.remedy != remedies.LABELS for x in found)
+
+
+def _through(found: Finding, signals: Sequence[LayerSignal]) -> Finding:
+    """An error where it stops all of a signal: kernels of zeros still learn."""
+    row = signal.named(signals, found.layer)
+    stops = row.std == 0 and not signal.is_constant(row)
+    return dataclasses.replace(found, severity="error") if stops else found
 
 
 def _not_by_data(

@@ -26,8 +26,15 @@ SEVERE = (1e-6, 1e6)
 GRADIENT_SPREAD = 1e3
 # A gradient below the first is 0 a few layers on by underflow.
 UNDERFLOW = 1e-20
-# Logits of such a deviation: float32 rounds their softmax to 0 and 1.
-FLAT = 50.0
+# Logits of such a deviation: Keras clips probabilities at 1e-7, and the loss is flat
+# where one is that far behind.
+FLAT = -math.log(1e-7)
+
+
+def nowhere(signals: Sequence[LayerSignal]) -> bool:
+    """Whether gradients were measured, and all of them are 0."""
+    found = [x.weight_gradient_std for x in signals]
+    return any(x is not None for x in found) and not any(found)
 
 
 def measured(
@@ -45,7 +52,7 @@ def measured(
     mend it, and the gradient with it.
     """
     rows = [x for x in signals if x.weight_gradient_std is not None]
-    if rows and not any(x.weight_gradient_std for x in rows):
+    if nowhere(signals):
         return [] if explained else _none(rows, signals[-1], losses, plain)
     if cut := _cut([x for x in rows if x.trainable], signals, plain):
         return cut

@@ -386,9 +386,11 @@ def test_one_tensor_for_two_inputs() -> None:
 
 
 def test_what_fails_while_it_is_noted_is_forgotten() -> None:
-    ids = [keras.Input((4,), dtype="int32"), layers.Embedding(10, 8), layers.Flatten()]
-    hidden = [layers.Dense(8, activation="relu") for _ in range(11)]
-    model = keras.Sequential([*ids, *hidden])
+    ids = keras.Input((4,), dtype="int32")
+    h = layers.Flatten()(layers.Embedding(10, 8)(ids + 1))
+    for _ in range(11):
+        h = layers.Dense(8, activation="relu")(h)
+    model = keras.Model(ids, h)
     with pytest.raises(IndexError, match="out of range"):
         keras_inits.measure(model, np.full((32, 4), 99, "int32"))
     for _ in range(3):

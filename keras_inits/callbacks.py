@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_inits.compiled import one_period
-from keras_inits.data import draw_batch, labels_of, peek
+from keras_inits.data.batch import draw_batch, labels_of, peek
 from keras_inits.errors import KerasInitsError
+from keras_inits.passes.compiled import one_period
 from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Options
 from keras_inits.verbs.lsuv import lsuv_init, steps_taken

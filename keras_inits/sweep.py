@@ -20,14 +20,14 @@ from typing import Any, Protocol
 import keras
 
 from keras_inits.backends import eager, is_traced
+from keras_inits.calling.products import products
+from keras_inits.calling.shortcuts import shortcuts
+from keras_inits.calling.time_steps import TimeSteps
 from keras_inits.distribution import local_statistics
 from keras_inits.linear_maps import LinearMap
-from keras_inits.products import products
-from keras_inits.selection import Selection
-from keras_inits.shortcuts import shortcuts
-from keras_inits.time_steps import TimeSteps
-from keras_inits.trial import Trial
-from keras_inits.walking import walk
+from keras_inits.structure.selection import Selection
+from keras_inits.structure.walking import walk
+from keras_inits.weights.trial import Trial
 
 Tensor = Any
 Call = Callable[..., Any]

@@ -12,8 +12,8 @@ from keras import ops
 from models import normal
 
 from keras_inits.backends import eager
-from keras_inits.reductions import first_rows
-from keras_inits.statistics import moments
+from keras_inits.statistics.moments import moments
+from keras_inits.statistics.reductions import first_rows
 
 
 def _flag() -> Any:

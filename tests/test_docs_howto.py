@@ -70,7 +70,7 @@ def test_a_page_that_is_wrong_is_noticed(printed: str, seen: str) -> None:
 
 def test_the_page_on_reports_has_every_column() -> None:
     """Names, shapes and numbers of parameters speak for themselves."""
-    from keras_inits import tables
+    from keras_inits.rendering import tables
 
     page = (DOCS / "howto" / "read_report.md").read_text("utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| ")]

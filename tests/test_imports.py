@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
@@ -28,39 +29,23 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("verbs", "porting"),
     ),
     # what the verbs share
-    ("causes", "recording", "rows"),
-    ("input_rows", "looks_linear", "recorder", "solving", "twins", "weight_gradients"),
-    ("compiled",),
-    ("kinds", "pieces"),
-    ("packing", "steps", "tape", "xla"),
-    ("notes",),
-    ("calls",),
-    ("blocks", "commit", "gradient_gains", "heads", "loss_inputs"),
-    ("slopes", "sweep"),
-    ("products",),
-    ("partners", "probes", "shortcuts", "time_steps"),
-    ("selection", "trial"),
-    ("in_place",),
-    ("naming",),
-    ("chains", "indices"),
-    ("activations",),
-    ("walking",),
-    ("linear_maps",),
+    ("recording", "solving"),
+    ("passes",),
+    ("backward", "sweep"),
+    ("calling", "weights"),
     ("data",),
-    ("inputs",),
-    ("arrays",),
+    ("structure",),
+    ("linear_maps",),
     # a report, with no Keras model in sight
     ("report",),
     ("findings", "plotting", "rendering"),
-    ("histograms", "tables"),
+    ("histograms",),
     ("records",),
     ("plain_record",),
     # laws and numbers
     ("initializers",),
     ("fans", "gains", "registry"),
     ("distribution", "statistics"),
-    ("dense_figures",),
-    ("reductions",),
     ("backends",),
     ("errors",),
 )
@@ -169,6 +154,41 @@ def test_an_import_that_points_up_is_seen(
     module: str, source: str, expected: list[str]
 ) -> None:
     assert expected == upward_imports(module, source)
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if "__init__" in m])
+def test_a_folder_says_what_each_of_its_modules_is_for(module: str) -> None:
+    """In a table at its top, where it has one."""
+    path = modules()[module]
+    said = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    if "| module |" in said:
+        others = {other.stem for other in path.parent.glob("*.py")} - {"__init__"}
+        assert set() == {name for name in others if f"`{name}`" not in said}
+
+
+def neighbours_imported(module: str, source: str) -> set[str]:
+    """Modules of the same room that a module reaches for."""
+    room = room_of(module)
+    names = {
+        name.removeprefix("keras_inits.") for name in imported_names(module, source)
+    }
+    found = {m for m in modules() for n in names if f"{n}.".startswith(f"{m}.")}
+    return {m for m in found if m.startswith(f"{room}.")} - {module}
+
+
+@pytest.mark.parametrize("room", sorted({room_of(m) for m in modules() if "." in m}))
+def test_no_circle_within_a_room(room: str) -> None:
+    files = {m: p for m, p in modules().items() if room_of(m) == room}
+    graph = {m: neighbours_imported(m, p.read_text()) for m, p in files.items()}
+    assert set(files) == set(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_a_neighbour_that_is_imported_is_seen() -> None:
+    source = (
+        "from keras_inits.passes import xla\nfrom keras_inits.passes.kinds import k"
+    )
+    expected = {"passes.xla", "passes.kinds"}
+    assert expected == neighbours_imported("passes.compiled", source)
 
 
 @pytest.mark.parametrize("module", modules())

@@ -32,7 +32,8 @@ from models import (
 )
 from textbook import call_order, measured, numpy, textbook_lsuv
 
-from keras_inits import ConvergenceError, UnsupportedLayerError, compiled, lsuv_init
+from keras_inits import ConvergenceError, UnsupportedLayerError, lsuv_init
+from keras_inits.passes import compiled
 
 
 @pytest.mark.parametrize("builder", ARCHITECTURES.values(), ids=ARCHITECTURES)

@@ -19,7 +19,7 @@ from scipy.optimize import brentq
 
 import keras_inits
 from keras_inits import measure
-from keras_inits.recorder import SATURATION
+from keras_inits.recording.recorder import SATURATION
 
 Array = np.ndarray[Any, Any]
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from keras_inits.records import gain_product, unique_names
+from keras_inits.rendering.tables import figure, figures, percent
 from keras_inits.report import Finding, Histogram, LayerSignal, SignalReport
-from keras_inits.tables import figure, figures, percent
 
 CONTRACT = [
     "name",

@@ -13,10 +13,10 @@ from keras import layers
 from models import dense_stack, normal, shared
 from textbook import call_order, measured, numpy
 
-from keras_inits.commit import computed
-from keras_inits.selection import select
+from keras_inits.structure.selection import select
 from keras_inits.sweep import Stop, shadowed, sweep
-from keras_inits.trial import Trial
+from keras_inits.weights.commit import computed
+from keras_inits.weights.trial import Trial
 
 
 class Onlooker:

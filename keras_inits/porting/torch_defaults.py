@@ -9,7 +9,7 @@ import keras
 from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers.base import Seed, Seeds, check_seed
 from keras_inits.initializers.sampling import normal, uniform
-from keras_inits.walking import walk
+from keras_inits.structure.walking import walk
 
 Draw = Callable[[Any, Seeds], None]
 

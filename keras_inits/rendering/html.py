@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 
+from keras_inits.rendering.tables import columns
 from keras_inits.rendering.text import (
     EMPTY,
     Report,
@@ -12,7 +13,6 @@ from keras_inits.rendering.text import (
     shown,
     verdict,
 )
-from keras_inits.tables import columns
 
 # Colours are inherited and rules are half transparent: right in light and dark.
 _CSS = """

@@ -16,7 +16,7 @@ import rich.table
 import rich.text
 
 from keras_inits.records import Finding, LayerSignal, without_inputs
-from keras_inits.tables import Column, columns, figure, fitting, percent
+from keras_inits.rendering.tables import Column, columns, figure, fitting, percent
 
 # Up to here each row is ruled off, as Keras does; a longer table would double.
 _RULED_ROWS = 30

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.activations import operation_name
+from keras_inits.backward.probes import Probe
 from keras_inits.errors import KerasInitsError, check_flags
 from keras_inits.linear_maps import LinearMap
-from keras_inits.probes import Probe
 from keras_inits.solving.equations import Found
-from keras_inits.statistics import Moments, first_tensor, widen
-from keras_inits.trial import Trial
+from keras_inits.statistics.moments import Moments, first_tensor, widen
+from keras_inits.structure.activations import operation_name
+from keras_inits.weights.trial import Trial
 
 Tensor = Any
 Signal = Literal["output", "pre_activation"]

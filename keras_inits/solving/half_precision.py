@@ -12,9 +12,9 @@ from keras_inits.backends import host
 from keras_inits.errors import ConvergenceError
 from keras_inits.linear_maps import LinearMap
 from keras_inits.solving.decision import Decision, Options
-from keras_inits.statistics import widen
+from keras_inits.statistics.moments import widen
 from keras_inits.sweep import Stop
-from keras_inits.trial import Trial
+from keras_inits.weights.trial import Trial
 
 Tensor = Any
 LARGEST = 65_504.0  # of float16

@@ -13,17 +13,17 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_inits import compiled
 from keras_inits.backends import read
-from keras_inits.kinds import kind_of
-from keras_inits.packing import refilled
-from keras_inits.selection import Selection
-from keras_inits.slopes import look_inside
+from keras_inits.backward.slopes import look_inside
+from keras_inits.passes import compiled
+from keras_inits.passes.kinds import kind_of
+from keras_inits.passes.packing import refilled
 from keras_inits.solving import verdict
 from keras_inits.solving.decision import Decision, Options, apply
 from keras_inits.solving.solver import Solver
+from keras_inits.structure.selection import Selection
 from keras_inits.sweep import TRACED, sweep
-from keras_inits.trial import Trial
+from keras_inits.weights.trial import Trial
 
 Tensor = Any
 

@@ -9,15 +9,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_inits.chains import is_plain
-from keras_inits.heads import outputs_led_to
 from keras_inits.records import LayerSignal
 from keras_inits.report import SignalReport
-from keras_inits.selection import Selection
 from keras_inits.solving.decision import Decision, Options
 from keras_inits.solving.verdict import has_moved
-from keras_inits.statistics import Moments
-from keras_inits.walking import is_bypassed
+from keras_inits.statistics.moments import Moments
+from keras_inits.structure.chains import is_plain
+from keras_inits.structure.heads import outputs_led_to
+from keras_inits.structure.selection import Selection
+from keras_inits.structure.walking import is_bypassed
 
 
 def report(

@@ -10,10 +10,9 @@ import keras
 from keras import ops
 
 from keras_inits.backends import as_step, fused, host
-from keras_inits.gradient_gains import mean_square_slopes, scaled_kernel_gain
+from keras_inits.backward.gradient_gains import mean_square_slopes, scaled_kernel_gain
+from keras_inits.backward.probes import Probe
 from keras_inits.linear_maps import LinearMap
-from keras_inits.probes import Probe
-from keras_inits.selection import Selection
 from keras_inits.solving.decision import (
     Decision,
     Options,
@@ -31,7 +30,7 @@ from keras_inits.solving.equations import (
     solve_output,
 )
 from keras_inits.solving.half_precision import finite, tolerance
-from keras_inits.statistics import (
+from keras_inits.statistics.moments import (
     Moments,
     channel_moments,
     first_tensor,
@@ -39,8 +38,9 @@ from keras_inits.statistics import (
     pooled,
     widen,
 )
+from keras_inits.structure.selection import Selection
 from keras_inits.sweep import Stop
-from keras_inits.trial import Trial
+from keras_inits.weights.trial import Trial
 
 Tensor = Any
 # How an output may follow its variables: 1 where it is linear in them, less where it

@@ -21,7 +21,7 @@ from keras_inits.solving.decision import (
 )
 from keras_inits.solving.equations import Found
 from keras_inits.solving.half_precision import tolerance
-from keras_inits.statistics import Moments
+from keras_inits.statistics.moments import Moments
 
 # A variance in float32 has its full precision from here on, and is finite up to here,
 # with room for the squares of values of ten deviations.

@@ -11,20 +11,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_inits.activations import activations_behind
-from keras_inits.blocks import redraw
-from keras_inits.commit import commit
+from keras_inits.backward.probes import is_linear
 from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import KerasInitsError, UnsupportedLayerError
 from keras_inits.gains import NotElementwise, gain
 from keras_inits.initializers import LooksLinear, VarianceScaling
 from keras_inits.linear_maps import LinearMap, identity
-from keras_inits.looks_linear import looks_linear_kernels
-from keras_inits.naming import Layers, named_layers
-from keras_inits.probes import is_linear
-from keras_inits.selection import Selection, select_all
-from keras_inits.twins import reset_values
-from keras_inits.walking import own_variables, walk
+from keras_inits.structure.activations import activations_behind
+from keras_inits.structure.naming import Layers, named_layers
+from keras_inits.structure.selection import Selection, select_all
+from keras_inits.structure.walking import own_variables, walk
+from keras_inits.weights.blocks import redraw
+from keras_inits.weights.commit import commit
+from keras_inits.weights.looks_linear import looks_linear_kernels
+from keras_inits.weights.twins import reset_values
 
 Tensor = Any
 Layer = Any

@@ -22,22 +22,22 @@ from typing import Any, Literal
 import keras
 
 from keras_inits.backends import host
-from keras_inits.blocks import redraw
-from keras_inits.commit import commit
-from keras_inits.compiled import one_period
-from keras_inits.data import draw_batch
+from keras_inits.data.batch import draw_batch
+from keras_inits.data.indices import check_indices
 from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import ConvergenceError, UnsupportedLayerError, check_flags
-from keras_inits.indices import check_indices
 from keras_inits.initializers import LSUVNormal
-from keras_inits.naming import Layers
+from keras_inits.passes.compiled import one_period
 from keras_inits.report import SignalReport
-from keras_inits.selection import Selection, activation_layers, select
 from keras_inits.solving.decision import Options, Signal
 from keras_inits.solving.half_precision import require_room
 from keras_inits.solving.one_pass import OnePass, Solved
 from keras_inits.solving.reporting import report
 from keras_inits.solving.verdict import gain_of, to_scale
+from keras_inits.structure.naming import Layers
+from keras_inits.structure.selection import Selection, activation_layers, select
+from keras_inits.weights.blocks import redraw
+from keras_inits.weights.commit import commit
 
 Tensor = Any
 

@@ -7,32 +7,32 @@ from typing import Any
 
 import keras
 
-from keras_inits.causes import (
+from keras_inits.data.batch import draw_batch, labels_of
+from keras_inits.data.indices import check_indices
+from keras_inits.distribution import shared_batch
+from keras_inits.errors import DataError, check_flags
+from keras_inits.findings.loss import unusable
+from keras_inits.histograms import histograms
+from keras_inits.recording.causes import (
     bias_means,
     could_be_mirrored,
     normalisations,
     with_broken,
     with_normalisations,
 )
-from keras_inits.chains import is_plain
-from keras_inits.data import draw_batch, labels_of
-from keras_inits.distribution import shared_batch
-from keras_inits.errors import DataError, check_flags
-from keras_inits.findings.loss import unusable
-from keras_inits.heads import outputs_led_to
-from keras_inits.histograms import histograms
-from keras_inits.indices import check_indices
-from keras_inits.input_rows import input_row
-from keras_inits.loss_inputs import loss_signals, with_outputs
-from keras_inits.naming import Layers
-from keras_inits.recorder import Record
-from keras_inits.recording import recorded
+from keras_inits.recording.input_rows import input_row
+from keras_inits.recording.loss_inputs import loss_signals, with_outputs
+from keras_inits.recording.one_pass import recorded
+from keras_inits.recording.recorder import Record
+from keras_inits.recording.rows import row_of
+from keras_inits.recording.weight_gradients import WeightGradient, weight_gradients
 from keras_inits.records import LayerSignal, LossSignal
 from keras_inits.report import SignalReport
-from keras_inits.rows import row_of
-from keras_inits.selection import Selection, everything
-from keras_inits.walking import is_bypassed
-from keras_inits.weight_gradients import WeightGradient, weight_gradients
+from keras_inits.structure.chains import is_plain
+from keras_inits.structure.heads import outputs_led_to
+from keras_inits.structure.naming import Layers
+from keras_inits.structure.selection import Selection, everything
+from keras_inits.structure.walking import is_bypassed
 
 NOISE = "No data were given: this is the signal of standard-normal noise."
 

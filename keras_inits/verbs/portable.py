@@ -16,9 +16,9 @@ from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers.base import reduced
 from keras_inits.initializers.truncated_normal import in_deviations, truncated_moments
 from keras_inits.initializers.variance_scaling import TRUNCATED_STDDEV
-from keras_inits.naming import require_built
 from keras_inits.registry import custom_objects
-from keras_inits.walking import walk
+from keras_inits.structure.naming import require_built
+from keras_inits.structure.walking import walk
 
 Builtin: TypeAlias = keras.initializers.Initializer
 

@@ -1,0 +1,8 @@
+"""Keras's own layers called by the short way, with the same result.
+
+| module | |
+|---|---|
+| `shortcuts` | layers without the checks of `Layer.__call__` |
+| `products` | `W x + b` by the backend's own operations |
+| `time_steps` | `TimeDistributed` as one call |
+"""

@@ -1,0 +1,9 @@
+"""The user's data.
+
+| module | |
+|---|---|
+| `batch` | a batch from whatever `fit` accepts |
+| `inputs` | what a model takes, and whether a batch is fit for it |
+| `indices` | inputs that number the rows of a table |
+| `arrays` | what lies in memory, in any structure |
+"""

@@ -1,0 +1,142 @@
+"""Run one pass and read what it has recorded: compiled where that pays, or eagerly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import keras
+
+from keras_inits.backends import fetch, read
+from keras_inits.backward.slopes import look_inside
+from keras_inits.histograms import evenly_spaced
+from keras_inits.passes import compiled
+from keras_inits.passes.kinds import kind_of
+from keras_inits.passes.packing import refilled
+from keras_inits.recording.recorder import Record, Recorder
+from keras_inits.statistics.moments import UNDERFLOW, Moments, underflows
+from keras_inits.structure.selection import Selection
+from keras_inits.sweep import TRACED, sweep
+from keras_inits.weights.trial import Trial
+
+
+def recorded(
+    model: keras.Model, batch: Any, selection: Selection, training: bool
+) -> Recorder:
+    """What each stop of one pass shows, in NumPy.
+
+    Args:
+        model: A built model.
+        batch: What it is called with.
+        selection: The layers to stop at.
+        training: The mode the layers run in.
+    """
+    recorder = _compiled(model, batch, selection, training)
+    if recorder is None:
+        recorder = _eager(model, batch, selection, training)
+    recorder = _in_numpy(recorder)
+    if any(map(_underflows, recorder.records)):
+        precise = _eager(model, batch, selection, training, in_float64=True)
+        recorder = _in_numpy(precise)
+    return recorder
+
+
+def _underflows(record: Record) -> bool:
+    """Whether its signal or its kernel is too small for squares in float32."""
+    if record.kernel is not None and record.kernel.variance < UNDERFLOW:
+        assert record.map is not None
+        [kernel] = read([record.map.kernel.value])
+        if underflows(record.kernel, kernel):
+            return True
+    return underflows(record.signal, record.values)
+
+
+def _in_numpy(recorder: Recorder) -> Recorder:
+    records = recorder.records
+    # Not in float64: there are many.
+    rows = iter(read([x for r in records for x in (r.rows, r.values)]))
+    figures = [getattr(r, name) for r in records for name in _FIGURES]
+    parts = [part for x in figures for part in _parts(x)]
+    if not all(x is None or isinstance(x, float) for x in parts):
+        parts = fetch(parts)
+    arrays = iter(parts)
+    found = (_whole(x, [next(arrays) for _ in _parts(x)]) for x in figures)
+    columns = ([*(next(found) for _ in _FIGURES), *islice(rows, 2)] for _ in records)
+    filled = list(map(_filled, records, columns))
+    for record in filled:
+        if record.values is None:
+            record.values = evenly_spaced(record.rows)
+    return Recorder(records=filled, repeats=recorder.repeats)
+
+
+def _eager(
+    model: keras.Model,
+    batch: Any,
+    selection: Selection,
+    training: bool,
+    in_float64: bool = False,
+) -> Recorder:
+    kernels = [m.kernel for maps in selection.maps.values() for m in maps]
+    for disable_jit in (False, True):
+        recorder, trial = Recorder(in_float64), Trial(kernels)
+        mode = {"training": training, "disable_jit": disable_jit}
+        traced = sweep(model, batch, selection, recorder, trial, **mode)
+        if not traced:
+            break
+    recorder.finish(trial)
+    selection.left.update(dict.fromkeys(traced, TRACED))
+    return recorder
+
+
+# What of a record is a tensor, or Moments of tensors.
+_FIGURES = (
+    *("signal", "batch_variance", "output", "dead", "saturated"),
+    *("gradient_gain", "kernel", "slope"),
+)
+_TENSORS = (*_FIGURES, "rows", "values")
+
+
+def _filled(record: Record, tensors: list[Any]) -> Record:
+    filled: Record = refilled(record, dict(zip(_TENSORS, tensors, strict=True)))
+    return filled
+
+
+def _parts(x: Any) -> Sequence[Any]:
+    return x if isinstance(x, Moments) else [x]
+
+
+def _whole(x: Any, parts: Sequence[Any]) -> Any:
+    return Moments(*parts) if isinstance(x, Moments) else parts[0]
+
+
+def _compiled(
+    model: keras.Model, batch: Any, selection: Selection, training: bool
+) -> Recorder | None:
+    """The same by one compiled function; None where that is not possible."""
+    variables = model.variables
+    if not compiled.possible(selection, variables):
+        return None
+
+    def trace(trial: Trial, batch: Any) -> tuple[Any, Any]:
+        recorder = Recorder()
+        sweep(
+            model, batch, selection, recorder, trial, training=training, compiled=True
+        )
+        found = [[getattr(r, name) for name in _TENSORS] for r in recorder.records]
+        bare = [_filled(r, [None] * len(_TENSORS)) for r in recorder.records]
+        with trial:
+            seen = look_inside(recorder.probes())
+        return (found, seen), (bare, recorder.repeats)
+
+    batch = compiled.as_tensors(batch)
+    kind = kind_of(selection, batch, "measure", training)
+    found = compiled.run(
+        model, kind, variables, ([v.value for v in variables], batch), trace
+    )
+    if found is None:
+        return None
+    (tensors, seen), (bare, repeats) = found
+    recorder = Recorder(records=list(map(_filled, bare, tensors)), repeats=repeats)
+    recorder.finish(Trial(()), seen)
+    return recorder

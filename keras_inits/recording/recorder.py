@@ -1,0 +1,203 @@
+"""What a sweep shows at each stop, recorded and nothing changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from keras_inits.backends import fused
+from keras_inits.backward.gradient_gains import kernel_gain, mean_square_slopes
+from keras_inits.backward.probes import Probe, activation_of, look_at
+from keras_inits.linear_maps import LinearMap
+from keras_inits.statistics.moments import (
+    Moments,
+    dead_share,
+    figures,
+    figures_in_float64,
+    first_tensor,
+    of_units,
+    output_figures,
+    share_beyond,
+    spread,
+    widen,
+)
+from keras_inits.statistics.reductions import mean_square
+from keras_inits.structure.activations import activation_name, is_activation
+from keras_inits.sweep import Stop
+from keras_inits.weights.trial import Trial
+
+Tensor = Any
+
+# |z| beyond which the slope is below 1 % of its maximum: tanh' = 1 - tanh^2,
+# sigmoid' = s (1 - s), softsign' = 1 / (1 + |z|)^2, the hard ones are constant there.
+# tests/test_measure.py solves for each.
+SATURATION = {
+    "hard_sigmoid": 3.0,
+    "hard_tanh": 1.0,
+    "sigmoid": 5.986,
+    "softsign": 9.0,
+    "tanh": 2.993,
+}
+# Activations whose output is never negative: a unit is dead where its maximum is zero.
+_NAMES = ("relu", "relu6", "sigmoid", "softmax", "softplus")
+NONNEGATIVE = tuple(map(keras.activations.get, _NAMES))
+
+
+@dataclass
+class Record:
+    """What one stop has shown; tensors until the pass is over."""
+
+    layer: Any
+    map: LinearMap | None
+    signal: Moments | None = None
+    batch_variance: Tensor | None = None
+    output: Moments | None = None
+    shape: tuple[Any, ...] | None = None
+    dead: Tensor | None = None
+    saturated: Tensor | None = None
+    rows: Tensor | None = None  # for the slope, where that is not known
+    slope: Tensor | None = None
+    values: Any = None  # for a histogram
+    gradient_gain: Tensor | None = None
+    kernel: Moments | None = None
+
+    def probe(self) -> Probe | None:
+        """What its gradient gain is seen from."""
+        if self.map is None and is_activation(self.layer):
+            return Probe(self.rows, self.layer, slope=self.slope)
+        if self.map is None or not self.map.in_hand or self.map.lookup:
+            return None
+        return Probe(self.rows, activation_of(self.map), self.map, self.slope)
+
+
+@dataclass
+class Recorder:
+    """The visitor: records and changes nothing."""
+
+    in_float64: bool = False  # the moments; eagerly
+    records: list[Record] = field(default_factory=list)
+    repeats: Counter[keras.layers.Layer] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._last: tuple[Tensor, Tensor, Tensor] = (None, None, None)
+        self._map: LinearMap | None = None  # the last one
+
+    def signal(self, stop: Stop, signal: Tensor) -> Tensor:
+        """The pre-activation, before anything is done to it."""
+        kernel = None
+        if stop.map is not None:  # first, while the kernel is in the cache
+            base = stop.trial.base(stop.map.kernel)
+            kernel = Moments(*self._figures(base)[:2])
+        record = self._seen(stop.layer, stop.map, signal)
+        record.kernel = kernel
+        self.records.append(record)
+        return signal
+
+    def output(self, stop: Stop, output: Tensor) -> None:
+        """The output, on the record that the same call has opened."""
+        opened = (r for r in reversed(self.records) if r.map is stop.map)
+        self._put_out(next(opened), output)
+
+    def opaque(self, stop: Stop) -> Tensor:
+        """A layer that only its output describes."""
+        output = stop.again()
+        record = self._seen(stop.layer, None, first_tensor(output))
+        self._put_out(record, output)
+        self.records.append(record)
+        return output
+
+    def watched(self, layer: Any, inputs: Tensor, output: Tensor) -> None:
+        """An activation: its input is the pre-activation."""
+        record = self._seen(layer, None, inputs)
+        self._put_out(record, output)
+        self.records.append(record)
+
+    def repeated(self, layer: keras.layers.Layer) -> None:
+        """Later calls of a shared layer: they are counted, and not looked at."""
+        self.repeats[layer] += 1
+
+    def probes(self) -> list[Probe]:
+        """What the gradient gains are seen from, in the order of the calls."""
+        return [p for r in self.records if (p := r.probe()) is not None]
+
+    def finish(self, trial: Trial, seen: Any = None) -> None:
+        """After the pass: what each layer does to gradients.
+
+        Args:
+            trial: The scope of the pass.
+            seen: `look(self.probes())`, where the pass has it.
+        """
+        pairs = [(r, p) for r in self.records if (p := r.probe()) is not None]
+        probes = [probe for _, probe in pairs]
+        with trial:  # an activation may have a state of its own
+            slopes = mean_square_slopes(probes, trial.base, seen)
+        for (record, _), slope in zip(pairs, slopes, strict=True):
+            m = record.map
+            if m is not None and record.kernel is not None:
+                mean, variance = record.kernel
+                slope = slope * kernel_gain(m, variance + mean * mean)
+                if m.stage is not None:
+                    base = widen(trial.base(m.stage.kernel))
+                    slope = slope * kernel_gain(m.stage, mean_square(base))
+            record.gradient_gain = slope
+
+    def _seen(self, layer: Any, m: LinearMap | None, z: Tensor) -> Record:
+        several = len(z.shape) > 1 and z.shape[0] > 1
+        mean, variance, *between = self._figures(z, several)
+        if m is not None and m.in_hand and not m.lookup:
+            self._map = m
+        function = layer if m is None else activation_of(m)
+        seen = self._map if m is None else m
+        about = ((-1,), 0) if seen is None else (seen.channel_axes, seen.channels)
+        rows, slope, values = look_at(z, function, *about, values=True)
+        self._last = z, mean, variance
+        record = Record(layer, m, Moments(mean, variance))
+        record.rows, record.slope, record.values = rows, slope, values
+        record.batch_variance = between[0] if between else None
+        limit = SATURATION.get(activation_name(layer) or "")
+        # What a gate adds to `W x`, and its own activation, are not in hand.
+        if limit is not None and (m is None or m.in_hand):
+            record.saturated = fused(share_beyond)(z, limit)
+        return record
+
+    def _put_out(self, record: Record, output: Any) -> None:
+        y = first_tensor(output)
+        record.shape = (None, *y.shape[1:])
+        z, *found = self._last  # a linear layer puts out its pre-activation
+        self._last = None, None, None
+        units = _units(record, y)
+        if units and y is not z and not self.in_float64:
+            *found, record.dead = of_units(output_figures, *units)(y)
+        else:
+            record.dead = of_units(dead_share, *units)(y) if units else None
+            found = found if y is z else [*self._figures(y)]
+        record.output = Moments(*found)
+
+    def _figures(self, x: Tensor, several: bool = False) -> Sequence[Any]:
+        """Mean and variance; of several samples also the variance between them."""
+        if self.in_float64:
+            return figures_in_float64(x)[: 3 if several else 2]
+        return fused(spread if several else figures)(x)
+
+
+def _units(record: Record, y: Tensor) -> tuple[tuple[int, ...], bool] | None:
+    """The axes along which units of an output lie, and whether none is negative."""
+    rank, axes = len(y.shape), record.map.channel_axes if record.map else (-1,)
+    if rank < 2 or max(axes) >= rank:
+        return None
+    return tuple(sorted(axis % rank for axis in axes)), _is_never_negative(record)
+
+
+def _activation_of(layer: Any) -> Any:
+    return getattr(layer, "activation", None)
+
+
+def _is_never_negative(record: Record) -> bool:
+    """Whether the output is what such an activation puts out."""
+    m, layer = record.map, record.layer
+    last = is_activation(layer) if m is None else m.in_hand
+    return last and ((m and m.activation) or _activation_of(layer)) in NONNEGATIVE

@@ -1,0 +1,8 @@
+"""Figures of tensors.
+
+| module | |
+|---|---|
+| `moments` | mean and variance |
+| `reductions` | sums as each backend does them best |
+| `dense_figures` | the same of small torch tensors, in few lines of Python |
+"""

@@ -1,0 +1,11 @@
+"""What is known of a user's model: its layers, their names, what they apply.
+
+| module | |
+|---|---|
+| `walking` | every layer of a model, whatever holds it |
+| `activations` | what a layer applies, by name |
+| `naming` | layers as a user names them |
+| `selection` | which layers are meant, and why others are not |
+| `chains` | whether a model is one chain of known layers |
+| `heads` | which outputs of a model each layer leads to |
+"""

@@ -1,0 +1,11 @@
+"""New weights: drawn, tried in a pass, and written, all of them or none.
+
+| module | |
+|---|---|
+| `blocks` | a kernel drawn block by block, as its linear map sees it |
+| `looks_linear` | kernels drawn for a whole stack of layers |
+| `twins` | weights as a layer made again from its config has them |
+| `trial` | values that only the pass sees |
+| `in_place` | kernels multiplied without a second copy of the model |
+| `commit` | all or nothing, in this process and in all others |
+"""

@@ -1,0 +1,44 @@
+"""What is packed into few arrays comes out as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_inits.passes.packing import SMALL, Packing
+
+LARGE = (SMALL + 1,)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "arrays"),
+    [
+        ([], 0),
+        ([()], 1),
+        ([(2, 3), (), (0, 4), (3,)], 1),
+        ([LARGE], 1),
+        ([(2,), LARGE, (2, SMALL), (), LARGE], 3),
+    ],
+)
+def test_as_it_was(shapes: list[tuple[int, ...]], arrays: int) -> None:
+    rng = np.random.default_rng(0)
+    tensors = [rng.standard_normal(shape).astype("float32") for shape in shapes]
+    packing = Packing(tensors)
+    few = packing.pack([ops.convert_to_tensor(x) for x in tensors])
+    assert len(few) == arrays
+    found = packing.unpack([ops.convert_to_numpy(x) for x in few])
+    assert len(found) == len(tensors)
+    for a, b in zip(found, tensors, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_in_the_widest_dtype() -> None:
+    tensors = [
+        ops.convert_to_tensor(x)
+        for x in (np.array(True), np.array([1, 2], "int32"), np.array(0.5, "float16"))
+    ]
+    packing = Packing(tensors)
+    found = packing.unpack(map(ops.convert_to_numpy, packing.pack(tensors)))
+    assert [x.tolist() for x in found] == [1.0, [1.0, 2.0], 0.5]
+    assert {x.dtype.name for x in found} == {"float32"}

@@ -6,6 +6,7 @@
 | `half_precision` | what float16 and bfloat16 can hold |
 | `equations` | which scale and shift meet a target |
 | `solver` | the visitor: measures, solves, scales on |
+| `search` | a scale that is found by trying |
 | `one_pass` | runs the sweep, eagerly or compiled as one |
 | `verdict` | reads the decisions; raises for a layer that cannot meet its target |
 | `reporting` | decisions as the rows of a report |

@@ -9,6 +9,8 @@ from types import ModuleType
 import keras
 import pytest
 
+pytestmark = pytest.mark.any_keras
+
 TABLES = Path(__file__).parent.parent / "docs" / "tables"
 
 

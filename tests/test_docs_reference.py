@@ -15,6 +15,8 @@ import pytest
 import keras_inits
 from keras_inits import initializers, plotting, porting, report
 
+pytestmark = pytest.mark.any_keras
+
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 DIRECTIVE = re.compile(r"^\.\. auto(\w+):: (\S+)$", re.MULTILINE)
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from test_docs import script
 
+pytestmark = pytest.mark.any_keras
+
 
 def test_the_page_on_gains_is_up_to_date() -> None:
     gains = script("gains")

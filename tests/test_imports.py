@@ -14,6 +14,8 @@ import pytest
 
 import keras_inits
 
+pytestmark = pytest.mark.any_keras
+
 PACKAGE = Path(keras_inits.__file__).parent
 
 # From the roof down. A module may import from any lower floor, never from its own:

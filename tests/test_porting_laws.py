@@ -19,6 +19,8 @@ from scipy import stats
 
 from keras_inits import porting
 
+pytestmark = pytest.mark.any_keras
+
 Check = Callable[[np.ndarray], None]
 
 # Keras's order: window, inputs, outputs. No two sizes are equal.

@@ -12,6 +12,8 @@ from keras_inits.initializers import __all__ as names
 from keras_inits.initializers.sampling import round_down
 from keras_inits.initializers.variance_scaling import TRUNCATED_STDDEV
 
+pytestmark = pytest.mark.any_keras
+
 SCALAR = [record for record in RECORDS if record.law is not None]
 SHAPES = [(20_001,), (143, 141), (23, 21, 43), (2, 3, 2, 41, 43)]
 

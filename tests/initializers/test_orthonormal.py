@@ -15,6 +15,8 @@ from keras_inits.initializers import DeltaOrthogonal, LSUVNormal
 from keras_inits.initializers.base import Seeds
 from keras_inits.initializers.orthonormal import haar
 
+pytestmark = pytest.mark.any_keras
+
 
 @pytest.fixture
 def reflected(monkeypatch: pytest.MonkeyPatch) -> None:

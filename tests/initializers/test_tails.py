@@ -19,6 +19,8 @@ from keras_inits.initializers import sampling
 from keras_inits.initializers.base import Seeds
 from keras_inits.initializers.truncated_normal import truncated_moments
 
+pytestmark = pytest.mark.any_keras
+
 N = 1_000_000
 INTERVALS = [
     (-2.0, 2.0),

@@ -23,7 +23,7 @@ def conv_stack() -> keras.Model:
     keras.utils.set_random_seed(3)
     inputs = x = keras.Input((8, 8, 3))
     shared = layers.Conv2D(6, 3, padding="same", activation="tanh")
-    for i in range(5):
+    for i in range(4):
         x = layers.Conv2D(6, 3, padding="same", bias_initializer="random_normal")(x)
         x = layers.BatchNormalization()(x)
         x = layers.LeakyReLU()(x)

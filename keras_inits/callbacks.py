@@ -15,7 +15,8 @@ from keras_inits.errors import KerasInitsError
 from keras_inits.passes.compiled import one_period
 from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Options
-from keras_inits.verbs.lsuv import lsuv_init, steps_taken
+from keras_inits.structure.training import has_been_trained
+from keras_inits.verbs.lsuv import lsuv_init
 from keras_inits.verbs.measure import measure
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ _SUMMARY = (
 class LSUV(keras.callbacks.Callback):
     """Data-driven initialisation at the start of training.
 
-    Never touches weights that have been trained: it does nothing where the optimizer
-    has stepped or training starts at a later epoch (a resumed `fit`, a reloaded
-    compiled model, `BackupAndRestore`).
+    It does nothing where an optimizer of the model has stepped or training starts at a
+    later epoch (a resumed `fit`, a reloaded compiled model, `BackupAndRestore`), so
+    that no trained weights are touched. `compile` with a new optimizer begins anew.
 
     Example:
 
@@ -81,7 +82,7 @@ class LSUV(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Initialise on the data given, before anything is drawn from `fit`'s own."""
-        if epoch != 0 or self._has_stepped():
+        if epoch != 0 or has_been_trained(self.model):
             return
         if self.data is None:
             self._due = True
@@ -93,10 +94,6 @@ class LSUV(keras.callbacks.Callback):
         if self._due:
             self._due = False
             self._wrap_next_step()
-
-    def _has_stepped(self) -> bool:
-        optimizer = getattr(self.model, "optimizer", None)
-        return optimizer is not None and steps_taken(optimizer) > 0
 
     def _initialise(self, data: Any) -> None:
         if not self.model.built:  # on TensorFlow; a Sequential keeps the number of rows
@@ -127,8 +124,9 @@ class LSUV(keras.callbacks.Callback):
             values = state[0]
             _attach(model, values)
             self._initialise(batch)
-            trainable = [v.value for v in model.trainable_variables]
-            return step((trainable, *values[1:]), source)
+            changed = model.trainable_variables, model.non_trainable_variables
+            found = ([v.value for v in variables] for variables in changed)
+            return step((*found, *values[2:]), source)
 
         model.train_function = first_step
 

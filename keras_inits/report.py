@@ -49,7 +49,7 @@ _SCALARS = (
     "gradient_ratio",
 )
 
-_JUDGED = ("plain", "bypassed", "mirrors")
+_JUDGED = ("plain", "bypassed", "mirrors", "whole")
 
 
 class SignalReport(Sequence[LayerSignal]):
@@ -80,6 +80,7 @@ class SignalReport(Sequence[LayerSignal]):
         losses: what the loss is given, for each output: used by the findings.
         mirrors: whether looks-linear initialisation suits the model, and is no news
             to it. None: not known.
+        whole: whether the report has every layer of the model that has a kernel.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class SignalReport(Sequence[LayerSignal]):
         inputs: LayerSignal | None = None,
         losses: Iterable[LossSignal] = (),
         mirrors: bool | None = None,
+        whole: bool = True,
     ) -> None:
         self._layers = tuple(layers)
         self.inputs = inputs
@@ -110,7 +112,7 @@ class SignalReport(Sequence[LayerSignal]):
         signals = without_inputs(self._layers)
         self.plain = is_plain(signals) if plain is None else plain
         self.bypassed = not self.plain if bypassed is None else bypassed
-        self.mirrors = mirrors
+        self.mirrors, self.whole = mirrors, whole
 
     # A sequence
 
@@ -131,7 +133,8 @@ class SignalReport(Sequence[LayerSignal]):
             # the loss is given of the last one.
             inputs = self.inputs if rows[:1] == self._layers[:1] else None
             losses = self.losses if rows[-1:] == self._layers[-1:] else ()
-            return self._with(layers=rows, inputs=inputs, losses=losses)
+            whole = self.whole and rows == self._layers
+            return self._with(layers=rows, inputs=inputs, losses=losses, whole=whole)
         return self._layers[index]
 
     def _by_name(self, name: str) -> LayerSignal:
@@ -189,7 +192,7 @@ class SignalReport(Sequence[LayerSignal]):
 
     @property
     def gradient_gain(self) -> float | None:
-        """Product of the layers' gradient gains along depth (squared norms).
+        """Product of the gradient gains of the layers in it (squared norms).
 
         Softmax is left out: what its gradient becomes is the loss's affair. Where
         branches run in parallel (`plain` is False) the product means nothing.

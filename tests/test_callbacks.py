@@ -472,3 +472,31 @@ def test_a_wrong_option_is_refused_at_once() -> None:
     with pytest.raises(keras_inits.KerasInitsError, match="target_std=-2"):
         LSUV(normal(4, 4), target_std=-2)
     assert LSUV(target_std="critical", center=True).options["center"]
+
+
+def test_a_frozen_layer_that_is_named_keeps_its_new_kernel() -> None:
+    """On JAX `fit` holds what is not trained apart, and writes it back at the end."""
+    model = stack()
+    model.layers[0].trainable = False
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    callback = LSUV(layers=[layer for layer in model.layers if layer.weights])
+    model.fit(X, Y, batch_size=64, shuffle=False, verbose=0, callbacks=[callback])
+    assert [row.status for row in callback.report] == ["scaled", "scaled"]
+    assert [row.std for row in keras_inits.measure(model, X)] == pytest.approx(
+        [1.0, 1.0], rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("held", ["alone", "listed", "named"])
+def test_an_optimizer_beside_that_of_compile_counts(held: str) -> None:
+    """Those of the two networks of a GAN."""
+    model, own = stack(), keras.optimizers.SGD(0.0)
+    own.build(model.trainable_variables)
+    model.own = {"alone": own, "listed": [own], "named": {"first": own}}[held]
+    first, second = LSUV(X), LSUV(X)
+    model.fit(X, Y, verbose=0, callbacks=[first])
+    assert first.report is not None
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    own.iterations.assign(3)
+    model.fit(X, Y, verbose=0, callbacks=[second])
+    assert second.report is None

@@ -94,6 +94,17 @@ def test_an_embedding_has_rows_of_unit_variance() -> None:
     assert numpy(model.layers[0].embeddings).var() == pytest.approx(1.0, rel=0.05)
 
 
+@pytest.mark.parametrize("law", ["he_normal", "kaiming_uniform", "standard_uniform"])
+def test_the_factor_of_a_law_counts_once_in_a_separable_convolution(law: str) -> None:
+    """Its stages have no activation between them: as one convolution has it."""
+    found = []
+    for layer in (layers.SeparableConv2D(128, 3), layers.Conv2D(128, 3)):
+        model = keras.Sequential([keras.Input((14, 14, 64)), layer])
+        initialize(model, law, seed=0)
+        found.append(output_of(model, normal(8, 14, 14, 64)).var())
+    assert found[0] == pytest.approx(found[1], rel=0.15)
+
+
 @pytest.mark.parametrize(("cls", "gates"), [("LSTM", 4), ("GRU", 3), ("SimpleRNN", 1)])
 def test_each_gate_has_variance_by_its_own_fans(cls: str, gates: int) -> None:
     layer = getattr(layers, cls)(64)

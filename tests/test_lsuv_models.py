@@ -32,7 +32,7 @@ from models import (
 )
 from textbook import call_order, measured, numpy, textbook_lsuv
 
-from keras_inits import ConvergenceError, UnsupportedLayerError, lsuv_init
+from keras_inits import ConvergenceError, UnsupportedLayerError, lsuv_init, measure
 from keras_inits.passes import compiled
 
 
@@ -47,6 +47,8 @@ def test_architectures(builder: Callable[[], Built]) -> None:
     scaled = {row.name for row in report if row.status == "scaled"}
     assert scaled == {layer.name for layer in found}
     assert np.isfinite(numpy(actual(x))).all()
+    assert report.whole
+    assert measure(actual, x).whole
 
 
 # What the report says of layers that are not simply scaled

@@ -665,6 +665,18 @@ def test_critical_says_where_it_counts_branches_as_depth(heads: int) -> None:
     assert all("one chain" in note for note in report.notes)
 
 
+def test_critical_says_what_it_does_not_count() -> None:
+    """A frozen layer: gradients pass through it all the same."""
+    stack = [layers.Dense(16, "tanh") for _ in range(4)]
+    model = keras.Sequential([keras.Input((16,)), *stack])
+    x = normal(64, 16)
+    assert not lsuv_init(model, x, target_std="critical").notes
+    stack[1].trainable = False
+    report = lsuv_init(model, x, target_std="critical")
+    assert "the model has others" in " ".join(report.notes)
+    assert "over the 3 layers measured" in str(report)
+
+
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="no float64 in the tests")
 @pytest.mark.parametrize("options", [{}, {"per_channel": True}])
 def test_recurrent_layers_are_centred_in_float64(options: dict[str, Any]) -> None:

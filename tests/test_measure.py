@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import keras
@@ -541,6 +542,37 @@ def test_a_signal_whose_square_is_no_number_of_float32(compiled: bool) -> None:
     assert last.output_std == pytest.approx(positive.std(), rel=1e-4, abs=0)
     assert last.batch_std == pytest.approx(z.var(axis=0).mean() ** 0.5, 1e-4, abs=0)
     assert report[2].kernel_std == pytest.approx(numpy(stack[2].kernel).std(), 1e-4)
+
+
+@pytest.mark.parametrize("shape", [(16,), (4, 4, 3)])
+def test_a_deviation_between_samples_far_below_that_of_all(
+    shape: tuple[int, ...],
+) -> None:
+    """Sigmoids make samples alike; what is left is no difference of two variances."""
+    convolve = partial(layers.Conv2D, 8, 3, padding="same", activation="sigmoid")
+    dense = partial(layers.Dense, 16, "sigmoid")
+    stack = [convolve() if len(shape) > 1 else dense() for _ in range(12)]
+    model = keras.Sequential([keras.Input(shape), *stack])
+    x = normal(64, *shape)
+    signal, expected = x, []
+    for layer in stack:
+        layer.activation = keras.activations.linear
+        z = numpy(layer(signal)).astype("float64")
+        layer.activation = keras.activations.sigmoid
+        signal = numpy(layer(signal))
+        expected.append(math.sqrt(z.var(axis=0).mean()))
+    assert expected[6] < 2e-4
+    for _ in range(3):  # eager, compiled, played
+        found = [row.batch_std for row in measure(model, x)]
+        assert found[:7] == pytest.approx(expected[:7], rel=2e-2, abs=0)
+
+
+def test_a_kernel_too_large_for_its_square_goes_without_a_warning() -> None:
+    model = sequential(*(layers.Dense(16, "relu") for _ in range(12)))
+    model.layers[2].kernel.assign(np.full((16, 16), 1e20))
+    for _ in range(3):
+        with np.errstate(all="raise"):
+            assert measure(model, normal(32, 16)).findings
 
 
 # What is said
@@ -1109,7 +1141,7 @@ def test_samples_that_rounding_alone_parts_are_not_given_a_figure() -> None:
     stack = [layers.Dense(64, "sigmoid") for _ in range(12)]
     report = measure(sequential(*stack), normal(64, 16))
     text = report.findings[0].text
-    assert "samples look alike" in text and "; below 0.00" in text
+    assert "samples look alike" in text and re.search(r"; below \d\S*e-07", text)
 
 
 @pytest.mark.parametrize("units", [1, 3])

@@ -504,6 +504,18 @@ def test_product_of_gains_is_told_only_where_it_means_something():
     assert not SignalReport([*report(), add]).plain
 
 
+def test_a_product_over_some_layers_of_a_model_says_so():
+    some = report(plain=True, whole=False)
+    assert "Gradient gain over the 3 layers measured: " in str(some)
+    assert "Gradient gain over the 3 layers measured: " in some._repr_html_()
+    assert "Gradient gain over the layer measured: " in str(some[:1])
+    whole = report(plain=True)
+    assert whole[:].whole
+    assert not whole[:2].whole
+    assert "over the 2 layers measured" in str(whole[:2])
+    assert whole != some
+
+
 def test_the_data_stand_above_the_layers_and_outside_the_sequence():
     data = LayerSignal(name="data", layer_type="InputLayer", mean=120.0, std=70.0)
     found = report(3, inputs=data)

@@ -16,7 +16,8 @@ from keras_inits.commands import files
 from keras_inits.commands.refusal import Refusal, one_line
 from keras_inits.errors import KerasInitsError
 from keras_inits.report import SignalReport
-from keras_inits.verbs.lsuv import lsuv_init, steps_taken
+from keras_inits.structure.training import steps_taken
+from keras_inits.verbs.lsuv import lsuv_init
 from keras_inits.verbs.measure import measure
 
 

@@ -80,6 +80,7 @@ def draw_batch(
     else:
         batch = rows(data, samples, first_rows=first_rows)
     inputs.check_shapes(model, batch)
+    inputs.check_rows(model, batch)
     # Values of other processes cannot be looked at; the first layer's signal tells.
     if check_values and not any(map(is_global, tree.flatten(batch))):
         inputs.check_values(batch)

@@ -10,9 +10,10 @@ import numpy as np
 from keras import tree
 
 from keras_inits.backends import read
-from keras_inits.data.arrays import all_alike, all_finite, is_complex
+from keras_inits.data.arrays import all_alike, all_finite, is_complex, length
 from keras_inits.errors import DataError, DegenerateDataError
 from keras_inits.findings.remedies import clean_data
+from keras_inits.structure.walking import walk
 
 Batch = Any
 
@@ -36,6 +37,23 @@ def fixed_rows(model: keras.Model) -> int | None:
         stateful = any(getattr(layer, "stateful", False) for layer in model.layers)
         return 1 if stateful else None
     return next(iter(sizes), None)
+
+
+def check_rows(model: keras.Model, batch: Any) -> None:
+    """Whether a batch has as many rows as a model keeps states for.
+
+    Raises:
+        DataError: It has fewer.
+    """
+    fixed, found = fixed_rows(model), length(batch)
+    if fixed is None or found == fixed:
+        return
+    stateful = [x.name for x in walk(model) if getattr(x, "stateful", False)]
+    if stateful:
+        raise DataError(
+            f"Layer {stateful[0]!r} keeps a state for each of {fixed} rows: the data "
+            f"must have {fixed} rows at least. Received: {found} rows."
+        )
 
 
 def input_structure(model: keras.Model) -> Any:

@@ -20,8 +20,8 @@ VANISHED = 1e-3
 EXPLODED = 1e3
 # Deviation between samples over deviation of all: below, samples look alike.
 ALIKE = 1e-2
-# Of that, what rounding leaves: the difference of two variances of nearly equal size.
-RESOLVED = 1e-3
+# Of the size of a signal, what its own rounding leaves of a deviation.
+RESOLVED = 1e-6
 # Squares of such values are near the end of float32.
 LARGEST = 1e15
 # A head this much larger than what it takes is so by its own kernel.
@@ -129,12 +129,12 @@ def vanishing(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
 
 
 def _between(row: LayerSignal, *, percent: bool = False) -> str:
-    """The deviation between samples: float32 tells no more than a thousandth."""
+    """The deviation between samples: float32 tells no more than a millionth."""
     all_of_it = row.std or 0.0
     unit = (100 / all_of_it if all_of_it else 0.0) if percent else 1.0
-    resolved = (row.batch_std or 0.0) >= RESOLVED * all_of_it
-    figure = (row.batch_std or 0.0) if resolved else RESOLVED * all_of_it
-    return f"{'' if resolved else 'below '}{unit * figure:.2g}"
+    figure = row.batch_std or 0.0
+    floor = RESOLVED * math.hypot(row.mean or 0.0, all_of_it)
+    return f"{'' if figure >= floor else 'below '}{unit * max(figure, floor):.2g}"
 
 
 def _small_head(signals: Sequence[LayerSignal], run: list[int]) -> bool:

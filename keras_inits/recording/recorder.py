@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_inits.backends import fused
 from keras_inits.backward.gradient_gains import kernel_gain, mean_square_slopes
@@ -135,6 +136,14 @@ class Recorder:
         probes = [probe for _, probe in pairs]
         with trial:  # an activation may have a state of its own
             slopes = mean_square_slopes(probes, trial.base, seen)
+        with np.errstate(all="ignore"):  # what is not finite is a figure like others
+            self._multiply(pairs, slopes, trial)
+
+    @staticmethod
+    def _multiply(
+        pairs: Sequence[tuple[Record, Probe]], slopes: Sequence[Any], trial: Trial
+    ) -> None:
+        """Gains of the kernels, and of the slopes behind them."""
         for (record, _), slope in zip(pairs, slopes, strict=True):
             m = record.map
             if m is not None and record.kernel is not None:

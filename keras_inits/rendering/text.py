@@ -33,6 +33,7 @@ class Report(Protocol):
     title: str | None
     notes: tuple[str, ...]
     plain: bool
+    whole: bool
     inputs: LayerSignal | None
 
     def __len__(self) -> int: ...
@@ -80,9 +81,15 @@ def verdict(report: Report) -> str:
 
 
 def gain_line(report: Report, gain: float) -> str:
-    softmax = any("softmax" in (x.activation or "") for x in without_inputs(report))
-    which = "all layers but softmax" if softmax else "all layers"
-    return f"Gradient gain over {which}: {figure(gain)}"
+    """Over how many layers, where they are not all: the others' gains are unknown."""
+    layers = without_inputs(report)
+    softmax = any("softmax" in (x.activation or "") for x in layers)
+    which = "all layers"
+    if not report.whole:
+        count = sum(x.gradient_gain is not None for x in layers)
+        which = f"the {count} layers measured" if count > 1 else "the layer measured"
+    but = " but softmax" if softmax else ""
+    return f"Gradient gain over {which}{but}: {figure(gain)}"
 
 
 def _rows(count: int, max_layers: int | None) -> list[int | None]:

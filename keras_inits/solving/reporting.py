@@ -16,7 +16,7 @@ from keras_inits.solving.verdict import has_moved
 from keras_inits.statistics.moments import Moments
 from keras_inits.structure.chains import is_plain
 from keras_inits.structure.heads import outputs_led_to
-from keras_inits.structure.selection import Selection
+from keras_inits.structure.selection import Selection, covers
 from keras_inits.structure.walking import is_bypassed
 
 
@@ -45,6 +45,7 @@ def report(
         notes=tuple(notes),
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
+        whole=covers(selection, [*(d.layer for d in decisions), *shared]),
     )
 
 

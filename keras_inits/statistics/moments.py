@@ -28,6 +28,7 @@ from keras_inits.statistics.reductions import (
     number,
     sliced,
     unit_means,
+    variance_of_units,
     zero_share,
 )
 
@@ -42,6 +43,10 @@ IMAGES = 4
 # A variance below which too many of the squares are less than float32's smallest normal
 # number, 1.2e-38.
 UNDERFLOW = 1e-36
+
+
+# Part of a variance below which what another leaves of it is rounding to a thousandth.
+DIFFERENCE = 1e-2
 
 
 class Moments(NamedTuple):
@@ -135,13 +140,18 @@ def moments(x: Tensor) -> Moments:
 def spread(x: Tensor) -> tuple[Any, Any, Any]:
     """Mean, variance, variance between samples averaged over units.
 
-    E_units Var_samples(x) = Var(x) - Var_units E_samples(x), and the mean is that of
+    Var(x) = E_units Var_samples(x) + Var_units E_samples(x), and the mean is that of
     the units' means: no pass more than for mean and variance.
     """
     wide = widen(x)
-    mean, of_means = mean_and_variance(unit_means(wide))
-    mean, variance = mean_and_variance(wide, mean)
-    return mean, variance, abs(variance - of_means)  # below 0 by rounding only
+    means = unit_means(wide)
+    mean, of_means = mean_and_variance(means)
+    if isinstance(mean, float):
+        mean, variance = mean_and_variance(wide, mean)
+        if variance - of_means > DIFFERENCE * variance:
+            return mean, variance, variance - of_means
+    between = variance_of_units(wide, means)
+    return mean, of_means + between, between
 
 
 def _spread_of_dense(x: Tensor) -> tuple[float, float, float]:
@@ -150,8 +160,10 @@ def _spread_of_dense(x: Tensor) -> tuple[float, float, float]:
     mean, square = float(sums.sum()) / size, squares / size
     square_of_means = float(sums.dot(sums)) / (rows * size)
     of_means, variance = square_of_means - mean * mean, square - mean * mean
-    if variance > 0.1 * square and of_means > 0.1 * square_of_means:
-        return mean, variance, abs(variance - of_means)
+    between = variance - of_means
+    exact = variance > 0.1 * square and of_means > 0.1 * square_of_means
+    if exact and between > DIFFERENCE * variance:
+        return mean, variance, between
     return spread(x)  # of NaN too
 
 

@@ -99,6 +99,19 @@ def unit_means(x: Any) -> Any:
         return np.dot(share, array.reshape(len(array), -1))
 
 
+def variance_of_units(x: Any, means: Any) -> Any:
+    """Variance over the first axis, on average over the units.
+
+    Args:
+        x: A float tensor.
+        means: What `unit_means` has found.
+    """
+    if keras.backend.backend() == "torch":  # they may be in another order
+        means = x.detach().mean(0)
+    with np.errstate(all="ignore"):  # what is not finite is a figure like others
+        return mean_square(x - ops.reshape(means, x.shape[1:]))
+
+
 def zero_share(x: Any, axes: list[int], *, nonnegative: bool = False) -> Any:
     """Of what is left when `axes` are reduced, the share that is zero throughout."""
     array = in_memory(x)

@@ -7,5 +7,6 @@
 | `naming` | layers as a user names them |
 | `selection` | which layers are meant, and why others are not |
 | `chains` | whether a model is one chain of known layers |
+| `training` | whether it has been trained |
 | `heads` | which outputs of a model each layer leads to |
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,6 +107,12 @@ def candidates(model: keras.Model) -> Selection:
         elif variables := _opaque_variables(layer):
             found.opaque[layer] = variables
     return found
+
+
+def covers(selection: Selection, seen: Iterable[Layer]) -> bool:
+    """Whether these are all layers of the model that have a linear map."""
+    known = set(map(id, seen))
+    return all(id(x) in known for x in selection.every if adapter_of(x) is not None)
 
 
 def _trainable(layer: Layer, found: Selection) -> bool:

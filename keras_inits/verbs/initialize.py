@@ -99,8 +99,10 @@ def initialize(
     changes: Changes = []
     fresh = _freshener(seed)
     for layer, maps in selection.maps.items():
+        stages = {id(m.stage) for m in maps if m.stage is not None}
         for m in maps:
             draw = chosen(m)
+            draw = _of_stage(draw) if id(m) in stages else draw
             if draw is not None:
                 changes.append((m.kernel, _drawn(layer, m, draw, fresh)))
     changes += _reset(model, initializer, layers, seed)
@@ -138,6 +140,17 @@ def _choice(initializer: Any, behind: dict[int, Any]) -> Callable[[LinearMap], A
         return automatic(m) if isinstance(found, str) else found
 
     return by_case
+
+
+def _of_stage(draw: Any) -> Any:
+    """For a stage with no activation behind it: the law's factor counts once.
+
+    `he_normal` makes up for a ReLU, of which a separable convolution has one.
+    """
+    known = type(draw).__module__.partition(".")[0] in ("keras", "keras_inits")
+    if not (known and isinstance(draw, keras.initializers.VarianceScaling)):
+        return draw
+    return VarianceScaling(1.0, draw.mode, draw.distribution, seed=draw.seed)
 
 
 def _is_table(initializer: Any) -> bool:

@@ -21,7 +21,6 @@ from typing import Any, Literal
 
 import keras
 
-from keras_inits.backends import host
 from keras_inits.data.batch import draw_batch
 from keras_inits.data.indices import check_indices
 from keras_inits.distribution import everywhere, placed
@@ -87,9 +86,9 @@ def lsuv_init(
             has a linear map.
         target_std: The deviation to meet, over the whole tensor `(batch, ...)`.
             `"critical"`: the largest in (0, 1] at which gradients grow at most 10-fold
-            (squared norm) over the whole depth, found in about ten passes; 1.0 where
-            it does not matter. All layers count as one chain: parallel heads and skip
-            connections are not told apart (a note in the report says so).
+            (squared norm) over all chosen layers, found in about ten passes; 1.0 where
+            it does not matter. They count as one chain: other layers, parallel heads
+            and skip connections do not (a note in the report says so).
         center: Also shift the biases, so that each output channel's mean is 0.
         signal: `"pre_activation"`, `W x + b` as in the paper, or `"output"`, after
             the activation. Recurrent layers always meet it on the input part `x @ W`
@@ -146,6 +145,11 @@ def lsuv_init(
     shown = report(model, selection, solved.decisions, solved.shared, solved.options)
     if not len(shown):
         shown = shown.with_note("No layer of the model has a kernel to scale.")
+    if critical and not shown.whole:
+        shown = shown.with_note(
+            'target_std="critical" counts the layers that it scales; the model has '
+            "others, where gradients may grow, too."
+        )
     if critical and not shown.plain:
         shown = shown.with_note(
             'target_std="critical" counts all layers as one chain; this model has '
@@ -153,13 +157,6 @@ def lsuv_init(
             "grow by more or less than it allows for."
         )
     return commit(changes, shown)
-
-
-def steps_taken(optimizer: Any) -> int:
-    """How many batches it has seen, those that it still accumulates among them."""
-    counted = [v for v in optimizer.variables if v.name == "iteration"]
-    # A distributed variable is no number: read it as fit itself would.
-    return max(int(host(x)) for x in (optimizer.iterations, *counted))
 
 
 def _critical(solve: Callable[[Options], Solved], options: Options) -> Solved:

@@ -31,7 +31,7 @@ from keras_inits.report import SignalReport
 from keras_inits.structure.chains import is_plain
 from keras_inits.structure.heads import outputs_led_to
 from keras_inits.structure.naming import Layers
-from keras_inits.structure.selection import Selection, everything
+from keras_inits.structure.selection import Selection, covers, everything
 from keras_inits.structure.walking import is_bypassed
 
 NOISE = "No data were given: this is the signal of standard-normal noise."
@@ -128,6 +128,7 @@ def measure(
         inputs=input_row(model, batch),
         losses=losses,
         mirrors=could_be_mirrored(selection),
+        whole=covers(selection, [record.layer for record in records]),
     )
 
 

@@ -448,6 +448,16 @@ def test_a_fixed_batch_size_is_kept() -> None:
         assert drawn(data, 4, model).shape == (8, 3)
 
 
+@pytest.mark.parametrize("verb", [lsuv_init, measure])
+def test_fewer_rows_than_a_model_keeps_states_for(verb: Any) -> None:
+    inputs = keras.Input(batch_shape=(8, 5, 3))
+    x = layers.LSTM(4, stateful=True, name="keeps")(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    assert verb(model, normal(8, 5, 3)) and verb(model, normal(9, 5, 3))
+    with pytest.raises(DataError, match="'keeps' keeps a state for each of 8 rows"):
+        verb(model, normal(7, 5, 3))
+
+
 def test_keras_adds_or_drops_a_last_axis_of_one() -> None:
     assert drawn(X[:, 0], 4, one_input((1,))).shape in ((4,), (4, 1))
     lsuv_init(one_input((1,)), X[:, 0])

@@ -150,6 +150,8 @@ def _of_stage(draw: Any) -> Any:
     known = type(draw).__module__.partition(".")[0] in ("keras", "keras_inits")
     if not (known and isinstance(draw, keras.initializers.VarianceScaling)):
         return draw
+    if draw.scale == 1.0:
+        return draw
     return VarianceScaling(1.0, draw.mode, draw.distribution, seed=draw.seed)
 
 

@@ -2,9 +2,9 @@
 
     for each layer l, in the order of the forward pass:         the sweep does
         W_l  <- orthonormal                                     `lsuv_normal`
-        while |Std(W_l x) - 1| >= tolerance:
+        while |Var(W_l x) - 1| >= tolerance:
             forward a batch                                     once, for all layers
-            W_l <- W_l / Std(W_l x)                             `Solver.signal`
+            W_l <- W_l / sqrt(Var(W_l x))                       `Solver.signal`
 
 The paper forwards the batch for each layer and each step. But scaling `W` by `s`
 scales `W x` by `s`, so the tensor in hand is scaled along with the kernel, and the same

@@ -87,6 +87,26 @@ TORCH_CASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.parametrize("row", ["kaiming_normal_", "kaiming_uniform_"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["conv", "conv_transpose"])
+def test_torch_takes_names_of_convolutions_for_linear(
+    row: str, rank: int, kind: str
+) -> None:
+    name = f"{kind}{rank}d"
+    linear = porting.TORCH[row](mode="fan_out", nonlinearity="linear")
+    initializer = porting.TORCH[row](mode="fan_out", nonlinearity=name)
+    assert linear.get_config() == initializer.get_config()
+    torch = pytest.importorskip("torch")
+    assert torch.nn.init.calculate_gain(name) == initializer.scale**0.5
+
+
+@pytest.mark.parametrize("nonlinearity", ["gelu", "conv4d", None, ["conv1d"]])
+def test_torch_refuses_what_pytorch_has_no_gain_for(nonlinearity: Any) -> None:
+    with pytest.raises(ValueError, match="`nonlinearity` must be one of.*Received"):
+        porting.TORCH["kaiming_normal_"](nonlinearity=nonlinearity)
+
+
 def test_every_row_of_torch_is_compared() -> None:
     torch = pytest.importorskip("torch")
     names = {n for n in vars(torch.nn.init) if n.endswith("_") and n[0] != "_"}

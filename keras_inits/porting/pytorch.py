@@ -20,11 +20,21 @@ from keras_inits.porting.rows import (
 )
 
 
+# Names of layers, which `torch.nn.init.calculate_gain` takes for no activation.
+_LINEAR = frozenset(
+    f"conv{transposed}{rank}d"
+    for transposed in ("", "_transpose")
+    for rank in (1, 2, 3)
+)
+
+
 def _kaiming(cls: Callable[..., Any]) -> Row:
     def row(
         a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
     ) -> Any:
-        return cls(mode=mode, nonlinearity=nonlinearity, negative_slope=a)
+        named = isinstance(nonlinearity, str) and nonlinearity in _LINEAR
+        follows = "linear" if named else nonlinearity
+        return cls(mode=mode, nonlinearity=follows, negative_slope=a)
 
     return row
 

@@ -31,6 +31,11 @@ def torch_default(layer: keras.Layer, seed: Seed = None) -> None:
     | normalisations          | 1                                     | 0         |
     | PReLU                   | 0.25                                  |           |
 
+    The statistics of a BatchNormalization start again, at mean 0 and variance 1.
+    Cells are drawn as their layers are; what RNN, StackedRNNCells, Bidirectional (in
+    both directions) and TimeDistributed hold, as it would be by itself: all of it, or
+    nothing where a part is unknown.
+
     `torch.nn` adds two biases, `b_ih + b_hh`, to the gates of a recurrent layer, each
     from U(-b, b). So does a Keras GRU, whose bias has two rows; the one bias of the
     others is drawn as the sum of two.
@@ -50,15 +55,40 @@ def torch_default(layer: keras.Layer, seed: Seed = None) -> None:
         ValueError: if `seed` is none.
     """
     _require_plain(layer)
-    draw = next((draw for kinds, draw in _KINDS if isinstance(layer, kinds)), None)
-    if draw is not None:
-        draw(layer, Seeds(check_seed(seed)))
-    elif layer.weights:
+    draws = [(part, _draw_of(part, layer)) for part in _parts(layer)]
+    seeds = Seeds(check_seed(seed))
+    for part, draw in draws:
+        if draw is not None:
+            draw(part, seeds)
+
+
+def _parts(layer: Any) -> list[Any]:
+    """The layer, or those that it hands its input to: PyTorch has no wrappers."""
+    if isinstance(layer, _layers.Bidirectional):
+        held = [layer.forward_layer, layer.backward_layer]
+    elif isinstance(layer, _layers.TimeDistributed):
+        held = [layer.layer]
+    elif isinstance(layer, _layers.RNN):
+        held = [layer.cell]
+    elif isinstance(layer, _layers.StackedRNNCells):
+        held = layer.cells
+    else:
+        return [layer]
+    return [part for inner in held for part in _parts(inner)]
+
+
+def _draw_of(part: Any, layer: keras.Layer) -> Draw | None:
+    """How to draw a part of the layer, maybe all of it; None without weights."""
+    draw = next((draw for kinds, draw in _KINDS if isinstance(part, kinds)), None)
+    if draw is None and getattr(part, "weights", True):
+        name = getattr(part, "name", part)
+        within = "" if part is layer else f" in {layer.name!r}"
         raise UnsupportedLayerError(
             "`torch.nn` has no module of this kind, or it is not known here. "
-            f"Received: layer={layer.name!r} of type {type(layer).__name__}. "
+            f"Received: layer={name!r}{within} of type {type(part).__name__}. "
             "Choose an initializer for it from `keras_inits.porting.TORCH`."
         )
+    return draw
 
 
 def _require_plain(layer: Any) -> None:
@@ -114,9 +144,8 @@ def _linear(fan_in: Callable[[tuple[int, ...]], int]) -> Draw:
     return draw
 
 
-def _recurrent(layer: Any, seeds: Seeds) -> None:
-    bound = 1 / math.sqrt(layer.units)
-    cell = layer.cell
+def _recurrent(cell: Any, seeds: Seeds) -> None:
+    bound = 1 / math.sqrt(cell.units)
     for variable in (cell.kernel, cell.recurrent_kernel):
         _fill(variable, bound, seeds)
     both = cell.bias is not None and len(cell.bias.shape) == 1  # `b_ih + b_hh`
@@ -145,8 +174,14 @@ def _attention(layer: Any, seeds: Seeds) -> None:
 
 
 def _normalization(layer: Any, seeds: Seeds) -> None:
-    _one(getattr(layer, "gamma", None))
-    _zero(getattr(layer, "beta", None))
+    for name in ("beta", "moving_mean", "renorm_mean"):
+        _zero(getattr(layer, name, None))
+    for name in ("gamma", "moving_variance", "moving_stddev", "renorm_stddev"):
+        _one(getattr(layer, name, None))
+
+
+def _rms_normalization(layer: Any, seeds: Seeds) -> None:
+    _one(layer.scale)  # of others it is a flag, and the weight is `gamma`
 
 
 def _prelu(layer: Any, seeds: Seeds) -> None:
@@ -160,7 +195,7 @@ _layers = keras.layers
 # The first that fits decides.
 _KINDS: tuple[tuple[Any, Draw], ...] = (
     (_layers.MultiHeadAttention, _attention),
-    ((_layers.LSTM, _layers.GRU, _layers.SimpleRNN), _recurrent),
+    ((_layers.LSTMCell, _layers.GRUCell, _layers.SimpleRNNCell), _recurrent),
     (_layers.Embedding, _embedding),
     # (*window, outputs, inputs); in PyTorch (inputs, outputs, *window).
     (
@@ -184,5 +219,6 @@ _KINDS: tuple[tuple[Any, Draw], ...] = (
         ),
         _normalization,
     ),
+    (_layers.RMSNormalization, _rms_normalization),
     (_layers.PReLU, _prelu),
 )

@@ -6,7 +6,8 @@
 
 Each table maps a name of that library to a function that takes its arguments, with
 its defaults, and returns the equivalent initializer. What says how to draw, not which
-law, is left out: `seed`, `key`, `generator`, `dtype`. A layer knows its dtype, and
+law, is left out: `seed`, `key`, `generator`, `dtype`; and so are JAX's axes, which are
+those of Keras's kernels by default. A layer knows its dtype, and
 `keras_inits.initialize(model, initializer, seed=0)` draws the same values every time.
 """
 

@@ -255,6 +255,21 @@ def test_a_users_own_law_is_drawn_block_by_block() -> None:
     np.testing.assert_allclose((kernel**2).sum(axis=(0, 1, 3)), np.ones(6), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("alias", "tap"), [("dirac_delta", [1, 0]), ("hadamard_identity", [0.5**0.5] * 2)]
+)
+def test_fixed_laws_are_drawn_channel_by_channel(alias: str, tap: list[float]) -> None:
+    kernel = drawn(layers.DepthwiseConv2D(3, depth_multiplier=2), (8, 8, 6), alias)
+    np.testing.assert_allclose(kernel[1, 1], [tap] * 6, rtol=1e-6)
+    assert np.count_nonzero(kernel) == np.count_nonzero(kernel[1, 1])
+
+
+def test_zeros_are_counted_channel_by_channel() -> None:
+    law = keras_inits.SparseNormal(0.3, per="output")
+    kernel = drawn(layers.DepthwiseConv2D(3, depth_multiplier=2), (8, 8, 6), law)
+    np.testing.assert_array_equal((kernel == 0).sum(axis=(0, 1)), np.full((6, 2), 3))
+
+
 def test_auto_takes_a_layers_own_activation_before_the_one_behind() -> None:
     dense = layers.Dense(300, "relu")
     initialize(sequential(dense, layers.Activation("tanh"), inputs=200), seed=1)

@@ -90,6 +90,23 @@ def test_config_round_trip(record: Record) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("cls", "config"),
+    [
+        (inits.Dirac, {"groups": 2, "gain": 3.0}),
+        (inits.ZerO, {"gain": 3.0}),
+        (inits.SparseNormal, {"sparsity": 0.5, "stddev": 1.0, "per": "output"}),
+    ],
+)
+def test_files_from_before_these_laws_knew_axes(cls: Any, config: Any) -> None:
+    """Their configs name none; that of a law with chance has a seed."""
+    seed = {"seed": 3} if cls is inits.SparseNormal else {}
+    again = cls.from_config({**config, **seed})
+    assert {**config, **seed} | dict.fromkeys(("input_axes", "output_axes")) == (
+        again.get_config()
+    )
+
+
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
 @pytest.mark.parametrize("objects", [None, custom_objects()], ids=["import", "dict"])
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")

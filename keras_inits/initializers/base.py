@@ -19,7 +19,7 @@ from typing import Any, Self, TypeAlias
 import keras
 import numpy as np
 
-from keras_inits.fans import Fans, check_axes, compute_fans
+from keras_inits.fans import Fans, check_axes, compute_fans, find_axes
 
 Seed: TypeAlias = int | keras.random.SeedGenerator | None
 Tensor: TypeAlias = Any  # of whichever backend Keras runs on
@@ -83,7 +83,7 @@ class Initializer(keras.initializers.Initializer):
 
 
 class FanInitializer(Initializer, keras.initializers.VarianceScaling):
-    """Root of the laws that depend on the fans of the kernel.
+    """Root of the laws that depend on the fans of the kernel, or on its axes.
 
     A `VarianceScaling` in Keras's eyes: `EinsumDense` and attention tell their axes
     only to those. The parent's constructor is not called: it fixes a seed, and
@@ -119,12 +119,52 @@ class FanInitializer(Initializer, keras.initializers.VarianceScaling):
             shape, input_axes=self.input_axes, output_axes=self.output_axes
         )
 
+    def _split_axes(
+        self, shape: tuple[int, ...]
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Axes of (inputs, outputs, the rest); by convention all but the last are
+        inputs. A scalar or a vector is refused: neither is a linear map."""
+        rank = len(shape)
+        if self.input_axes is not None and self.output_axes is not None:
+            return find_axes(rank, self.input_axes, self.output_axes)
+        if rank < 2:
+            raise ValueError(
+                f"`{type(self).__name__}` draws kernels, which have an input and an "
+                f"output axis at least. Received: shape={shape}. Use another "
+                "initializer for vectors."
+            )
+        return list(range(rank - 1)), [rank - 1], []
+
+    def _split_window(
+        self, shape: tuple[int, ...]
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Axes of (inputs, outputs, window); by convention the window comes first."""
+        inputs, outputs, others = self._split_axes(shape)
+        if self.input_axes is None:
+            return inputs[-1:], outputs, inputs[:-1]
+        return inputs, outputs, others
+
     def get_config(self) -> dict[str, Any]:
         return {
             **Initializer.get_config(self),
             "input_axes": self.input_axes,
             "output_axes": self.output_axes,
         }
+
+
+def as_kernel(
+    values: Tensor,
+    shape: tuple[int, ...],
+    inputs: list[int],
+    outputs: list[int],
+    others: list[int],
+) -> Tensor:
+    """`(others, inputs, outputs)`, each flattened or not, in the kernel's own order."""
+    order = [*others, *inputs, *outputs]
+    kernel = keras.ops.reshape(values, [shape[axis] for axis in order])
+    if order == sorted(order):
+        return kernel
+    return keras.ops.transpose(kernel, [order.index(i) for i in sorted(order)])
 
 
 def positive(**arguments: float) -> None:

@@ -1,18 +1,21 @@
 """Kernels that are fixed by their shape: identities, Hadamard, interpolation."""
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from keras import ops
 
 from keras_inits.initializers.base import (
+    FanInitializer,
     Initializer,
     Seeds,
     Tensor,
     counts,
     positive,
 )
+from keras_inits.initializers.delta_orthogonal import place_tap
+from keras_inits.initializers.variance_scaling import Axes
 from keras_inits.registry import register
 
 Array = np.ndarray[Any, Any]
@@ -25,9 +28,7 @@ class FixedInitializer(Initializer):
         super().__init__()
 
     def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
-        # NumPy rounds once; it has no bfloat16.
-        values = self._values(shape).astype("float32" if dtype == "bfloat16" else dtype)
-        return ops.cast(ops.convert_to_tensor(values), dtype)
+        return _rounded(self._values(shape), dtype)
 
     def _values(self, shape: tuple[int, ...]) -> Array:
         raise NotImplementedError
@@ -36,21 +37,41 @@ class FixedInitializer(Initializer):
         return {}
 
 
-def _check_kernel(name: str, shape: tuple[int, ...], least: int = 2) -> None:
-    if len(shape) < least:
-        raise ValueError(
-            f"`{name}` needs a kernel of at least {least} axes. Received: "
-            f"shape={shape}. Use another initializer here."
-        )
+def _rounded(values: Array, dtype: str) -> Tensor:
+    # NumPy rounds once; it has no bfloat16.
+    values = values.astype("float32" if dtype == "bfloat16" else dtype)
+    return ops.cast(ops.convert_to_tensor(values), dtype)
 
 
-def _centre(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The tap where `padding="same"` puts the pixel itself."""
-    return tuple((size - 1) // 2 for size in shape[:-2])
+class FixedKernel(FixedInitializer, FanInitializer):
+    """Root of the fixed kernels: `_tap`, a matrix (inputs, outputs), at the centre of
+    the window, which is where `padding="same"` puts the pixel itself."""
+
+    def __init__(self, input_axes: Axes, output_axes: Axes) -> None:
+        FanInitializer.__init__(self, None, input_axes, output_axes)
+
+    def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
+        inputs, outputs, window = self._split_window(shape)
+        rows = math.prod(shape[axis] for axis in inputs)
+        columns = math.prod(shape[axis] for axis in outputs)
+        tap = _rounded(self._tap(rows, columns), dtype)
+        return place_tap(tap, shape, inputs, outputs, window)
+
+    def _tap(self, inputs: int, outputs: int) -> Array:
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        return {"input_axes": self.input_axes, "output_axes": self.output_axes}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """As elsewhere, but for a seed: `EinsumDense` adds one to the config of every
+        `VarianceScaling` when it tells the axes."""
+        return cls(**{key: value for key, value in config.items() if key != "seed"})
 
 
 @register("dirac_delta", law="identity of the channels at the centre tap")
-class Dirac(FixedInitializer):
+class Dirac(FixedKernel):
     """The convolution that passes its input through.
 
     At the centre tap of `(*window, inputs, outputs)` channel c goes to channel c, in
@@ -65,6 +86,7 @@ class Dirac(FixedInitializer):
     Args:
         groups: groups of the convolution, whose kernel holds `inputs / groups`.
         gain: value of the ones.
+        input_axes, output_axes: as in `DeltaOrthogonal`.
 
     Raises:
         ValueError: if an argument is not positive; on a call, if the shape has less
@@ -75,36 +97,38 @@ class Dirac(FixedInitializer):
         the two differ for windows of even size).
     """
 
-    def __init__(self, groups: int = 1, gain: float = 1.0) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        groups: int = 1,
+        gain: float = 1.0,
+        input_axes: Axes = None,
+        output_axes: Axes = None,
+    ) -> None:
+        super().__init__(input_axes, output_axes)
         counts(groups=groups)
         positive(gain=gain)
         self.groups = groups
         self.gain = gain
 
-    def _values(self, shape: tuple[int, ...]) -> Array:
-        _check_kernel("Dirac", shape)
-        if shape[-1] % self.groups:
+    def _tap(self, inputs: int, outputs: int) -> Array:
+        if outputs % self.groups:
             raise ValueError(
                 "`groups` must divide the number of outputs. "
-                f"Received: groups={self.groups} for shape={shape}"
+                f"Received: groups={self.groups} for {outputs} outputs"
             )
-        values = np.zeros(shape)
-        one_group = np.eye(shape[-2], shape[-1] // self.groups)
-        if 0 not in shape:
-            values[_centre(shape)] = self.gain * np.tile(one_group, self.groups)
-        return values
+        one_group = np.eye(inputs, outputs // self.groups)
+        return self.gain * np.tile(one_group, self.groups)
 
     def get_config(self) -> dict[str, Any]:
-        return {"groups": self.groups, "gain": self.gain}
+        return {"groups": self.groups, "gain": self.gain, **super().get_config()}
 
 
 @register(
     "hadamard_identity",
     law="identity where it narrows; a Hadamard matrix, cut, where it widens",
 )
-class ZerO(FixedInitializer):
-    """Only zeros and ones, up to a factor: no randomness at all.
+class ZerO(FixedKernel):
+    """Only 0, 1 and -1, up to a factor: no randomness at all.
 
     With more inputs than outputs, or as many, a truncated identity; with fewer, the
     first rows and columns of a Hadamard matrix of 2^m >= outputs, times 2^(-m/2):
@@ -117,6 +141,7 @@ class ZerO(FixedInitializer):
 
     Args:
         gain: factor of all values.
+        input_axes, output_axes: as in `DeltaOrthogonal`.
 
     Raises:
         ValueError: if `gain` is not positive; on a call, if the shape has less than
@@ -127,26 +152,24 @@ class ZerO(FixedInitializer):
         the orthonormal factor of the authors' code; the paper prints sqrt(2) more).
     """
 
-    def __init__(self, gain: float = 1.0) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        gain: float = 1.0,
+        input_axes: Axes = None,
+        output_axes: Axes = None,
+    ) -> None:
+        super().__init__(input_axes, output_axes)
         positive(gain=gain)
         self.gain = gain
 
-    def _values(self, shape: tuple[int, ...]) -> Array:
-        _check_kernel("ZerO", shape)
-        values = np.zeros(shape)
-        inputs, outputs = shape[-2:]
-        if 0 in shape:
-            return values
-        tap = np.eye(inputs, outputs)
-        if inputs < outputs:
-            order = math.ceil(math.log2(outputs))
-            tap = _hadamard(inputs, outputs) * 2.0 ** (-order / 2)
-        values[_centre(shape)] = self.gain * tap
-        return values
+    def _tap(self, inputs: int, outputs: int) -> Array:
+        if inputs >= outputs:
+            return self.gain * np.eye(inputs, outputs)
+        order = math.ceil(math.log2(outputs))
+        return self.gain * (_hadamard(inputs, outputs) * 2.0 ** (-order / 2))
 
     def get_config(self) -> dict[str, Any]:
-        return {"gain": self.gain}
+        return {"gain": self.gain, **super().get_config()}
 
 
 def _hadamard(rows: int, columns: int) -> Array:
@@ -184,7 +207,11 @@ class Bilinear(FixedInitializer):
     """
 
     def _values(self, shape: tuple[int, ...]) -> Array:
-        _check_kernel("Bilinear", shape, least=3)
+        if len(shape) < 3:
+            raise ValueError(
+                "`Bilinear` needs a kernel of at least 3 axes. Received: "
+                f"shape={shape}. Use another initializer here."
+            )
         weights = np.ones(())
         for size in shape[:-2]:
             stride = (size + 1) // 2

@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from keras_inits.initializers.base import Seeds, Tensor
+from keras_inits.initializers.base import Seeds, Tensor, as_kernel
 from keras_inits.initializers.orthonormal import OrthonormalInitializer, haar
 from keras_inits.initializers.sampling import chances, wide
 from keras_inits.registry import register
@@ -90,11 +90,7 @@ class ConvolutionOrthogonal(OrthonormalInitializer):
             for place in range(len(sizes)):
                 if size < sizes[place]:
                     kernel = _lengthen(kernel, place, width, seeds)
-        order = [*window, *inputs, *outputs]
-        kernel = ops.reshape(kernel, [shape[axis] for axis in order])
-        if order != sorted(order):
-            kernel = ops.transpose(kernel, [order.index(i) for i in sorted(order)])
-        return ops.cast(kernel, dtype)
+        return ops.cast(as_kernel(kernel, shape, inputs, outputs, window), dtype)
 
 
 def _lengthen(kernel: Tensor, axis: int, dtype: str, seeds: Seeds) -> Tensor:

@@ -8,12 +8,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_inits.fans import find_axes
 from keras_inits.initializers.base import (
     FanInitializer,
     Seed,
     Seeds,
     Tensor,
+    as_kernel,
     positive,
 )
 from keras_inits.initializers.sampling import fused, normal, wide
@@ -49,31 +49,6 @@ class OrthonormalInitializer(FanInitializer):
         positive(gain=gain)
         self.gain = gain
 
-    def _split_axes(
-        self, shape: tuple[int, ...]
-    ) -> tuple[list[int], list[int], list[int]]:
-        """Axes of (inputs, outputs, the rest); by convention all but the last are
-        inputs. A scalar or a vector is refused: neither is a linear map."""
-        rank = len(shape)
-        if self.input_axes is not None and self.output_axes is not None:
-            return find_axes(rank, self.input_axes, self.output_axes)
-        if rank < 2:
-            raise ValueError(
-                f"`{type(self).__name__}` draws kernels, which have an input and an "
-                f"output axis at least. Received: shape={shape}. Use another "
-                "initializer for vectors."
-            )
-        return list(range(rank - 1)), [rank - 1], []
-
-    def _split_window(
-        self, shape: tuple[int, ...]
-    ) -> tuple[list[int], list[int], list[int]]:
-        """Axes of (inputs, outputs, window); by convention the window comes first."""
-        inputs, outputs, others = self._split_axes(shape)
-        if self.input_axes is None:
-            return inputs[-1:], outputs, inputs[:-1]
-        return inputs, outputs, others
-
     def get_config(self) -> dict[str, Any]:
         return {"gain": self.gain, **super().get_config()}
 
@@ -84,11 +59,7 @@ class OrthonormalInitializer(FanInitializer):
         columns = math.prod(shape[axis] for axis in outputs)
         groups = tuple(shape[axis] for axis in others)
         matrix = self.gain * haar(rows, columns, wide(dtype), seeds, groups)
-        order = [*others, *inputs, *outputs]
-        kernel = ops.reshape(matrix, [shape[axis] for axis in order])
-        if order != sorted(order):
-            kernel = ops.transpose(kernel, [order.index(i) for i in sorted(order)])
-        return ops.cast(kernel, dtype)
+        return ops.cast(as_kernel(matrix, shape, inputs, outputs, others), dtype)
 
 
 def haar(

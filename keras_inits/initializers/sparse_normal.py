@@ -6,20 +6,22 @@ from typing import Any, Literal
 from keras import ops
 
 from keras_inits.initializers.base import (
-    Initializer,
+    FanInitializer,
     Seed,
     Seeds,
     Tensor,
+    as_kernel,
     finite,
     one_of,
     positive,
 )
 from keras_inits.initializers.sampling import chances, normal
+from keras_inits.initializers.variance_scaling import Axes
 from keras_inits.registry import register
 
 
 @register("sparse_normal", law="N(0, stddev^2) with a share of zeros for each unit")
-class SparseNormal(Initializer):
+class SparseNormal(FanInitializer):
     """Normal values, a fixed number of them zero for each unit.
 
     Of the `outputs` values that leave each input, `ceil(sparsity * outputs)`, chosen
@@ -38,6 +40,8 @@ class SparseNormal(Initializer):
         stddev: standard deviation of the other values.
         seed: as in `VarianceScaling`.
         per: `"input"`, as in PyTorch, or `"output"`, as in Lasagne and the paper.
+        input_axes, output_axes: as in `VarianceScaling`. Where axes remain besides,
+            the kernel holds a matrix at each of their places.
 
     Raises:
         ValueError: if `sparsity` is not in [0, 1], `stddev` not positive or `per`
@@ -54,8 +58,10 @@ class SparseNormal(Initializer):
         stddev: float = 0.01,
         seed: Seed = None,
         per: Literal["input", "output"] = "input",
+        input_axes: Axes = None,
+        output_axes: Axes = None,
     ) -> None:
-        super().__init__(seed)
+        super().__init__(seed, input_axes, output_axes)
         positive(stddev=stddev)
         one_of(("input", "output"), per=per)
         finite(sparsity=sparsity)
@@ -68,14 +74,11 @@ class SparseNormal(Initializer):
         self.per = per
 
     def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
-        if len(shape) < 2:
-            raise ValueError(
-                "`SparseNormal` needs a kernel with inputs and outputs. Received: "
-                f"shape={shape}. Use another initializer for vectors."
-            )
+        axes = self._split_axes(shape)
         values = normal(shape, self.stddev, dtype, seeds)
-        flat = (math.prod(shape[:-1]), shape[-1])
-        axis = 1 if self.per == "input" else 0
+        rows, columns, beside = (math.prod(shape[i] for i in each) for each in axes)
+        flat = (beside, rows, columns)
+        axis = 2 if self.per == "input" else 1
         zeros = math.ceil(self.sparsity * flat[axis])
         if not zeros or 0 in shape:
             return values
@@ -84,7 +87,7 @@ class SparseNormal(Initializer):
         # equal, and of equal ones the first come first.
         chance = chances(flat, "float32", seeds)
         order = ops.argsort(chance, axis=axis)
-        rank = ops.reshape(ops.argsort(order, axis=axis), shape)
+        rank = as_kernel(ops.argsort(order, axis=axis), shape, *axes)
         return values * ops.cast(rank >= zeros, dtype)
 
     def get_config(self) -> dict[str, Any]:

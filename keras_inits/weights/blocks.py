@@ -21,9 +21,11 @@ from keras import ops
 from keras_inits.fans import compute_fans
 from keras_inits.initializers.base import FanInitializer
 from keras_inits.initializers.bounded_normal import BoundedNormal
+from keras_inits.initializers.identities import FixedKernel
 from keras_inits.initializers.lsuv_normal import LSUVNormal
 from keras_inits.initializers.orthogonal import Orthogonal
 from keras_inits.initializers.orthonormal import OrthonormalInitializer
+from keras_inits.initializers.sparse_normal import SparseNormal
 from keras_inits.initializers.truncated_normal import TruncatedNormal
 from keras_inits.initializers.variance_scaling import choose_fan
 from keras_inits.linear_maps import LinearMap
@@ -97,12 +99,14 @@ def _at_once(draw: Draw, shape: tuple[int, ...]) -> Draw | None:
         axes = list(range(1, len(shape))), [len(shape)]
         return Orthogonal(draw.gain, draw.seed, *axes)  # type: ignore[attr-defined]
     own = type(draw).__module__.partition(".")[0] not in ("keras", "keras_inits")
-    if own or isinstance(draw, OrthonormalInitializer):
+    if own or isinstance(draw, _STRUCTURED):
         return None
     independent = (keras.initializers.VarianceScaling, *_INDEPENDENT)
     return draw if isinstance(draw, independent) else None
 
 
+# A kernel of another rank has its zeros elsewhere, or other vectors orthonormal.
+_STRUCTURED = (FixedKernel, OrthonormalInitializer, SparseNormal)
 _INDEPENDENT = (
     *(BoundedNormal, TruncatedNormal, keras.initializers.Constant),
     *(keras.initializers.Ones, keras.initializers.Zeros),

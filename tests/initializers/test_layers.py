@@ -48,6 +48,38 @@ def test_attention_by_string(alias: str) -> None:
     again(x, x)
 
 
+@needs_axes
+@pytest.mark.parametrize("alias", ["dirac_delta", "hadamard_identity"])
+@pytest.mark.parametrize(("heads", "size"), [(8, 16), (4, 8)])
+def test_fixed_laws_see_the_matrix_in_attention(
+    alias: str, heads: int, size: int
+) -> None:
+    """Wider and narrower than the 64 inputs: the heads side by side are the outputs."""
+    layer = keras.layers.MultiHeadAttention(heads, size, kernel_initializer=alias)
+    layer.build((None, 5, 64), (None, 5, 64))
+    law, width = keras.initializers.get(alias), heads * size
+    query, output = layer.query_dense.kernel, layer.output_dense.kernel
+    np.testing.assert_array_equal(
+        to_numpy(law((64, width))), to_numpy(query).reshape(64, width)
+    )
+    np.testing.assert_array_equal(
+        to_numpy(law((width, 64))), to_numpy(output).reshape(width, 64)
+    )
+    again = keras.layers.MultiHeadAttention.from_config(layer.get_config())
+    again.build((None, 5, 64), (None, 5, 64))
+    np.testing.assert_array_equal(to_numpy(query), to_numpy(again.query_dense.kernel))
+
+
+@needs_axes
+def test_zeros_are_counted_for_each_input_of_attention() -> None:
+    layer = keras.layers.EinsumDense(
+        "abc,cde->abde", (None, 8, 16), kernel_initializer=inits.SparseNormal(0.1)
+    )
+    layer.build((None, None, 64))
+    zeros = (to_numpy(layer.kernel) == 0).sum(axis=(1, 2))
+    assert [13] * 64 == zeros.tolist()  # of 128
+
+
 def test_a_seed_generator_reaches_einsum_dense() -> None:
     generator = keras.random.SeedGenerator(1)
     layer = keras.layers.EinsumDense(

@@ -108,6 +108,21 @@ def test_dirac_passes_its_input_through(rank: int, size: int, groups: int) -> No
     np.testing.assert_allclose(x, to_numpy(layer(x)), atol=1e-6)
 
 
+@pytest.mark.parametrize("law", [inits.Dirac, inits.ZerO])
+@pytest.mark.parametrize(("inputs", "outputs"), [(6, 4), (4, 6)])
+def test_axes_of_fixed_kernels_may_lie_anywhere(
+    law: Any, inputs: int, outputs: int
+) -> None:
+    """`(outputs / 2, window, inputs, 2)`: the matrix, at the middle of the window."""
+    kernel = to_numpy(
+        law(gain=3.0, input_axes=[2], output_axes=[0, -1])((outputs // 2, 5, inputs, 2))
+    )
+    matrix = to_numpy(law(gain=3.0)((inputs, outputs)))
+    taps = kernel.transpose(1, 2, 0, 3).reshape(5, inputs, outputs)
+    np.testing.assert_array_equal(matrix, taps[2])
+    assert not taps[[0, 1, 3, 4]].any()
+
+
 def test_dirac_pads_with_zeros() -> None:
     kernel = to_numpy(inits.Dirac(groups=2, gain=3.0)((3, 2, 6)))
     assert not kernel[[0, 2]].any()
@@ -206,6 +221,19 @@ def test_sparse_for_each_output(sparsity: float) -> None:
         assert np.abs(share - expected).max() < 4.5 * (0.25 / 200) ** 0.5
     if sparsity < 1:
         check_law(kernel[kernel != 0], gaussian(2.0))
+
+
+@pytest.mark.parametrize("per", ["input", "output"])
+def test_sparse_with_axes(per: Any) -> None:
+    """`(outputs, 3 matrices, inputs, outputs)`: for each unit of each matrix."""
+    law = inits.SparseNormal(0.3, seed=1, per=per, input_axes=[2], output_axes=[0, 3])
+    zeros = to_numpy(law((4, 3, 50, 10))) == 0
+    if per == "input":
+        assert (zeros.sum(axis=(0, 3)) == 12).all()
+    else:
+        assert (zeros.sum(axis=2) == 15).all()
+    axis = 2 if per == "input" else (0, 3)
+    assert len(np.unique(zeros.sum(axis=axis))) > 5  # but not the other way round
 
 
 def test_deepnorm_alpha() -> None:

@@ -5,8 +5,7 @@ import math
 from keras import ops
 
 from keras_inits.initializers.base import Seeds, Tensor
-from keras_inits.initializers.orthonormal import OrthonormalInitializer, haar
-from keras_inits.initializers.sampling import wide
+from keras_inits.initializers.orthonormal import OrthonormalInitializer
 from keras_inits.registry import register
 
 
@@ -46,7 +45,7 @@ class DeltaOrthogonal(OrthonormalInitializer):
         inputs, outputs, window = self._split_window(shape)
         rows = math.prod(shape[axis] for axis in inputs)
         columns = math.prod(shape[axis] for axis in outputs)
-        tap = self.gain * haar(rows, columns, wide(dtype), seeds)
+        tap = self._matrix(rows, columns, dtype, seeds)
         return ops.cast(place_tap(tap, shape, inputs, outputs, window), dtype)
 
 

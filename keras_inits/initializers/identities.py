@@ -15,6 +15,7 @@ from keras_inits.initializers.base import (
     positive,
 )
 from keras_inits.initializers.delta_orthogonal import place_tap
+from keras_inits.initializers.sampling import require_held
 from keras_inits.initializers.variance_scaling import Axes
 from keras_inits.registry import register
 
@@ -38,6 +39,7 @@ class FixedInitializer(Initializer):
 
 
 def _rounded(values: Array, dtype: str) -> Tensor:
+    require_held(dtype, value=float(np.abs(values).max(initial=0.0)))
     # NumPy rounds once; it has no bfloat16.
     values = values.astype("float32" if dtype == "bfloat16" else dtype)
     return ops.cast(ops.convert_to_tensor(values), dtype)

@@ -7,8 +7,8 @@ from keras import ops
 
 from keras_inits.initializers.base import Seed, Seeds, Tensor, finite, flags
 from keras_inits.initializers.delta_orthogonal import place_tap
-from keras_inits.initializers.orthonormal import OrthonormalInitializer, haar
-from keras_inits.initializers.sampling import wide
+from keras_inits.initializers.orthonormal import OrthonormalInitializer
+from keras_inits.initializers.sampling import require_held
 from keras_inits.initializers.variance_scaling import Axes
 from keras_inits.registry import register
 
@@ -98,11 +98,15 @@ class LooksLinear(OrthonormalInitializer):
         columns = math.prod(shape[axis] for axis in outputs)
         half_rows = _half(rows, "input") if self.mirrored_input else rows
         half_columns = _half(columns, "output") if self.mirrored_output else columns
-        block = self.gain * haar(half_rows, half_columns, wide(dtype), seeds)
+        block = self._matrix(half_rows, half_columns, dtype, seeds)
         if self.mirrored_output:
             block = ops.concatenate([block, -block], axis=1)
         if self.mirrored_input:
-            block = block / (1 + self.negative_slope)
+            slope = self.negative_slope
+            require_held(
+                dtype, **{"gain / (1 + negative_slope)": self.gain / (1 + slope)}
+            )
+            block = block / (1 + slope)
             block = ops.concatenate([block, -block], axis=0)
         unpaired = [(0, rows - block.shape[0]), (0, columns - block.shape[1])]
         tap = ops.pad(block, unpaired)

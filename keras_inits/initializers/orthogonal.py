@@ -81,7 +81,7 @@ class ConvolutionOrthogonal(OrthonormalInitializer):
         if 0 in shape:
             return ops.zeros(shape, dtype)
         width = wide(dtype)
-        kernel = self.gain * haar(rows, columns, width, seeds)
+        kernel = self._matrix(rows, columns, dtype, seeds)
         kernel = ops.reshape(kernel, [1] * len(window) + [rows, columns])
         sizes = [shape[axis] for axis in window]
         # The axes take turns, as in the paper: projections do not commute, so that

@@ -16,7 +16,7 @@ from keras_inits.initializers.base import (
     as_kernel,
     positive,
 )
-from keras_inits.initializers.sampling import fused, normal, wide
+from keras_inits.initializers.sampling import fused, normal, require_held, wide
 from keras_inits.initializers.variance_scaling import Axes
 
 # Not `ops.matmul` and `ops.maximum` below: on PyTorch they narrow float64.
@@ -49,6 +49,18 @@ class OrthonormalInitializer(FanInitializer):
         positive(gain=gain)
         self.gain = gain
 
+    def _matrix(
+        self,
+        rows: int,
+        columns: int,
+        dtype: str,
+        seeds: Seeds,
+        groups: tuple[int, ...] = (),
+    ) -> Tensor:
+        """Orthonormal vectors of length `gain`, as wide as they are computed."""
+        require_held(dtype, gain=self.gain)
+        return self.gain * haar(rows, columns, wide(dtype), seeds, groups)
+
     def get_config(self) -> dict[str, Any]:
         return {"gain": self.gain, **super().get_config()}
 
@@ -58,7 +70,7 @@ class OrthonormalInitializer(FanInitializer):
         rows = math.prod(shape[axis] for axis in inputs)
         columns = math.prod(shape[axis] for axis in outputs)
         groups = tuple(shape[axis] for axis in others)
-        matrix = self.gain * haar(rows, columns, wide(dtype), seeds, groups)
+        matrix = self._matrix(rows, columns, dtype, seeds, groups)
         return ops.cast(as_kernel(matrix, shape, inputs, outputs, others), dtype)
 
 

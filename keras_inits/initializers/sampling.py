@@ -32,10 +32,14 @@ def wide(dtype: str) -> str:
 def normal(
     shape: tuple[int, ...], stddev: float, dtype: str, seeds: Seeds, mean: float = 0.0
 ) -> Tensor:
-    """N(mean, stddev^2)."""
-    width = wide(dtype)
+    """N(mean, stddev^2), nowhere infinite."""
+    held, width = _held(dtype), wide(dtype)
+    limit = largest(held)
+    beyond = math.erfc((limit - abs(mean)) / (stddev * math.sqrt(2)))
+    _require_room(beyond, 1.0, stddev, f"stddev={float(stddev):.3g}", held)
     draw = threefry.normal if threefry.serves(shape, width) else keras.random.normal
-    return ops.cast(draw(shape, mean, stddev, width, seeds.next()), dtype)
+    values = draw(shape, mean, stddev, width, seeds.next())
+    return ops.cast(_clip(values, -limit, limit) if beyond else values, dtype)
 
 
 def uniform(
@@ -45,7 +49,7 @@ def uniform(
     held = _held(dtype)
     limit, whole = largest(held), high - low
     beyond = whole - (min(high, limit) - max(low, -limit))
-    _require_room(beyond, whole, whole, (low, high), held)
+    _require_room(beyond, whole, whole, _shown(low, high), held)
     values = chances(shape, dtype, seeds, low, high)
     return _clip_and_cast(values, low, high, held)
 
@@ -78,7 +82,7 @@ def truncated_normal(
     on the number of trials, and nothing outside.
     """
     held = _held(dtype)
-    width, limit, bounds = wide(held), largest(held), (lowest, highest)
+    width, limit, bounds = wide(held), largest(held), _shown(lowest, highest)
     whole = _mass((lowest - mean) / sigma, (highest - mean) / sigma)
     lowest, highest = max(lowest, -limit), min(highest, limit)
     a, b = (lowest - mean) / sigma, (highest - mean) / sigma
@@ -153,16 +157,28 @@ def _held(dtype: str) -> str:
 
 
 def _require_room(
-    beyond: float, whole: float, span: float, bounds: tuple[float, float], dtype: str
+    beyond: float, whole: float, span: float, received: str, dtype: str
 ) -> None:
     """Refuses a law that the dtype has no numbers for, or no arithmetic."""
     if beyond <= _BEYOND * whole and span <= largest(wide(dtype)):
         return
     raise ValueError(
         f"The law must lie within the numbers of {dtype}, which end at "
-        f"{largest(dtype):.3g}. Received: bounds=({bounds[0]:.3g}, {bounds[1]:.3g}). "
-        "Use a wider dtype or a narrower law."
+        f"{largest(dtype):.3g}. Received: {received}. Use a wider dtype or a narrower "
+        "law."
     )
+
+
+def _shown(low: float, high: float) -> str:
+    return f"bounds=({low:.3g}, {high:.3g})"
+
+
+def require_held(dtype: str, **greatest: float) -> None:
+    """Refuses a law whose greatest value, named so, is no number of the dtype."""
+    held = _held(dtype)
+    for name, value in greatest.items():
+        beyond = float(abs(value) > largest(held))
+        _require_room(beyond, 1.0, 0.0, f"{name}={float(value):.3g}", held)
 
 
 def _clip_and_cast(values: Tensor, low: float, high: float, dtype: str) -> Tensor:

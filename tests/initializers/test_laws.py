@@ -8,6 +8,7 @@ import pytest
 from laws import FIXED, RECORDS, Record, check_law, cut, flat, gaussian, to_numpy
 from scipy import stats
 
+from keras_inits.initializers import DepthScaledNormal, LooksLinear
 from keras_inits.initializers import __all__ as names
 from keras_inits.initializers.sampling import round_down
 from keras_inits.initializers.variance_scaling import TRUNCATED_STDDEV
@@ -202,6 +203,60 @@ def test_a_law_that_does_not_fit_the_dtype_is_refused(dtype: str) -> None:
         initializer = getattr(initializers, name)(**config)
         with pytest.raises(ValueError, match=rf"numbers of {dtype}.*Received: bounds"):
             initializer((1, 8), dtype=dtype)
+
+
+# (1, 8): the fans are 1 and 8, their mean is 4.5. Each with what its message names.
+BEYOND: list[tuple[str, dict[str, float], str]] = [
+    ("DepthScaledNormal", {"stddev": 1.5}, "stddev="),
+    ("SparseNormal", {"stddev": 1.0}, "stddev="),
+    ("XavierNormal", {"gain": 4.5**0.5}, "stddev="),
+    ("ConvolutionOrthogonal", {"gain": 1.01}, "gain="),
+    ("DeltaOrthogonal", {"gain": 1.01}, "gain="),
+    ("LSUVNormal", {"gain": 1.01}, "gain="),
+    ("LooksLinear", {"gain": 1.01}, "gain="),
+    ("Orthogonal", {"gain": 1.01}, "gain="),
+    ("Dirac", {"gain": 1.01}, "value="),
+    ("ForgetGateBias", {"value": -1.01}, "value="),
+    ("ZerO", {"gain": 3.0}, "value="),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize(("name", "config", "named"), BEYOND)
+def test_laws_without_bounds_that_do_not_fit_are_refused(
+    name: str, config: dict[str, float], named: str, dtype: str
+) -> None:
+    """What is given here is in units of the dtype's largest number."""
+    import ml_dtypes
+
+    from keras_inits import initializers
+
+    largest = float(ml_dtypes.finfo(dtype).max)
+    shape = (2, 8) if name == "LooksLinear" else (1, 8)
+    law = getattr(initializers, name)
+    scaled = {key: value * largest for key, value in config.items()}
+    with pytest.raises(ValueError, match=rf"numbers of {dtype}.*Received: {named}"):
+        law(**scaled)(shape, dtype=dtype)
+    smaller = {key: value / 8 for key, value in scaled.items()}
+    assert np.isfinite(to_numpy(law(**smaller)(shape, dtype=dtype))).all()
+
+
+def test_a_slope_that_takes_mirrored_blocks_beyond_the_dtype() -> None:
+    law = LooksLinear(negative_slope=-1 + 2.0**-20)
+    with pytest.raises(ValueError, match=r"float16.*negative_slope\)=1\.05e\+06"):
+        law((4, 4), dtype="float16")
+    assert np.isfinite(to_numpy(law((4, 4), dtype="float32"))).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_what_little_of_a_normal_law_lies_beyond_is_no_infinity(dtype: str) -> None:
+    """At 4.5 deviations 7e-6 of it: 7 of a million values."""
+    import ml_dtypes
+
+    largest = float(ml_dtypes.finfo(dtype).max)
+    law = DepthScaledNormal(stddev=largest / 4.5 * 2**0.5, seed=3)
+    values = to_numpy(law((1000, 1000), dtype=dtype)) / largest
+    assert np.abs(values).max() == 1
 
 
 def test_tails_are_right_to_four_deviations() -> None:

@@ -99,12 +99,13 @@ class StandardUniform(Scheme):
 
 def torch_gain(nonlinearity: str, negative_slope: float = 0.0) -> float:
     """Gains of `torch.nn.init.calculate_gain`; the slope is leaky ReLU's alone."""
+    slope = float(negative_slope)
     return {
         "linear": 1.0,
         "sigmoid": 1.0,
         "tanh": 5.0 / 3.0,
         "relu": math.sqrt(2.0),
-        "leaky_relu": math.sqrt(2.0 / (1.0 + negative_slope**2)),
+        "leaky_relu": math.sqrt(2.0 / (1.0 + slope * slope)),
         "selu": 3.0 / 4.0,
     }[nonlinearity]
 
@@ -126,6 +127,11 @@ class _Kaiming(VarianceScaling):
         one_of(allowed, nonlinearity=nonlinearity)
         finite(negative_slope=negative_slope)
         scale = torch_gain(nonlinearity, negative_slope) ** 2
+        if not scale:
+            raise ValueError(
+                "`negative_slope` must be a finite number, and so must be its square "
+                f"in float64. Received: negative_slope={negative_slope!r}"
+            )
         super().__init__(scale, mode, self.law, seed, input_axes, output_axes)
         self.nonlinearity = nonlinearity
         self.negative_slope = negative_slope
@@ -159,7 +165,8 @@ class KaimingNormal(_Kaiming):
         seed, input_axes, output_axes: as in `VarianceScaling`.
 
     Raises:
-        ValueError: if `mode` or `nonlinearity` is unknown.
+        ValueError: if `mode` or `nonlinearity` is unknown, or the square of the slope
+            infinite.
 
     References:
         `torch.nn.init.kaiming_normal_`. He et al. (2015), arXiv:1502.01852.
@@ -185,7 +192,8 @@ class KaimingUniform(_Kaiming):
         seed, input_axes, output_axes: as in `VarianceScaling`.
 
     Raises:
-        ValueError: if `mode` or `nonlinearity` is unknown.
+        ValueError: if `mode` or `nonlinearity` is unknown, or the square of the slope
+            infinite.
 
     References:
         `torch.nn.init.kaiming_uniform_`. He et al. (2015), arXiv:1502.01852.

@@ -127,6 +127,16 @@ def test_structured_laws_refuse_shapes_of_wrong_rank(name: str, least: int) -> N
         ("HeNormal", {"gain": 1e200}, r"`gain` .* its square.*gain=1e\+200"),
         ("HeNormal", {"gain": 1e-200}, r"`gain` .* its square.*gain=1e-200"),
         ("XavierUniform", {"gain": 1e200}, r"`gain` .* its square.*gain=1e\+200"),
+        (
+            "KaimingNormal",
+            {"nonlinearity": "leaky_relu", "negative_slope": 1e200},
+            r"`negative_slope` .* its square.*negative_slope=1e\+200",
+        ),
+        (
+            "KaimingUniform",
+            {"nonlinearity": "leaky_relu", "negative_slope": -(10**200)},
+            r"`negative_slope` .* its square.*negative_slope=-10000",
+        ),
     ],
 )
 def test_refused_at_construction(name: str, config: Any, message: str) -> None:

@@ -35,14 +35,16 @@ class Seeds:
         # Python's own generator, as Keras does at construction:
         # `keras.utils.set_random_seed` rules it, and no tracer can see it.
         self._numbers = _numbers(seed) if isinstance(seed, int) else random
-        self._first = isinstance(seed, int) and seed >= 0
+        # Those that every backend takes are Keras's own streams; of longer ones, and
+        # of negative ones, every digit counts in Python's.
+        self._first = isinstance(seed, int) and 0 <= seed < 2**31
 
     def next(self) -> int | keras.random.SeedGenerator:
         if isinstance(self._seed, keras.random.SeedGenerator):
             return self._seed
         if self._first and isinstance(self._seed, int):
             self._first = False
-            return self._seed % 2**31
+            return self._seed
         return self._numbers.getrandbits(31)
 
 

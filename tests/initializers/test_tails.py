@@ -205,10 +205,19 @@ def test_the_sign_of_a_seed_counts() -> None:
         streams = [(plus.next(), minus.next()) for _ in range(4)]
         assert all(p != m for p, m in streams)
         numbers = random.Random(seed)
-        expected = [seed % 2**31, *(numbers.getrandbits(31) for _ in range(3))]
+        first = [seed] if seed < 2**31 else []
+        expected = first + [numbers.getrandbits(31) for _ in range(4 - len(first))]
         assert expected == [p for p, _ in streams]
     again = [Seeds(-5), Seeds(-5)]
     assert [again[0].next() for _ in range(3)] == [again[1].next() for _ in range(3)]
+
+
+def test_every_digit_of_a_long_seed_counts() -> None:
+    """In the first stream too, which most laws draw all from."""
+    seeds = [0, 2**31, 2**32, 2**31 + 1, 1, 2**63, 2**64, 2**31 - 1, 2**32 - 1]
+    assert len(seeds) == len({Seeds(seed).next() for seed in seeds})
+    kernels = [to_numpy(inits.HeNormal(seed=seed)((6, 8))) for seed in (0, 2**31)]
+    assert not np.array_equal(*kernels)
 
 
 def test_seeds_of_opposite_sign_drop_other_connections() -> None:

@@ -72,6 +72,28 @@ def test_kinks_and_jumps_anywhere(limit: float) -> None:
     assert jump == pytest.approx(exact**-0.5, rel=1e-5)
 
 
+def test_poles_whose_square_can_be_integrated() -> None:
+    """E|z|^-0.6, and E[log(|z|)^2] = pi^2 / 8 + (ln 2 + Euler's constant)^2 / 4."""
+    root = gain(lambda x: keras.ops.abs(x) ** -0.3)
+    exact = 2**-0.3 * math.gamma(0.2) / math.pi**0.5
+    assert root == pytest.approx(exact**-0.5, rel=2e-2)
+    logarithm = gain(lambda x: keras.ops.log(keras.ops.abs(x)))
+    exact = math.pi**2 / 8 + (math.log(2) + np.euler_gamma) ** 2 / 4
+    assert logarithm == pytest.approx(exact**-0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("limit", [6.0, 11.0])
+def test_a_jump_far_out_is_no_pole(limit: float) -> None:
+    jump = gain(lambda x: keras.ops.where(x > limit, x, 0.0 * x))
+    exact = stats.norm.sf(limit) + limit * stats.norm.pdf(limit)
+    assert jump == pytest.approx(exact**-0.5, rel=1e-3)
+
+
+def test_the_derivative_too_needs_a_function_of_each_value_alone() -> None:
+    with pytest.raises(ValueError, match="act on each value alone"):
+        mean_square_derivative(lambda x: x / keras.ops.max(keras.ops.abs(x)))
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -80,6 +102,11 @@ def test_kinks_and_jumps_anywhere(limit: float) -> None:
         (lambda x: 1 / (0.0 * x), r"positive and finite.*inf"),
         ("softmax", "act on each value alone.*softmax"),
         (lambda x: x[::2], "act on each value alone"),
+        (lambda x: x / keras.ops.max(keras.ops.abs(x)), "act on each value alone"),
+        (lambda x: x - keras.ops.min(x), "act on each value alone"),
+        (keras.ops.sort, "act on each value alone"),
+        (lambda x: 1 / x, r"however closely one looks.*4\.301e\+04 .* 1\.29e\+05"),
+        (lambda x: keras.ops.abs(x) ** -0.5, "however closely one looks"),
         ("threshold", "called on one tensor.*activation='threshold'"),
         (keras.layers.LeakyReLU, "called on one tensor.*LeakyReLU.*an instance"),
         (keras.layers.LayerNormalization(), "called on one tensor.*Normalization"),

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 
 class Fans(NamedTuple):
-    """Connections of a kernel.
+    """Connections of a kernel: integers where a shape says them. Outputs of a strided
+    transposed convolution see a part of its window, which may be no whole number.
 
     Args:
         fan_in: products that are summed into one output.

@@ -40,13 +40,17 @@ class Orthogonal(OrthonormalInitializer):
 
 @register("conv_orthogonal", law="convolution that keeps the length of every signal")
 class ConvolutionOrthogonal(OrthonormalInitializer):
-    """A convolution that keeps lengths, with all its taps in use.
+    """A convolution that keeps lengths, spread over its window.
 
     In 1, 2 or 3 dimensions (and more): `gain` times an orthonormal map of the
     channels, followed along each window axis by `size - 1` filters of two taps
     `[P, I - P]`, P a random projection; the axes take turns. With periodic borders
     the norm of the output is `gain` times that of the input, exactly.
     `DeltaOrthogonal` is the special case that uses one tap.
+
+    A projection may take all of a few channels, or none, which leaves taps at zero: of
+    3 x 3 taps one channel uses a single one, anywhere in the window, and 4 channels use
+    7.6 on average; from about 16 on all are in use.
 
     Example:
 

@@ -57,7 +57,7 @@ class XavierUniform(Scheme):
     row = (1.0, "fan_avg", "uniform")
 
 
-@register("standard_normal", law="N(0, 1/fan_in), not truncated")
+@register("standard_normal", law="N(0, gain^2/fan_in), not truncated")
 class StandardNormal(Scheme):
     """The plain normal law that keeps the variance through a linear layer.
 
@@ -75,7 +75,7 @@ class StandardNormal(Scheme):
     row = (1.0, "fan_in", "untruncated_normal")
 
 
-@register("standard_uniform", law="U(-b, b), b = 1/sqrt(fan_in), PyTorch's default")
+@register("standard_uniform", law="U(-b, b), b = gain/sqrt(fan_in), PyTorch's default")
 class StandardUniform(Scheme):
     """The law of PyTorch's linear and convolution layers unless told otherwise.
 

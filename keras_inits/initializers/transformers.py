@@ -18,12 +18,15 @@ from keras_inits.initializers.variance_scaling import Axes, VarianceScaling, cho
 from keras_inits.registry import register
 
 
-@register("depth_scaled_normal", law="N(0, stddev^2 / (2 * layers))")
+@register(
+    "depth_scaled_normal", law="N(0, stddev^2/(2*layers)); the string has layers=1"
+)
 class DepthScaledNormal(Initializer):
     """GPT-2's law for the kernels that end a residual branch.
 
     N(0, s^2), `s = stddev / sqrt(2 * layers)`: each block adds two branches to the
-    residual stream, so that its variance does not grow with depth.
+    residual stream, so that its variance does not grow with depth. The string
+    `"depth_scaled_normal"` means one block: pass the class, which is told how many.
 
     Example:
 
@@ -59,14 +62,18 @@ class DepthScaledNormal(Initializer):
         return {"stddev": self.stddev, "layers": self.layers, **super().get_config()}
 
 
-@register("deep_norm", law="N(0, b^2 * 2/(fan_in+fan_out)), b = (8*layers)^(-1/4)")
+@register(
+    "deep_norm",
+    law="N(0, b^2*2/(fan_in+fan_out)), b = (8*layers)^(-1/4); the string has layers=1",
+)
 class DeepNorm(VarianceScaling):
     """Glorot's normal law with DeepNorm's gain, for transformers of great depth.
 
     N(0, s^2), `s = (8 * layers)^(-1/4) * sqrt(2 / (fan_in + fan_out))`, for the
     value, output and feed-forward kernels of an encoder-only or decoder-only
     transformer. Query and key kernels take `"xavier_normal"`; what skips the branch is
-    multiplied by `alpha = (2 * layers)^(1/4)`: `LayerNorm(alpha * x + f(x))`.
+    multiplied by `alpha = (2 * layers)^(1/4)`: `LayerNorm(alpha * x + f(x))`. The
+    string `"deep_norm"` means one block: pass the class, which is told how many.
 
     Example:
 
@@ -117,7 +124,7 @@ class DeepNorm(VarianceScaling):
 class Siren(FanInitializer):
     """Networks of sines: pre-activations of the same law in every layer.
 
-    U(-b, b), `b = sqrt(6 / fan_in) / omega` for layers `sin(omega * (W x + b))`, and
+    U(-b, b), `b = sqrt(6 / fan_in) / omega` for layers `sin(omega * (W x + bias))`, and
     `b = 1 / fan_in` for the first one, whose inputs are coordinates in [-1, 1].
 
     Example:

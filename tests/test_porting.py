@@ -103,7 +103,7 @@ def test_torch_takes_names_of_convolutions_for_linear(
 
 @pytest.mark.parametrize("nonlinearity", ["gelu", "conv4d", None, ["conv1d"]])
 def test_torch_refuses_what_pytorch_has_no_gain_for(nonlinearity: Any) -> None:
-    with pytest.raises(ValueError, match="`nonlinearity` must be one of.*Received"):
+    with pytest.raises(ValueError, match=r"`nonlinearity` must be one of.*Received"):
         porting.TORCH["kaiming_normal_"](nonlinearity=nonlinearity)
 
 

@@ -19,7 +19,6 @@ from keras_inits.porting.rows import (
     zeros_and_ones,
 )
 
-
 # Names of layers, which `torch.nn.init.calculate_gain` takes for no activation.
 _LINEAR = frozenset(
     f"conv{transposed}{rank}d"

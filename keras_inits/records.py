@@ -120,7 +120,8 @@ class LayerSignal(Record):
         path: the layer's Keras path, unique in the model.
         batch_std: deviation between samples: root of the variance over the
             batch axis, averaged over units. Where it is far below `std`, units
-            differ but samples look alike. Below a millionth of it, it is rounding.
+            differ but samples look alike. Below a millionth of
+            the root of `mean^2 + std^2` it is rounding.
         broken: where NaN or infinity was seen, the weight that holds it.
         trainable: whether the kernel is trained; of a layer without one, the layer.
         bias_mean: mean of the bias (of what `normalised` names, of its beta), where a

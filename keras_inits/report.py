@@ -83,6 +83,8 @@ class SignalReport(Sequence[LayerSignal]):
         whole: whether the report has every layer of the model that has a kernel.
     """
 
+    whole = True  # of a report that was pickled before it was said
+
     def __init__(
         self,
         layers: Iterable[LayerSignal],
@@ -113,8 +115,6 @@ class SignalReport(Sequence[LayerSignal]):
         self.plain = is_plain(signals) if plain is None else plain
         self.bypassed = not self.plain if bypassed is None else bypassed
         self.mirrors, self.whole = mirrors, whole
-
-    # A sequence
 
     def __len__(self) -> int:
         return len(self._layers)

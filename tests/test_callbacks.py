@@ -16,6 +16,7 @@ from textbook import numpy
 
 import keras_inits
 from keras_inits import LSUV, lsuv_init
+from keras_inits.structure.training import has_been_trained
 
 X, Y = 4 * normal(64, 6), normal(64, 6, seed=1)
 
@@ -485,6 +486,35 @@ def test_a_frozen_layer_that_is_named_keeps_its_new_kernel() -> None:
     assert [row.std for row in keras_inits.measure(model, X)] == pytest.approx(
         [1.0, 1.0], rel=1e-3
     )
+
+
+class Handing(keras.Model):
+    """Its optimizer is that of the model it holds."""
+
+    def __init__(self, inner: keras.Model) -> None:
+        super().__init__()
+        self.inner = inner
+
+    @property
+    def optimizer(self) -> Any:
+        return self.inner.optimizer
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        if value is not None:
+            self.inner.optimizer = value
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x)
+
+
+def test_an_optimizer_that_is_handed_on_counts() -> None:
+    model = Handing(stack())
+    model(X)
+    model.inner.optimizer.build(model.trainable_variables)
+    assert not has_been_trained(model)
+    model.inner.optimizer.iterations.assign(2)
+    assert has_been_trained(model)
 
 
 @pytest.mark.parametrize("held", ["alone", "listed", "named"])

@@ -8,8 +8,6 @@ from keras import ops
 
 from keras_inits import demo
 
-pytestmark = pytest.mark.any_keras
-
 
 def test_it_prints_a_line_for_each_start_and_reloads_what_it_saves(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.any_keras
-
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted([*DOCS.glob("howto/*.md"), *DOCS.glob("explanation/*.md")])
 BLOCK = re.compile(

@@ -175,7 +175,11 @@ def neighbours_imported(module: str, source: str) -> set[str]:
         name.removeprefix("keras_inits.") for name in imported_names(module, source)
     }
     found = {m for m in modules() for n in names if f"{n}.".startswith(f"{m}.")}
-    return {m for m in found if m.startswith(f"{room}.")} - {module}
+    inside = {m for m in found if m.startswith(f"{room}.")}
+    for name in names:  # the room itself, or what its `__init__` holds
+        if name == room or name.rpartition(".")[0] == room:
+            inside |= {f"{room}.__init__"} if name not in modules() else set()
+    return inside - {module}
 
 
 @pytest.mark.parametrize("room", sorted({room_of(m) for m in modules() if "." in m}))
@@ -191,6 +195,8 @@ def test_a_neighbour_that_is_imported_is_seen() -> None:
     )
     expected = {"passes.xla", "passes.kinds"}
     assert expected == neighbours_imported("passes.compiled", source)
+    source = "from keras_inits.passes import anything"
+    assert {"passes.__init__"} == neighbours_imported("passes.compiled", source)
 
 
 @pytest.mark.parametrize("module", modules())

@@ -105,6 +105,27 @@ def test_the_factor_of_a_law_counts_once_in_a_separable_convolution(law: str) ->
     assert found[0] == pytest.approx(found[1], rel=0.15)
 
 
+@pytest.mark.parametrize("string", ["orthonormal", "siren_uniform", "sparse_normal"])
+def test_laws_without_a_factor_draw_both_stages(string: str) -> None:
+    layer = layers.SeparableConv2D(32, 3)
+    model = keras.Sequential([keras.Input((6, 6, 16)), layer])
+    before = [numpy(v) for v in layer.trainable_variables[:2]]
+    initialize(model, string, seed=0)
+    for old, v in zip(before, layer.trainable_variables, strict=False):
+        assert (old != numpy(v)).any()
+
+
+def test_a_law_without_a_seed_differs_from_call_to_call_in_each_stage() -> None:
+    layer = layers.SeparableConv2D(32, 3)
+    model, law = keras.Sequential([keras.Input((6, 6, 16)), layer]), "he_normal"
+    instance = keras.initializers.get(law)
+    drawn = []
+    for _ in range(2):
+        initialize(model, instance)
+        drawn.append([numpy(v) for v in layer.trainable_variables[:2]])
+    assert all((a != b).any() for a, b in zip(*drawn, strict=True))
+
+
 @pytest.mark.parametrize(("cls", "gates"), [("LSTM", 4), ("GRU", 3), ("SimpleRNN", 1)])
 def test_each_gate_has_variance_by_its_own_fans(cls: str, gates: int) -> None:
     layer = getattr(layers, cls)(64)

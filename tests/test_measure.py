@@ -21,6 +21,7 @@ from scipy.optimize import brentq
 import keras_inits
 from keras_inits import measure
 from keras_inits.recording.recorder import SATURATION
+from keras_inits.statistics.moments import spread
 
 Array = np.ndarray[Any, Any]
 
@@ -565,6 +566,22 @@ def test_a_deviation_between_samples_far_below_that_of_all(
     for _ in range(3):  # eager, compiled, played
         found = [row.batch_std for row in measure(model, x)]
         assert found[:7] == pytest.approx(expected[:7], rel=2e-2, abs=0)
+
+
+@pytest.mark.parametrize("rows", [256, 8192])
+@pytest.mark.parametrize("between", [0.0, 1e-4, 1e-2])
+def test_a_deviation_between_many_rows_of_a_large_mean(
+    rows: int, between: float
+) -> None:
+    """Units of means near 3: their own rounding is no deviation."""
+    units = 3 + normal(1, 64)
+    x = (units + between * normal(rows, 64, seed=1)).astype("float32")
+    wide = x.astype("float64")
+    *_, found = spread(ops.convert_to_tensor(x))
+    expected = wide.var(axis=0).mean()
+    assert float(found) == pytest.approx(expected, rel=1e-2, abs=1e-11)
+    *_, found = spread(ops.convert_to_tensor(x.reshape(rows, 4, 4, 4)))
+    assert float(found) == pytest.approx(expected, rel=1e-2, abs=1e-11)
 
 
 def test_a_kernel_too_large_for_its_square_goes_without_a_warning() -> None:

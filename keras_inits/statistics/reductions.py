@@ -78,7 +78,7 @@ def unit_means(x: Any) -> Any:
     backend, module = keras.backend.backend(), loaded()
     if backend == "torch":
         x, size = x.detach(), x.numel() // max(1, x.shape[0])
-        if not size or x.stride()[0] != size:
+        if not size or x.stride()[0] != size or not _has_dense_rows(x):
             return x.mean(0)
         if x.is_contiguous():
             x = x.view(-1, size)
@@ -107,9 +107,22 @@ def variance_of_units(x: Any, means: Any) -> Any:
         means: What `unit_means` has found.
     """
     if keras.backend.backend() == "torch":  # they may be in another order
-        means = x.detach().mean(0)
+        x = x.detach()
+        means = x.mean(0)
     with np.errstate(all="ignore"):  # what is not finite is a figure like others
-        return mean_square(x - ops.reshape(means, x.shape[1:]))
+        rest = x - ops.reshape(means, x.shape[1:])
+        # Sums of many rows are rounded: what is left of the means is no variance.
+        found = mean_square(rest) - mean_square(unit_means(rest))
+    if isinstance(found, float):
+        return 0.0 if found < 0 else found
+    return ops.where(found < 0, ops.zeros_like(found), found)
+
+
+def _has_dense_rows(x: Any) -> bool:
+    """Whether each row of a torch tensor fills its memory, in whatever order."""
+    axes = zip(x.shape[1:], x.stride()[1:], strict=True)
+    reach = sum((n - 1) * step for n, step in axes)
+    return reach + 1 == x.numel() // x.shape[0] and 0 not in x.stride()
 
 
 def zero_share(x: Any, axes: list[int], *, nonnegative: bool = False) -> Any:

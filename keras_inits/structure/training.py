@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -26,9 +26,9 @@ def steps_taken(optimizer: Any) -> int:
 
 
 def _optimizers(model: keras.Model) -> Iterator[Any]:
-    for held in vars(model).values():
-        several = held.values() if isinstance(held, Mapping) else held
-        listed = isinstance(held, (list, tuple, Mapping))
+    for held in (getattr(model, "optimizer", None), *vars(model).values()):
+        several = held.values() if isinstance(held, dict) else held
+        listed = isinstance(held, (list, tuple, dict))
         for x in several if listed else [held]:
             if isinstance(x, keras.optimizers.Optimizer):
                 yield x

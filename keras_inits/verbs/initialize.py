@@ -147,12 +147,14 @@ def _of_stage(draw: Any) -> Any:
 
     `he_normal` makes up for a ReLU, of which a separable convolution has one.
     """
-    known = type(draw).__module__.partition(".")[0] in ("keras", "keras_inits")
-    if not (known and isinstance(draw, keras.initializers.VarianceScaling)):
+    of_keras = type(draw).__module__.startswith("keras.")
+    known = keras.initializers.VarianceScaling if of_keras else VarianceScaling
+    own = type(draw).__module__.partition(".")[0] not in ("keras", "keras_inits")
+    if own or not isinstance(draw, known) or draw.scale == 1.0:
         return draw
-    if draw.scale == 1.0:
-        return draw
-    return VarianceScaling(1.0, draw.mode, draw.distribution, seed=draw.seed)
+    # Keras makes up a seed where none was given, and says so in the config alone.
+    seed = None if draw.get_config()["seed"] is None else draw.seed
+    return VarianceScaling(1.0, draw.mode, draw.distribution, seed=seed)
 
 
 def _is_table(initializer: Any) -> bool:

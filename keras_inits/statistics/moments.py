@@ -146,14 +146,11 @@ def spread(x: Tensor) -> tuple[Any, Any, Any]:
     wide = widen(x)
     means = unit_means(wide)
     mean, of_means = mean_and_variance(means)
-    mean, variance = mean_and_variance(wide, mean)
-    between = variance - of_means
-    tells = between > DIFFERENCE * variance  # not where it is NaN
     if isinstance(mean, float):
-        between = between if tells else variance_of_units(wide, means)
-    else:  # where somebody traces, too
-        exact = partial(variance_of_units, wide, means)
-        between = ops.cond(tells, lambda: between, exact)
+        mean, variance = mean_and_variance(wide, mean)
+        if variance - of_means > DIFFERENCE * variance:
+            return mean, variance, variance - of_means
+    between = variance_of_units(wide, means)
     return mean, of_means + between, between
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +54,15 @@ def _fresh_keras() -> Iterator[None]:
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs() -> Iterator[None]:
+    """Of JAX's programs, those of one file: a process may map so much memory only."""
+    yield
+    if keras.backend.backend() == "jax":
+        gc.collect()  # models hold programs, too
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture

@@ -147,10 +147,10 @@ def _of_stage(draw: Any) -> Any:
 
     `he_normal` makes up for a ReLU, of which a separable convolution has one.
     """
-    of_keras = type(draw).__module__.startswith("keras.")
-    known = keras.initializers.VarianceScaling if of_keras else VarianceScaling
-    own = type(draw).__module__.partition(".")[0] not in ("keras", "keras_inits")
-    if own or not isinstance(draw, known) or draw.scale == 1.0:
+    scaling = {"keras": keras.initializers.VarianceScaling}
+    scaling["keras_inits"] = VarianceScaling  # others of ours have no scale
+    known = scaling.get(type(draw).__module__.partition(".")[0])
+    if known is None or not isinstance(draw, known) or draw.scale == 1.0:
         return draw
     # Keras makes up a seed where none was given, and says so in the config alone.
     seed = None if draw.get_config()["seed"] is None else draw.seed

@@ -79,15 +79,25 @@ def eager(*, disable_jit: bool = False) -> Iterator[None]:
             stack.enter_context(_NO_FUNCTIONS)
         elif backend == "torch":
             stack.enter_context(module.no_grad())
-            stack.enter_context(module.random.fork_rng())
-            compiler = getattr(module, "compiler", None)
-            if compiler is not None and hasattr(
-                compiler, "set_stance"
-            ):  # torch 2.6 and later
+            stack.enter_context(generators_kept())
+            if hasattr(module.compiler, "set_stance"):  # torch 2.6 and later
                 stack.enter_context(_NO_COMPILER)
         elif disable_jit:
             stack.enter_context(module.disable_jit())
         yield
+
+
+def generators_kept() -> contextlib.AbstractContextManager[Any]:
+    """torch's generators are put back where they were; of GPUs, of all in use.
+
+    Told of none, torch warns on a machine of several, and wakes every one.
+    """
+    random, cuda = loaded().random, loaded().cuda
+    if not cuda.is_available():
+        kept: contextlib.AbstractContextManager[Any] = random.fork_rng()
+        return kept
+    kept = random.fork_rng(range(cuda.device_count() if cuda.is_initialized() else 0))
+    return kept
 
 
 def outside_traces() -> contextlib.AbstractContextManager[Any]:

@@ -114,6 +114,12 @@ def sweep(
     attributes = [(layer, "call", call) for layer, call in replaced.items()]
     # Rematerialised layers would be traced on JAX.
     attributes += [(x, "rematerialized_call", _as_it_is) for x in selection.every]
+    # On a GPU both directions run as one, past the layers within (Keras 3.15).
+    fused = "_can_attempt_fused_lstm", "_can_attempt_fused_gru"
+    directions = keras.layers.Bidirectional
+    attributes += [
+        (x, y, _never) for x in selection.every if isinstance(x, directions) for y in fused
+    ]
     attributes.append((model, "_clear_losses", _nothing))  # of the call before
     attributes += local_statistics(model, selection.every, training)
     attributes += shortcuts(selection.every)
@@ -257,6 +263,10 @@ def _here(layer: Any, name: str, value: Any) -> Any:
 
 def _nothing() -> None:
     pass
+
+
+def _never(*args: Any, **kwargs: Any) -> bool:
+    return False
 
 
 def _as_it_is(function: Call, *args: Any, **kwargs: Any) -> Call:

@@ -274,7 +274,8 @@ def test_status_column_appears_where_layers_differ():
 
 
 def test_nan_and_infinity_are_shown():
-    text = str(SignalReport([layer(std=math.nan, mean=math.inf, std_before=0.0)]))
+    report = SignalReport([layer(std=math.nan, mean=math.inf, std_before=0.0)])
+    text = "\n".join(lines_of(report, 200))
     assert "0 -> nan" in text
     assert "inf" in text
 

@@ -194,3 +194,27 @@ def test_another_thread_sees_the_activation_while_a_layer_is_looked_at() -> None
     for found in seen:
         np.testing.assert_array_equal(found, np.maximum(-x, 0.0))
     assert seen
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_two_directions_are_not_called_as_one(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras on a GPU, where neither layer within is called."""
+    both = layers.Bidirectional
+    if not hasattr(both, f"_call_fused_{kind.lower()}"):
+        pytest.skip("this Keras calls each of them")
+
+    def fused(self: Any, sequences: Any, initial_state: Any) -> Any:
+        return keras.ops.zeros((len(sequences), 8))
+
+    monkeypatch.setattr(both, f"_call_fused_{kind.lower()}", fused)
+    inner = getattr(layers, kind)(4)
+    model = keras.Sequential([keras.Input((5, 6)), both(inner), layers.Dense(2)])
+    x, visitor = normal(16, 5, 6), Onlooker()
+    assert not numpy(model(x)).any()
+    run(model, x, visitor)
+    assert len(visitor.names) == 3
+    assert visitor.outputs[0] == (16, 4)
+    assert visitor.signals[-1].any()
+    assert not numpy(model(x)).any()  # as before

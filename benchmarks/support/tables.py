@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,8 +35,20 @@ def print_machine(question: str | None) -> None:
     threads = os.environ.get("OMP_NUM_THREADS")
     limit = f", OMP_NUM_THREADS={threads}" if threads else ""
     python = platform.python_version()
-    print(f"Python {python}, {versions}, {cores} cores{limit}, float32")
+    print(f"Python {python}, {versions}, {cores} cores{limit}{_gpu()}, float32")
     print()
+
+
+def _gpu() -> str:
+    """The first GPU that the backend uses, by name."""
+    module, names = sys.modules[keras.backend.backend()], []
+    if keras.backend.backend() == "torch" and module.cuda.is_available():
+        names = [module.cuda.get_device_name(0)]
+    elif keras.backend.backend() == "jax":
+        names = [x.device_kind for x in module.devices() if x.platform == "gpu"]
+    elif keras.backend.backend() == "tensorflow":
+        names = [x.name for x in module.config.list_physical_devices("GPU")]
+    return "".join(f", {name}" for name in names[:1])
 
 
 def shown(value: Any) -> str:

@@ -52,10 +52,14 @@ def no_gradients() -> Iterator[None]:
 
 
 def wait(result: Any) -> None:
-    """Until the device has computed `result`: JAX answers before it has."""
-    for leaf in keras.tree.flatten(result):
+    """Until the device has computed `result`: JAX and any GPU answer before it has."""
+    leaves = keras.tree.flatten(result)
+    for leaf in leaves:
         if hasattr(leaf, "block_until_ready"):
             leaf.block_until_ready()
+    devices = {str(getattr(leaf, "device", "")) for leaf in leaves}
+    if keras.backend.backend() == "torch" and any("cuda" in x for x in devices):
+        sys.modules["torch"].cuda.synchronize()
 
 
 def seconds(function: Callable[[], Any]) -> tuple[float, float]:

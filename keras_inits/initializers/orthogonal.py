@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_inits.initializers.base import Seeds, Tensor, as_kernel
 from keras_inits.initializers.orthonormal import OrthonormalInitializer, haar
+from keras_inits.initializers.products import exact_products
 from keras_inits.initializers.sampling import chances, wide
 from keras_inits.registry import register
 
@@ -104,7 +105,8 @@ def _lengthen(kernel: Tensor, axis: int, dtype: str, seeds: Seeds) -> Tensor:
     coins = chances((columns,), dtype, seeds) < 0.5
     chosen = basis * ops.cast(coins, dtype)
     # As matrices: TensorFlow's product of many with one goes wrong for odd sizes.
-    rows = ops.reshape(kernel, (-1, columns)) @ chosen @ ops.transpose(basis)
+    with exact_products():
+        rows = ops.reshape(kernel, (-1, columns)) @ chosen @ ops.transpose(basis)
     first = ops.reshape(rows, kernel.shape)
     before, after = [(0, 0)] * len(kernel.shape), [(0, 0)] * len(kernel.shape)
     before[axis], after[axis] = (0, 1), (1, 0)

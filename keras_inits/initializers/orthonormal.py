@@ -16,6 +16,7 @@ from keras_inits.initializers.base import (
     as_kernel,
     positive,
 )
+from keras_inits.initializers.products import exact_products
 from keras_inits.initializers.sampling import fused, normal, require_held, wide
 from keras_inits.initializers.variance_scaling import Axes
 
@@ -120,7 +121,8 @@ def haar(
         shape = (entries + entries % 2,)
         factor = _reflected_factor(panels)
     noise = normal((*groups, *shape), 1.0, wide(dtype), seeds)
-    return ops.cast(fused(factor)(noise), dtype)
+    with exact_products():
+        return ops.cast(fused(factor)(noise), dtype)
 
 
 def _lapack_factor(noise: Tensor) -> Tensor:

@@ -185,7 +185,7 @@ class Notes:
                 part = Step(operator.getitem, (step.made, i), {})
                 self._places[x] = part.made
                 self.steps.append(part)
-        elif not _is_fixed(step.function):
+        elif any(step.read()) and not _is_fixed(step.function):
             raise Unplayable(step.function)
 
     def _named(self, x: Any) -> Any:

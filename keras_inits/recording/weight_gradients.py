@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_inits.backends import fetch, is_traced
+from keras_inits.backends import fetch, generators_kept, is_traced
 from keras_inits.errors import DataError
 from keras_inits.passes import compiled
 from keras_inits.passes.kinds import Kind, kind_of
@@ -280,7 +280,7 @@ def _jax(loss_of: Callable[..., Any], values: list[Tensor]) -> Found:
 def _torch(loss_of: Callable[..., Any], values: list[Tensor]) -> Found:
     torch = sys.modules["torch"]
     values = [v.detach().clone().requires_grad_() for v in values]
-    with torch.enable_grad(), torch.random.fork_rng():
+    with torch.enable_grad(), generators_kept():
         loss, seen = loss_of(values)
         if not loss.requires_grad:  # rounded, say
             return [None] * len(values), seen

@@ -56,6 +56,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "constants": lambda x: x + torch.arange(3) * torch.tensor([1.0, 2.0, 3.0]),
     "deep arguments": lambda x: torch.einsum("ij,kj->ik", x, torch.stack([x[0], x[1]])),
     "detached": lambda x: (x.detach() * x.contiguous()).to(torch.float64),
+    "devices": lambda x: x.to(torch.device("cpu", 0)) * 2,
     "keywords": lambda x: torch.nn.functional.linear(x, weight=x[:2], bias=x[0, :2]),
     "layers": lambda x: torch.nn.functional.layer_norm(torch.relu(x), (3,)),
     "large constant": lambda x: x.sum() * torch.ones(5000),

@@ -1,0 +1,113 @@
+"""Orthonormal factors are as exact as float32 where less has been asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_inits
+from keras_inits.initializers.products import exact_products
+
+# By panels, by Cholesky, by LAPACK.
+SHAPES = [(600, 600), (512, 128), (64, 64)]
+
+
+def error(kernel: Any) -> float:
+    """Largest entry of |Q'Q - I|."""
+    q = np.asarray(ops.convert_to_numpy(kernel), "float64")
+    return float(np.abs(q.T @ q - np.eye(q.shape[1])).max())
+
+
+def needs(backend: str) -> Any:
+    """The module of a backend, where it is the one that runs."""
+    if keras.backend.backend() != backend:
+        pytest.skip(f"only on {backend}")
+    return sys.modules[backend]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_autocast(shape: tuple[int, int]) -> None:
+    torch, draw = needs("torch"), keras_inits.LSUVNormal(seed=0)
+    x = ops.ones((2, 2))
+    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+        kernel = draw(shape)
+        narrow = x @ x
+    assert error(kernel) < 2e-6 * shape[1] ** 0.5
+    assert narrow.dtype == torch.bfloat16
+    assert error(draw(shape)) == error(kernel)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_all_products_on_jax(shape: tuple[int, int]) -> None:
+    jax = needs("jax")
+    draw = keras_inits.LSUVNormal(seed=0)
+    with jax.default_matmul_precision("bfloat16"):
+        program = str(jax.make_jaxpr(lambda: draw(shape))())
+    for product in program.split("dot_general[")[1:]:
+        assert "precision=(Precision.HIGHEST, Precision.HIGHEST)" in product[:400]
+
+
+@contextlib.contextmanager
+def put_back(read: Callable[[], Any], write: Callable[[Any], Any]) -> Iterator[None]:
+    before = read()
+    yield
+    write(before)
+
+
+def test_tensor_float_on_tensorflow() -> None:
+    config = needs("tensorflow").config.experimental
+    read = config.tensor_float_32_execution_enabled
+    with put_back(read, config.enable_tensor_float_32_execution):
+        for allowed in (True, False):
+            config.enable_tensor_float_32_execution(allowed)
+            with exact_products(), exact_products():
+                assert not read()
+            assert read() == allowed
+
+
+@pytest.mark.parametrize("name", ["", "cudnn", "cuda.matmul", "mkldnn.matmul"])
+def test_tensor_float_on_torch(name: str) -> None:
+    flags = needs("torch").backends
+    if not hasattr(flags.cuda.matmul, "fp32_precision"):
+        pytest.skip("an older torch")
+    read = [flags, flags.cudnn, flags.cuda.matmul, flags.mkldnn.matmul]
+    flag = flags
+    for part in filter(None, name.split(".")):
+        flag = getattr(flag, part)
+
+    def all_of_them() -> list[str]:
+        return [x.fp32_precision for x in read]
+
+    def write(values: list[str]) -> None:
+        for x, value in zip(read, values, strict=True):
+            x.fp32_precision = value
+
+    with put_back(all_of_them, write):
+        flag.fp32_precision = "tf32"
+        asked = all_of_them()
+        with exact_products():
+            assert "tf32" not in all_of_them()[2:]
+        assert all_of_them() == asked
+        # What has its value from another flag still has.
+        flag.fp32_precision = "none"
+        assert all_of_them() == ["none"] * 4
+
+
+@pytest.mark.parametrize("asked", ["highest", "high", "medium"])
+def test_the_older_flag_of_torch(asked: str) -> None:
+    torch = needs("torch")
+    read = torch.get_float32_matmul_precision
+    with put_back(read, torch.set_float32_matmul_precision):
+        torch.set_float32_matmul_precision(asked)
+        with exact_products():
+            products = torch.backends.cuda.matmul
+            flag = getattr(products, "fp32_precision", None) or read()
+        assert flag in ("none", "ieee", "highest")
+        assert read() == asked

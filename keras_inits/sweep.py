@@ -114,12 +114,10 @@ def sweep(
     attributes = [(layer, "call", call) for layer, call in replaced.items()]
     # Rematerialised layers would be traced on JAX.
     attributes += [(x, "rematerialized_call", _as_it_is) for x in selection.every]
-    # On a GPU both directions run as one, past the layers within (Keras 3.15).
-    fused = "_can_attempt_fused_lstm", "_can_attempt_fused_gru"
-    directions = keras.layers.Bidirectional
-    attributes += [
-        (x, y, _never) for x in selection.every if isinstance(x, directions) for y in fused
-    ]
+    # On a GPU both directions would run as one, past the layers within (Keras 3.15).
+    both = [x for x in selection.every if isinstance(x, keras.layers.Bidirectional)]
+    for name in ("_can_attempt_fused_lstm", "_can_attempt_fused_gru"):
+        attributes += [(x, name, _never) for x in both]
     attributes.append((model, "_clear_losses", _nothing))  # of the call before
     attributes += local_statistics(model, selection.every, training)
     attributes += shortcuts(selection.every)

@@ -78,6 +78,10 @@ def numpy(x: Any) -> Array:
 def recorded() -> Iterator[list[Call]]:
     """All calls of all layers, in the order in which they begin."""
     original = keras.layers.Layer.__call__
+    both, names = keras.layers.Bidirectional, ("lstm", "gru")
+    # On a GPU Keras would run both directions past the layers within.
+    apart = {f"_can_attempt_fused_{x}": lambda *args, **kwargs: False for x in names}
+    before = {name: vars(both).get(name) for name in apart}
     calls: list[Call] = []
 
     def call(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
@@ -87,10 +91,14 @@ def recorded() -> Iterator[list[Call]]:
         return entry.output
 
     keras.layers.Layer.__call__ = call
+    for name, function in apart.items():
+        setattr(both, name, function)
     try:
         yield calls
     finally:
         keras.layers.Layer.__call__ = original
+        for name, method in before.items():
+            delattr(both, name) if method is None else setattr(both, name, method)
 
 
 def forward(model: keras.Model, x: Any, training: bool = False) -> list[Call]:

@@ -16,8 +16,8 @@ from keras_inits.initializers.base import (
     as_kernel,
     positive,
 )
-from keras_inits.initializers.products import exact_products
-from keras_inits.initializers.sampling import fused, normal, require_held, wide
+from keras_inits.initializers.products import exactly
+from keras_inits.initializers.sampling import normal, require_held, wide
 from keras_inits.initializers.variance_scaling import Axes
 
 # Not `ops.matmul` and `ops.maximum` below: on PyTorch they narrow float64.
@@ -121,8 +121,7 @@ def haar(
         shape = (entries + entries % 2,)
         factor = _reflected_factor(panels)
     noise = normal((*groups, *shape), 1.0, wide(dtype), seeds)
-    with exact_products():
-        return ops.cast(fused(factor)(noise), dtype)
+    return ops.cast(exactly(factor, noise), dtype)
 
 
 def _lapack_factor(noise: Tensor) -> Tensor:

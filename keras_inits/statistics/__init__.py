@@ -5,4 +5,5 @@
 | `moments` | mean and variance |
 | `reductions` | sums as each backend does them best |
 | `dense_figures` | the same of small torch tensors, in few lines of Python |
+| `on_gpu` | the same of torch tensors on a GPU, one kernel each |
 """

@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 
 from keras_inits.backends import QUICK, fetch, fused, fuses
+from keras_inits.statistics import on_gpu
 from keras_inits.statistics.dense_figures import (
     mean_and_variance_of_dense,
     sums_over_rows,
@@ -144,6 +145,9 @@ def spread(x: Tensor) -> tuple[Any, Any, Any]:
     the units' means: no pass more than for mean and variance.
     """
     wide = widen(x)
+    if on_gpu.has(wide):
+        mean, of_means, between = on_gpu.spread(wide)
+        return mean, of_means + between, between
     means = unit_means(wide)
     mean, of_means = mean_and_variance(means)
     if isinstance(mean, float):

@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from keras_inits.backends import is_traced, loaded, read
+from keras_inits.statistics import on_gpu
 
 # Values that one dot product adds up without losing more than 8e-7: over 16 million it
 # loses 2e-4.
@@ -197,6 +198,8 @@ def mean_and_variance(x: Any, mean: Any = None) -> tuple[Any, Any]:
     backend, module = keras.backend.backend(), loaded()
     if backend == "torch" and isinstance(x, module.Tensor):
         x = x.detach()
+        if on_gpu.has(x):
+            return on_gpu.mean_and_variance(x)
     if mean is None:
         mean = _mean(x)
     if isinstance(mean, float):

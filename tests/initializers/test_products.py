@@ -13,6 +13,7 @@ import pytest
 from keras import ops
 
 import keras_inits
+from keras_inits.initializers import products
 from keras_inits.initializers.products import exact_products
 
 # By panels, by Cholesky, by LAPACK.
@@ -52,6 +53,29 @@ def test_all_products_on_jax(shape: tuple[int, int]) -> None:
         program = str(jax.make_jaxpr(lambda: draw(shape))())
     for product in program.split("dot_general[")[1:]:
         assert "precision=(Precision.HIGHEST, Precision.HIGHEST)" in product[:400]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_within_a_program_and_with_options_of_gpus(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jax, draw = needs("jax"), keras_inits.LSUVNormal(seed=0)
+    expected = np.asarray(draw(shape))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    asked = []
+    jit = jax.jit
+
+    def spy(function: Any, compiler_options: Any = None, **more: Any) -> Any:
+        asked.append(compiler_options)
+        return jit(function, compiler_options=compiler_options, **more)
+
+    monkeypatch.setattr(jax, "jit", spy)
+    products._compiled.cache_clear()
+    assert error(draw(shape)) == error(expected)
+    assert asked[-1] == products._UNTRIED  # and these exist
+    within = jit(lambda: draw(shape))()
+    np.testing.assert_allclose(within, expected, atol=1e-6)
+    products._compiled.cache_clear()
 
 
 @contextlib.contextmanager

@@ -139,8 +139,10 @@ def is_hooked() -> bool:
     """Whether somebody listens to the calls of all modules (torch)."""
     if keras.backend.backend() != "torch":
         return False
-    asked = getattr(loaded().nn.modules.module, "_has_any_global_hook", None)
-    return asked is None or bool(asked())
+    module = vars(loaded().nn.modules.module)
+    kinds = "_global_forward", "_global_backward"
+    hooks = [x for name, x in module.items() if name.startswith(kinds)]
+    return not hooks or any(hooks)
 
 
 def snapshot(variable: keras.Variable) -> Any:

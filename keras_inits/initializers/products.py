@@ -75,18 +75,19 @@ def _no_tensor_float() -> Iterator[None]:
 def _no_less_than_float32() -> Iterator[None]:
     torch = loaded()
     backends = torch.backends
-    # A flag that is not set has its value from those before it.
-    flags = (backends, backends.cudnn, backends.cuda.matmul, backends.mkldnn.matmul)
     with contextlib.ExitStack() as stack:
         if not hasattr(backends.cuda.matmul, "fp32_precision"):  # until torch 2.8
             before = torch.get_float32_matmul_precision()
             stack.callback(torch.set_float32_matmul_precision, before)
             torch.set_float32_matmul_precision("highest")
-        elif any(x.fp32_precision not in _FULL for x in flags[2:]):
-            for flag in flags:
-                if (asked := flag.fp32_precision) not in _FULL:
-                    stack.callback(setattr, flag, "fp32_precision", asked)
-                    flag.fp32_precision = "ieee"
+        else:
+            products = backends.cuda.matmul, backends.mkldnn.matmul
+            if any(x.fp32_precision not in _FULL for x in products):
+                # A flag that is not set has its value from those before it.
+                for flag in (backends, backends.cudnn, *products):
+                    if (asked := flag.fp32_precision) not in _FULL:
+                        stack.callback(setattr, flag, "fp32_precision", asked)
+                        flag.fp32_precision = "ieee"
         yield
 
 

@@ -207,7 +207,12 @@ def _written(schema: Any, args: Any, kwargs: dict[str, Any]) -> Iterator[Tensor]
     """The arguments of an operation that it writes into."""
     names = [x.name for x in schema.arguments]
     given = {**dict(zip(names, args, strict=False)), **kwargs}
-    return tensors_of([given.get(x.name) for x in schema.arguments if x.is_write])
+    return tensors_of([given.get(x.name) for x in schema.arguments if _writes(x)])
+
+
+def _writes(argument: Any) -> bool:
+    alias = argument.alias_info
+    return alias is not None and bool(alias.is_write)
 
 
 @functools.cache

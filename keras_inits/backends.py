@@ -256,11 +256,11 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     return _lasting(function) if lasting else _jit(function)
 
 
-def _jit(
-    function: Callable[..., Any], options: dict[str, Any] | None = None
-) -> Callable[..., Any]:
-    jitted = loaded().jit(function, compiler_options=options)
-    compiled: Callable[..., Any] = functools.wraps(function)(jitted)
+def _jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    jit = loaded().jit
+    if options and "compiler_options" in inspect.signature(jit).parameters:
+        jit = functools.partial(jit, compiler_options=options)  # JAX 0.5 and later
+    compiled: Callable[..., Any] = functools.wraps(function)(jit(function))
     return compiled
 
 
@@ -281,7 +281,7 @@ def fused_arithmetic(function: Callable[..., Any]) -> Callable[..., Any]:
     """As `fused`, of plain arithmetic on many shapes; compiled more quickly."""
     if not fuses() or loaded().default_backend() != "cpu":
         return fused(function)
-    quick = _jit(function, _BY_LIBRARY)
+    quick = _jit(function, **_BY_LIBRARY)
 
     def compiled(*arguments: Any) -> Any:
         try:

@@ -37,7 +37,8 @@ def exactly(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 @functools.cache
 def _compiled(function: Callable[[Tensor], Tensor], untried: bool) -> Any:
-    return loaded().jit(function, compiler_options=_UNTRIED if untried else None)
+    jit = loaded().jit  # JAX 0.4 takes no options
+    return jit(function, compiler_options=_UNTRIED) if untried else jit(function)
 
 
 @contextlib.contextmanager

@@ -92,11 +92,10 @@ def generators_kept() -> contextlib.AbstractContextManager[Any]:
 
     Told of none, torch warns on a machine of several, and wakes every one.
     """
-    random, cuda = loaded().random, loaded().cuda
-    if not cuda.is_available():
-        kept: contextlib.AbstractContextManager[Any] = random.fork_rng()
-        return kept
-    kept = random.fork_rng(range(cuda.device_count() if cuda.is_initialized() else 0))
+    random, cuda, devices = loaded().random, loaded().cuda, None
+    if cuda.is_available():
+        devices = range(cuda.device_count() if cuda.is_initialized() else 0)
+    kept: contextlib.AbstractContextManager[Any] = random.fork_rng(devices)
     return kept
 
 
@@ -256,11 +255,12 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     return _lasting(function) if lasting else _jit(function)
 
 
-def _jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    jit = loaded().jit
-    if options and "compiler_options" in inspect.signature(jit).parameters:
-        jit = functools.partial(jit, compiler_options=options)  # JAX 0.5 and later
-    compiled: Callable[..., Any] = functools.wraps(function)(jit(function))
+def _jit(
+    function: Callable[..., Any], options: dict[str, Any] | None = None
+) -> Callable[..., Any]:
+    given = {"compiler_options": options} if options else {}  # JAX 0.4.34 has none
+    jitted = loaded().jit(function, **given)
+    compiled: Callable[..., Any] = functools.wraps(function)(jitted)
     return compiled
 
 
@@ -281,11 +281,11 @@ def fused_arithmetic(function: Callable[..., Any]) -> Callable[..., Any]:
     """As `fused`, of plain arithmetic on many shapes; compiled more quickly."""
     if not fuses() or loaded().default_backend() != "cpu":
         return fused(function)
-    quick = _jit(function, **_BY_LIBRARY)
+    quick = functools.cache(lambda: _jit(function, _BY_LIBRARY))
 
     def compiled(*arguments: Any) -> Any:
         try:
-            return quick(*arguments)
+            return quick()(*arguments)
         except Exception:  # options come and go with the versions
             return fused(function)(*arguments)
 

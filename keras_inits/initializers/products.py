@@ -37,8 +37,8 @@ def exactly(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 @functools.cache
 def _compiled(function: Callable[[Tensor], Tensor], untried: bool) -> Any:
-    jit = loaded().jit  # JAX 0.4 takes no options
-    return jit(function, compiler_options=_UNTRIED) if untried else jit(function)
+    given = {"compiler_options": _UNTRIED} if untried else {}
+    return loaded().jit(function, **given)
 
 
 @contextlib.contextmanager
@@ -82,13 +82,13 @@ def _no_less_than_float32() -> Iterator[None]:
             stack.callback(torch.set_float32_matmul_precision, before)
             torch.set_float32_matmul_precision("highest")
         else:
-            products = backends.cuda.matmul, backends.mkldnn.matmul
-            if any(x.fp32_precision not in _FULL for x in products):
-                # A flag that is not set has its value from those before it.
-                for flag in (backends, backends.cudnn, *products):
-                    if (asked := flag.fp32_precision) not in _FULL:
-                        stack.callback(setattr, flag, "fp32_precision", asked)
-                        flag.fp32_precision = "ieee"
+            for flag in (backends.cuda.matmul, backends.mkldnn.matmul):
+                if (asked := flag.fp32_precision) not in _FULL:
+                    # Not set, it has its value from those before it: left so.
+                    flag.fp32_precision = "none"
+                    own = "none" if flag.fp32_precision == asked else asked
+                    stack.callback(setattr, flag, "fp32_precision", own)
+                    flag.fp32_precision = "ieee"
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from keras import ops
 
 import keras_inits
+from keras_inits import backends
 from keras_inits.initializers import products
 from keras_inits.initializers.products import exact_products
 
@@ -60,14 +62,16 @@ def test_within_a_program_and_with_options_of_gpus(
     shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jax, draw = needs("jax"), keras_inits.LSUVNormal(seed=0)
+    if "compiler_options" not in inspect.signature(jax.jit).parameters:
+        pytest.skip("an older JAX")
     expected = np.asarray(draw(shape))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     asked = []
     jit = jax.jit
 
-    def spy(function: Any, compiler_options: Any = None, **more: Any) -> Any:
-        asked.append(compiler_options)
-        return jit(function, compiler_options=compiler_options, **more)
+    def spy(function: Any, **given: Any) -> Any:
+        asked.append(given.get("compiler_options"))
+        return jit(function, **given)
 
     monkeypatch.setattr(jax, "jit", spy)
     products._compiled.cache_clear()
@@ -76,6 +80,30 @@ def test_within_a_program_and_with_options_of_gpus(
     within = jit(lambda: draw(shape))()
     np.testing.assert_allclose(within, expected, atol=1e-6)
     products._compiled.cache_clear()
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_jax_without_options(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As JAX 0.4.34, the lowest that `setup.cfg` admits."""
+    jax, draw = needs("jax"), keras_inits.LSUVNormal(seed=0)
+    jit = jax.jit
+
+    def older(function: Any, **given: Any) -> Any:
+        if "compiler_options" in given:
+            raise TypeError("jit() got an unexpected keyword argument")
+        return jit(function, **given)
+
+    kept = products._compiled, backends._lasting, backends.fused_arithmetic
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "jit", older)
+        patched.setattr(jax, "default_backend", lambda: device)
+        for cache in kept:
+            cache.cache_clear()
+        assert error(draw((64, 64))) < 2e-5
+        for fused in (backends.fused, backends.fused_arithmetic):
+            assert float(fused(ops.square)(ops.ones(()) * 3)) == 9.0
+    for cache in kept:
+        cache.cache_clear()
 
 
 @contextlib.contextmanager
@@ -122,6 +150,37 @@ def test_tensor_float_on_torch(name: str) -> None:
         # What has its value from another flag still has.
         flag.fp32_precision = "none"
         assert all_of_them() == ["none"] * 4
+
+
+def _all_of(torch: Any) -> list[str]:
+    flags = torch.backends
+    if not hasattr(flags.cuda.matmul, "fp32_precision"):
+        pytest.skip("an older torch")
+    return [x.fp32_precision for x in (flags, flags.cuda.matmul, flags.mkldnn.matmul)]
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN:UserWarning")
+def test_what_a_block_has_asked_for_ends_with_it() -> None:
+    torch = needs("torch")
+    before = _all_of(torch)
+    with torch.backends.mkldnn.flags(enabled=True, fp32_precision="bf16"):
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+        with exact_products():
+            assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    assert _all_of(torch) == before
+
+
+def test_flags_that_are_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torch.backends.disable_global_flags()`: that of all products stays."""
+    torch = needs("torch")
+    assert "tf32" not in _all_of(torch)
+    monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.backends, "flags_frozen", lambda: True)
+        with exact_products():
+            assert _all_of(torch) == ["tf32", "ieee", "ieee"]
+        assert _all_of(torch) == ["tf32"] * 3
 
 
 @pytest.mark.parametrize("asked", ["highest", "high", "medium"])

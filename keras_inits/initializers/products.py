@@ -54,9 +54,10 @@ def exact_products() -> Iterator[None]:
         elif backend == "tensorflow":
             stack.enter_context(_ON_TENSORFLOW)
         elif backend == "torch":
-            for device in ("cpu", "cuda"):
-                if module.is_autocast_enabled(device):
-                    stack.enter_context(module.autocast(device, enabled=False))
+            for device in _DEVICES:
+                with contextlib.suppress(RuntimeError):  # torch 2.4 has none for mps
+                    if module.is_autocast_enabled(device):
+                        stack.enter_context(module.autocast(device, enabled=False))
             stack.enter_context(_ON_TORCH)
         yield
 
@@ -92,6 +93,8 @@ def _no_less_than_float32() -> Iterator[None]:
         yield
 
 
+# Those that Keras computes on with PyTorch.
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
 # What PyTorch calls float32 where nothing less has been asked for.
 _FULL = ("none", "ieee")
 # Flags of the process: see `Shared`.

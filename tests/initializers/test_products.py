@@ -47,6 +47,22 @@ def test_autocast(shape: tuple[int, int]) -> None:
     assert error(draw(shape)) == error(kernel)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps", "xpu"])
+def test_autocast_is_off_and_on_again(device: str) -> None:
+    torch = needs("torch")
+    try:
+        torch.set_autocast_enabled(device, True)
+    except RuntimeError:
+        pytest.skip("an older torch")
+    try:
+        with pytest.raises(KeyError), exact_products():
+            assert not torch.is_autocast_enabled(device)
+            raise KeyError
+        assert torch.is_autocast_enabled(device)
+    finally:
+        torch.set_autocast_enabled(device, False)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_all_products_on_jax(shape: tuple[int, int]) -> None:
     jax = needs("jax")

@@ -13,10 +13,10 @@ from keras_inits.backends import loaded
 
 
 def has(x: Any) -> bool:
-    """Whether a tensor is one of torch on a GPU."""
+    """Whether a tensor is one of torch on a GPU; not of none, of which torch warns."""
     if keras.backend.backend() != "torch" or not isinstance(x, loaded().Tensor):
         return False
-    return bool(x.device.type == "cuda")
+    return bool(x.device.type == "cuda" and x.numel())
 
 
 def mean_and_variance(x: Any) -> tuple[Any, Any]:

@@ -50,6 +50,17 @@ def test_figures(shape: tuple[int, ...], shift: float) -> None:
     assert found == pytest.approx([float(mean), float(variance)], rel=1e-4, abs=1e-7)
 
 
+def test_where_these_figures_are_taken() -> None:
+    """Of no values the variance is undefined, says torch, and warnings are errors."""
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode():
+        assert on_gpu.has(torch.empty((2, 3), device="cuda"))
+        assert not on_gpu.has(torch.empty((0, 3), device="cuda"))
+        assert not on_gpu.has(torch.empty((3, 0), device="cuda"))
+        assert not on_gpu.has(torch.empty((2, 3), device="cpu"))
+
+
 def stack() -> keras.Model:
     hidden = [layers.Dense(16, activation="relu") for _ in range(10)]
     image = [layers.Conv2D(4, 3, activation="tanh"), layers.Flatten()]

@@ -47,6 +47,20 @@ def test_autocast(shape: tuple[int, int]) -> None:
     assert error(draw(shape)) == error(kernel)
 
 
+def test_the_products_of_a_convolution() -> None:
+    draw, shape = keras_inits.ConvolutionOrthogonal(seed=0), (3, 3, 8, 64)
+    if keras.backend.backend() == "jax":
+        jax = needs("jax")
+        with jax.default_matmul_precision("bfloat16"):
+            program = str(jax.make_jaxpr(lambda: draw(shape))())
+        found = program.split("dot_general[")[1:]
+        assert found and all("Precision.HIGHEST" in x[:400] for x in found)
+        return
+    torch, expected = needs("torch"), ops.convert_to_numpy(draw(shape))
+    with torch.autocast(ops.ones(()).device.type, dtype=torch.bfloat16):
+        np.testing.assert_array_equal(ops.convert_to_numpy(draw(shape)), expected)
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps", "xpu"])
 def test_autocast_is_off_and_on_again(device: str) -> None:
     torch = needs("torch")

@@ -17,6 +17,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BACKEND ?= tensorflow
 KERAS ?=
+CONSTRAINTS ?= .ci/constraints.txt
 ARGS ?=
 
 ifeq ($(filter $(BACKEND),tensorflow jax torch),)
@@ -73,8 +74,8 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.has-%: $(VENV)/.made setup.cfg pyproject.toml .ci/constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt \
+$(VENV)/.has-%: $(VENV)/.made setup.cfg pyproject.toml $(CONSTRAINTS)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) \
 	  --editable '.[$(subst +,$(comma),$*)]' $(if $(KERAS),'keras==$(KERAS)')
 	touch $@
 

@@ -410,6 +410,7 @@ def gains(value, activation, layer_type="Dense"):
         ("gelu", "Conv2D", 'initialize(model, "looks_linear")'),
         ("silu", "Dense", 'initialize(model, "looks_linear")'),
         ("softplus", "Dense", 'initialize(model, "looks_linear")'),
+        ("squareplus", "Dense", 'initialize(model, "looks_linear")'),
         ("linear", "Conv2D", 'initialize(model, "delta_orthogonal")'),
         ("sigmoid", "Dense", "center=True"),
     ],

@@ -806,7 +806,11 @@ def test_200_layers_are_a_rotation() -> None:
 
 
 @pytest.mark.parametrize(
-    "activation", ["gelu", "silu", "softplus", "leaky_relu", layers.LeakyReLU(0.4)]
+    "activation",
+    [
+        *("gelu", "silu", "softplus", "leaky_relu", layers.LeakyReLU(0.4)),
+        *("hard_silu", "hard_swish", "log_sigmoid", "sparse_plus", "squareplus"),
+    ],
 )
 def test_activations_for_which_it_holds(activation: Any) -> None:
     model = sequential(*(layers.Dense(16, activation) for _ in range(5)), inputs=8)

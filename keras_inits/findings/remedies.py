@@ -49,7 +49,12 @@ DEEPER = f"; dozens of plain layers train better from {MIRRORED}"
 NONE_DIES = f"; or let no unit die: {MIRRORED}"
 
 # f(x) - f(-x) is linear in x for these: looks-linear initialisation is exact.
-_RELU_LIKE = frozenset({"gelu", "leaky_relu", "relu", "silu", "softplus", "swish"})
+_RELU_LIKE = frozenset(
+    {
+        *("gelu", "hard_silu", "hard_swish", "leaky_relu", "log_sigmoid", "relu"),
+        *("silu", "softplus", "sparse_plus", "squareplus", "swish"),
+    }
+)
 _SIGMOID_LIKE = frozenset({"sigmoid", "hard_sigmoid", "log_sigmoid"})
 
 

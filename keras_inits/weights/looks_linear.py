@@ -23,7 +23,10 @@ Tensor = Any
 Layer = Any
 
 # f(x) - f(-x) = (1 + slope) x holds for these alone.
-HOLDS = ("gelu", "leaky_relu", "relu", "silu", "softplus", "swish")
+HOLDS = (
+    *("gelu", "leaky_relu", "relu", "silu", "softplus", "swish"),
+    *("hard_silu", "hard_swish", "log_sigmoid", "sparse_plus", "squareplus"),
+)
 
 
 def looks_linear_kernels(

@@ -16,6 +16,8 @@ from typing import Any, Literal
 from keras_inits.plain_record import Record
 
 Severity = Literal["error", "warning"]
+# What BatchNormalization does in a pass: at rest it passes its input through.
+BatchNorm = Literal["rests", "runs", "none"]
 
 # Rows of these types describe the data, not a layer.
 INPUT_TYPES = frozenset({"Input", "InputLayer"})

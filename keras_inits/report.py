@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 from keras_inits import rendering
 from keras_inits.findings import find, is_plain
 from keras_inits.records import (
+    BatchNorm,
     Finding,
     Histogram,
     LayerSignal,
@@ -49,7 +50,7 @@ _SCALARS = (
     "gradient_ratio",
 )
 
-_JUDGED = ("plain", "bypassed", "mirrors", "whole")
+_JUDGED = ("plain", "bypassed", "mirrors", "whole", "batch_norm")
 
 
 class SignalReport(Sequence[LayerSignal]):
@@ -71,19 +72,18 @@ class SignalReport(Sequence[LayerSignal]):
         notes: lines printed under the table.
         plain: False where skip connections, normalisation or code that is not known
             may let signal and gradient bypass layers, so that products along depth
-            mean nothing.
-            None: judged by the types of the layers in the report.
+            mean nothing. None: judged by the types of the layers in the report.
         bypassed: whether something is known to do so: then a signal that fades says
             less. None: where it is not `plain`.
-        inputs: what the data itself is like: shown above the layers, used by the
-            findings, no member of the sequence.
+        inputs: what the data is like: shown above the layers, no member of them.
         losses: what the loss is given, for each output: used by the findings.
         mirrors: whether looks-linear initialisation suits the model, and is no news
             to it. None: not known.
         whole: whether the report has every layer of the model that has a kernel.
+        batch_norm: what BatchNormalization did: "rests", "runs" or "none" there.
     """
 
-    whole = True  # of a report that was pickled before it was said
+    whole, batch_norm = True, None  # of a report pickled before it was said
 
     def __init__(
         self,
@@ -98,6 +98,7 @@ class SignalReport(Sequence[LayerSignal]):
         losses: Iterable[LossSignal] = (),
         mirrors: bool | None = None,
         whole: bool = True,
+        batch_norm: BatchNorm | None = None,
     ) -> None:
         self._layers = tuple(layers)
         self.inputs = inputs
@@ -114,7 +115,7 @@ class SignalReport(Sequence[LayerSignal]):
         signals = without_inputs(self._layers)
         self.plain = is_plain(signals) if plain is None else plain
         self.bypassed = not self.plain if bypassed is None else bypassed
-        self.mirrors, self.whole = mirrors, whole
+        self.mirrors, self.whole, self.batch_norm = mirrors, whole, batch_norm
 
     def __len__(self) -> int:
         return len(self._layers)
@@ -129,8 +130,7 @@ class SignalReport(Sequence[LayerSignal]):
             return self._by_name(index)
         if isinstance(index, slice):
             rows = self._layers[index]
-            # What the data is like says something of the first layer only, and what
-            # the loss is given of the last one.
+            # The data say something of the first layer only, the loss of the last.
             inputs = self.inputs if rows[:1] == self._layers[:1] else None
             losses = self.losses if rows[-1:] == self._layers[-1:] else ()
             whole = self.whole and rows == self._layers
@@ -152,8 +152,8 @@ class SignalReport(Sequence[LayerSignal]):
 
     def __contains__(self, item: object) -> bool:
         if isinstance(item, str):
-            shown = unique_names(self._layers)
-            return any(item in (x.name, x.path) for x in self) or item in shown
+            known = any(item in (x.name, x.path) for x in self)
+            return known or item in unique_names(self._layers)
         return item in self._layers
 
     def _key(self) -> tuple[Any, ...]:
@@ -188,6 +188,7 @@ class SignalReport(Sequence[LayerSignal]):
             chain=self.plain,
             losses=self.losses,
             mirrors=self.mirrors,
+            batch_norm=self.batch_norm,
         )
 
     @property
@@ -273,8 +274,8 @@ class SignalReport(Sequence[LayerSignal]):
             import pandas
         except ImportError as error:
             raise ImportError(
-                "SignalReport.to_dataframe() needs pandas: pip install pandas. "
-                "SignalReport.to_dict() needs nothing."
+                "SignalReport.to_dataframe() needs pandas (pip install pandas), "
+                "SignalReport.to_dict() nothing."
             ) from error
         names = [n for n in LayerSignal.__dataclass_fields__ if n != "histogram"]
         columns = {n: column(self, n) for n in names}

@@ -1188,3 +1188,66 @@ def test_a_report_on_noise_says_so() -> None:
     model = sequential(layers.Dense(4))
     assert "standard-normal noise" in str(measure(model, None))
     assert "noise" not in str(measure(model, normal(8, 16)))
+
+
+def gated(*, normalised: bool) -> keras.Model:
+    """A residual block in which half of the units are dead by their bias."""
+    inputs = keras.Input((16,))
+    h = layers.Dense(16, name="first")(inputs)
+    h = layers.BatchNormalization()(h) if normalised else h
+    gate = layers.Dense(16, name="gate", bias_initializer=HALF_DEAD)(h)
+    return keras.Model(inputs, layers.Dense(4)(layers.Add()([layers.ReLU()(gate), h])))
+
+
+def HALF_DEAD(shape: Any, dtype: Any = None) -> Any:
+    return keras.ops.where(keras.ops.arange(shape[0]) < 8, -9.0, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("normalised", "training"), [(False, False), (False, True), (True, True)]
+)
+def test_nobody_is_sent_to_a_normalisation_that_runs_or_is_not_there(
+    normalised: bool, training: bool
+) -> None:
+    model, x = gated(normalised=normalised), normal(64, 16)
+    [dead] = measure(model, x, training=training).findings
+    assert "50 % of re_lu" in dead.text
+    assert "BatchNormalization" not in dead.remedy
+    code = dead.remedy.split(": ", 1)[1]
+    exec(code, {"keras_inits": keras_inits, "model": model, "x": x})
+    assert measure(model, x, training=training).findings == ()
+
+
+def test_where_normalisation_rests_its_remedy_says_to_run_it() -> None:
+    model, x = gated(normalised=True), normal(64, 16)
+    [dead] = measure(model, x).findings
+    assert "measure(model, x, training=True)" in dead.remedy
+
+
+def test_an_explosion_without_normalisation_is_scaled() -> None:
+    inputs = h = keras.Input((16,))
+    for _ in range(20):
+        h = layers.Add()([h, layers.Dense(16, kernel_initializer="he_normal")(h)])
+    model, x = keras.Model(inputs, layers.Dense(4)(h)), normal(64, 16)
+    [exploding] = measure(model, x).findings
+    assert exploding.remedy == "keras_inits.lsuv_init(model, x)"
+    assert "BatchNormalization" not in str(measure(model, x))
+    keras_inits.lsuv_init(model, x)
+    assert measure(model, x).findings == ()
+
+
+@pytest.mark.parametrize(("bias", "option"), [(0.0, "target_std=0.5"), (1.5, "center")])
+def test_what_saturates_at_deviation_one_is_not_scaled_to_one(
+    bias: float, option: str
+) -> None:
+    stack = [layers.Dense(64, "hard_tanh", name=f"h{i}") for i in range(3)]
+    model, x = sequential(*stack, layers.Dense(4)), normal(256, 16)
+    for layer in stack:
+        layer.bias.assign(ops.full((64,), bias))
+    keras_inits.lsuv_init(model, x)
+    [saturated] = measure(model, x).findings
+    assert "is saturated" in saturated.text and option in saturated.remedy
+    code = saturated.remedy.split("; ")[0]
+    exec(code, {"keras_inits": keras_inits, "model": model, "x": x})
+    left = [row.saturated_fraction for row in measure(model, x)[:3]]
+    assert max(left) < (0.1 if option.startswith("target") else 0.35)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from keras_inits.findings import gradient, loss, remedies, scale, signal, units
 from keras_inits.records import (
     INPUT_TYPES,
+    BatchNorm,
     Finding,
     LayerSignal,
     LossSignal,
@@ -47,6 +48,7 @@ def find(
     chain: bool | None = None,
     losses: Sequence[LossSignal] = (),
     mirrors: bool | None = None,
+    batch_norm: BatchNorm | None = None,
 ) -> tuple[Finding, ...]:
     """The findings of a report, the cause first; none for a healthy model.
 
@@ -58,6 +60,7 @@ def find(
         chain: whether all that lies between them is known; None: as `plain`.
         losses: what the loss is given for each output.
         mirrors: False: looks-linear initialisation is refused, or has been done.
+        batch_norm: what BatchNormalization did in the pass; None: not known.
     """
     named = zip(layers, unique_names(layers), strict=True)
     layers = [dataclasses.replace(layer, name=name) for layer, name in named]
@@ -96,10 +99,15 @@ def find(
             found += gradient.foreseen(signals, plain)
         found += _merged(units.dead(x, plain, blocking=False) for x in chains)
     if mirrors is False:
-        new = [remedies.unmirrored(x.remedy) for x in found]
-        pairs = zip(found, new, strict=True)
-        found = [dataclasses.replace(x, remedy=remedy) for x, remedy in pairs]
+        found = _reworded(found, remedies.unmirrored)
+    if batch_norm in ("runs", "none"):
+        running = batch_norm == "runs"
+        found = _reworded(found, lambda x: remedies.awake(x, running))
     return tuple(dict.fromkeys(found))
+
+
+def _reworded(found: list[Finding], change: Callable[[str], str]) -> list[Finding]:
+    return [dataclasses.replace(x, remedy=change(x.remedy)) for x in found]
 
 
 def _chains(signals: list[LayerSignal]) -> list[list[LayerSignal]]:

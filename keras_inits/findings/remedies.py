@@ -48,6 +48,17 @@ NOT_THROUGH = " (not through max pooling)"
 DEEPER = f"; dozens of plain layers train better from {MIRRORED}"
 NONE_DIES = f"; or let no unit die: {MIRRORED}"
 
+# Said where BatchNormalization may be there, and at rest.
+_MENDED = (
+    "BatchNormalization mends it in training mode, if there is any: see "
+    "keras_inits.measure(model, x, training=True); if it is still there, "
+    "keras_inits.lsuv_init(model, x)"
+)
+_REVIVED = (
+    "BatchNormalization revives them in training mode, if there is any: see "
+    "keras_inits.measure(model, x, training=True)"
+)
+
 # f(x) - f(-x) is linear in x for these: looks-linear initialisation is exact.
 _RELU_LIKE = frozenset(
     {
@@ -66,6 +77,16 @@ def unmirrored(remedy: str) -> str:
     for more in (DEEPER, NONE_DIES, NOT_THROUGH):
         remedy = remedy.replace(more, "")
     return remedy.replace(MIRRORED, "keras_inits.lsuv_init(model, x)")
+
+
+def awake(remedy: str, training: bool) -> str:
+    """The same where no BatchNormalization is at rest: it runs, or there is none."""
+    mode = ", training=True" if training else ""
+    # A scale alone revives no unit.
+    biased = 'layers=lambda layer: getattr(layer, "bias", None) is not None'
+    centre = f"keras_inits.lsuv_init(model, x{mode}, center=True, {biased})"
+    remedy = remedy.replace(_REVIVED, f"centre the layers that have a bias: {centre}")
+    return remedy.replace(_MENDED, f"keras_inits.lsuv_init(model, x{mode})")
 
 
 def clean_data(path: str | None = None, *, labelled: bool = False) -> str:
@@ -195,11 +216,7 @@ def standardise(row: LayerSignal) -> str:
 def rescale(row: LayerSignal, *, plain: bool = True) -> str:
     """For signals that vanish, explode or saturate."""
     if not plain:
-        return (
-            "BatchNormalization mends it in training mode, if there is any: see "
-            "keras_inits.measure(model, x, training=True); if it is still there, "
-            "keras_inits.lsuv_init(model, x)"
-        )
+        return _MENDED
     if row.activation in _SIGMOID_LIKE:
         # Outputs around 0.5 are what all samples share: centring removes that.
         return "scale and centre: keras_inits.lsuv_init(model, x, center=True)"
@@ -223,7 +240,12 @@ def part(row: LayerSignal, *, plain: bool = True) -> str:
 
 def unsaturate(row: LayerSignal) -> str:
     """For flat activations: at the start, or after steps that were too large."""
-    return f"{rescale(row)}; in a trained model, a smaller learning rate"
+    std, mean = row.std or 0.0, abs(row.mean or 0.0)
+    how = rescale(row)
+    if 0.0 < std < 1.1:  # at 1 already, or below
+        option = "center=True" if mean > std else "target_std=0.5"
+        how = f"keras_inits.lsuv_init(model, x, {option})"
+    return f"{how}; in a trained model, a smaller learning rate"
 
 
 def revive(row: LayerSignal, pushed: bool, by_bias: bool, *, plain: bool = True) -> str:
@@ -234,7 +256,7 @@ def revive(row: LayerSignal, pushed: bool, by_bias: bool, *, plain: bool = True)
         reset = _normalise_by(row.normalised, "beta", "zeros", "0 * {0}")
         return f"it is the beta of {row.normalised}: {reset}"
     if not plain and not (pushed and row.kernel_shape):  # is it by weights of its own?
-        return rescale(row, plain=False)
+        return _REVIVED
     if pushed and by_bias:
         return f'start from bias_initializer="zeros", or {centre}'
     if pushed and row.kernel_shape:

@@ -17,7 +17,7 @@ from keras_inits.statistics.moments import Moments
 from keras_inits.structure.chains import is_plain
 from keras_inits.structure.heads import outputs_led_to
 from keras_inits.structure.selection import Selection, covers
-from keras_inits.structure.walking import is_bypassed
+from keras_inits.structure.walking import batch_norm, is_bypassed
 
 
 def report(
@@ -26,6 +26,7 @@ def report(
     decisions: Sequence[Decision],
     shared: dict[keras.layers.Layer, int],
     options: Options,
+    training: bool = False,
 ) -> SignalReport:
     """One row per decision in the order of the calls, then what was left out."""
     led = outputs_led_to(model)
@@ -45,6 +46,7 @@ def report(
         notes=tuple(notes),
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
+        batch_norm=batch_norm(selection.every, training),
         whole=covers(selection, [*(d.layer for d in decisions), *shared]),
     )
 

@@ -9,6 +9,7 @@ import keras
 from keras.layers import Layer
 
 from keras_inits.linear_maps import held_by
+from keras_inits.records import BatchNorm
 
 Holds = Callable[[Any], Iterable[Any]]
 
@@ -104,6 +105,13 @@ def is_bypassed(layers: Iterable[Layer]) -> bool:
     not seen.
     """
     return any(isinstance(x, _BYPASSES) or _branches(x) for x in layers)
+
+
+def batch_norm(layers: Iterable[Layer], training: bool) -> BatchNorm:
+    """What it does in a pass among these layers."""
+    if not any(isinstance(x, keras.layers.BatchNormalization) for x in layers):
+        return "none"
+    return "runs" if training else "rests"
 
 
 def _branches(graph: Any) -> bool:

@@ -142,7 +142,8 @@ def lsuv_init(
         solved = _critical(solve, options) if critical else solve(options)
     require_room(solved.decisions, solved.trial)
     changes = solved.trial.changes(to_scale(solved.decisions))
-    shown = report(model, selection, solved.decisions, solved.shared, solved.options)
+    found = solved.decisions, solved.shared, solved.options
+    shown = report(model, selection, *found, training=training)
     if not len(shown):
         shown = shown.with_note("No layer of the model has a kernel to scale.")
     if critical and not shown.whole:

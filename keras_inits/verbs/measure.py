@@ -32,7 +32,7 @@ from keras_inits.structure.chains import is_plain
 from keras_inits.structure.heads import outputs_led_to
 from keras_inits.structure.naming import Layers
 from keras_inits.structure.selection import Selection, covers, everything
-from keras_inits.structure.walking import is_bypassed
+from keras_inits.structure.walking import batch_norm, is_bypassed
 
 NOISE = "No data were given: this is the signal of standard-normal noise."
 
@@ -125,6 +125,7 @@ def measure(
         ],
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
+        batch_norm=batch_norm(selection.every, training),
         inputs=input_row(model, batch),
         losses=losses,
         mirrors=could_be_mirrored(selection),

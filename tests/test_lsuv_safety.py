@@ -298,6 +298,41 @@ def test_a_model_that_is_not_built() -> None:
     assert not model.built
 
 
+class Pair(keras.Model):
+    """Two networks and a training step, as the GANs of Keras's own examples."""
+
+    def __init__(self, built: bool) -> None:
+        super().__init__(name="pair")
+        self.made = keras.Sequential([keras.Input((3,)), layers.Dense(4)], name="made")
+        self.told = keras.Sequential([keras.Input((4,)), layers.Dense(1)], name="told")
+        self.built = built
+
+    def train_step(self, *args: Any) -> Any:
+        raise AssertionError("training has begun")
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("verb", [lsuv_init, keras_inits.measure])
+def test_a_model_without_a_call_is_told_to_pass_what_it_holds(
+    verb: Any, built: bool
+) -> None:
+    model, x = Pair(built), normal(32, 3)
+    untouched = Untouched(model)
+    with pytest.raises(KerasInitsError, match="no `call`.*holds 'made', 'told'"):
+        verb(model, x)
+    untouched.check()
+    assert verb(model.made, x)[0].std > 0
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_so_is_fit(given: bool) -> None:
+    model, x = Pair(True), normal(32, 3)
+    model.compile("sgd", run_eagerly=True)
+    lsuv = keras_inits.LSUV(x if given else None)
+    with pytest.raises(KerasInitsError, match="has no `call`"):
+        model.fit(x, callbacks=[lsuv], verbose=0)
+
+
 def test_no_model_at_all() -> None:
     with pytest.raises((TypeError, ValueError), match="model"):
         lsuv_init("model", normal(32, 6))  # type: ignore[arg-type]

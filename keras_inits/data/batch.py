@@ -33,6 +33,7 @@ from keras_inits.data.arrays import (
 )
 from keras_inits.distribution import is_global, shared_batch
 from keras_inits.errors import DataError
+from keras_inits.structure.naming import require_call
 
 Batch = Any
 
@@ -65,6 +66,7 @@ def draw_batch(
         Arrays or tensors `(rows, ...)`, one for each input.
 
     Raises:
+        KerasInitsError: The model has no `call`.
         DataError: No data, no rows, a shape or complex numbers that the model does not
             take.
         DegenerateDataError: NaN or infinity, or rows that are all the same.
@@ -74,6 +76,7 @@ def draw_batch(
         raise DataError(
             f"`samples` is a number of rows, at least 1. Received: samples={samples!r}"
         )
+    require_call(model)
     samples = inputs.fixed_rows(model) or int(samples)
     if data is None:
         batch = _standard_normal(model, samples)

@@ -23,9 +23,26 @@ def require_built(model: keras.Model) -> None:
             f"Received: {model!r} (of type {type(model).__name__})"
         )
     if not model.built:
+        require_call(model)
         raise KerasInitsError(
             f"Model {model.name!r} is not built: it has no weights yet. Call it once "
             "on a batch, `model(x[:1])`, or `model.build(input_shape)`, then try again."
+        )
+
+
+def require_call(model: keras.Model) -> None:
+    """Refuses what only holds networks, as a GAN with a `train_step` of its own does.
+
+    Raises:
+        KerasInitsError: No forward pass goes through the model.
+    """
+    if getattr(getattr(model, "call", None), "__func__", None) is keras.Model.call:
+        held = ", ".join(repr(layer.name) for layer in model.layers) or "none"
+        raise KerasInitsError(
+            f"Model {model.name!r} has no `call`, so that no forward pass goes through "
+            "it. Pass each network that it holds by itself, with the data that this "
+            "one takes; before `fit`, not as a callback of it. "
+            f"Received: {type(model).__name__}, which holds {held}."
         )
 
 

@@ -17,6 +17,9 @@ _REACH = 12
 # By how much the mean square may differ on every third node: of what jumps, by less
 # than 1e-3; where it is infinite, as that of 1/z, by a factor.
 _APART = 0.01
+# The outermost quarter of a deviation on either side, and the share of the mean square
+# that it may hold: with more of it, there is as much again where nothing is looked at.
+_RIM, _AT_RIM = _REACH - 0.25, 1e-3
 
 
 class NotElementwise(ValueError):
@@ -50,13 +53,12 @@ def gain(activation: Activation) -> float:
     Raises:
         ValueError: if the function does not act on each value alone (softmax), cannot
             be called on one tensor of any shape (a class, a layer whose weights are
-            built), or its mean square is zero, NaN or infinite, at a pole too.
+            built), or its mean square is zero, NaN or infinite, at a pole too, or
+            lies beyond 12 deviations: exp(x^2), or exp(a x) with a from about 4.5.
 
     Returns:
         A Python float, accurate to about 1e-6; to 1e-5 where the function jumps, and
-        to 2e-2 where it has a pole whose square can be integrated. What grows like an
-        exponential has its mean square beyond 12 deviations, where nothing is looked
-        at.
+        to 2e-2 where it has a pole whose square can be integrated.
 
     References:
         He et al. (2015), Delving deep into rectifiers, arXiv:1502.01852, of which
@@ -71,6 +73,12 @@ def gain(activation: Activation) -> float:
             "The activation's mean square on standard normal values must be positive "
             f"and finite. Received: activation={activation!r}, with mean square "
             f"{mean_square}. No scale of the kernel can make up for this one."
+        )
+    if float(np.sum(squares[np.abs(z) > _RIM])) > _AT_RIM * mean_square:
+        raise ValueError(
+            "The activation's mean square on standard normal values must come from "
+            f"values within {_REACH} deviations. Received: activation={activation!r}, "
+            "which grows so fast that it does not. Bound it: clip its inputs."
         )
     if abs(coarse / mean_square - 1) > _APART:
         raise ValueError(

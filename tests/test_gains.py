@@ -89,6 +89,12 @@ def test_a_jump_far_out_is_no_pole(limit: float) -> None:
     assert jump == pytest.approx(exact**-0.5, rel=1e-3)
 
 
+def test_an_exponential_whose_mean_square_is_in_sight() -> None:
+    """E[exp(a z)^2] = exp(2 a^2), most of it from values near z = 2 a."""
+    steep = gain(lambda x: keras.ops.exp(4 * x))
+    assert steep == pytest.approx(math.exp(-(4**2)), rel=1e-4)
+
+
 def test_the_derivative_too_needs_a_function_of_each_value_alone() -> None:
     with pytest.raises(ValueError, match="act on each value alone"):
         mean_square_derivative(lambda x: x / keras.ops.max(keras.ops.abs(x)))
@@ -107,6 +113,8 @@ def test_the_derivative_too_needs_a_function_of_each_value_alone() -> None:
         (keras.ops.sort, "act on each value alone"),
         (lambda x: 1 / x, r"however closely one looks.*4\.301e\+04 .* 1\.29e\+05"),
         (lambda x: keras.ops.abs(x) ** -0.5, "however closely one looks"),
+        (lambda x: keras.ops.exp(x * x / 4), "within 12 deviations.*grows so fast"),
+        (lambda x: keras.ops.exp(-5 * x), "within 12 deviations.*grows so fast"),
         ("threshold", "called on one tensor.*activation='threshold'"),
         (keras.layers.LeakyReLU, "called on one tensor.*LeakyReLU.*an instance"),
         (keras.layers.LayerNormalization(), "called on one tensor.*Normalization"),

@@ -36,7 +36,7 @@ def normal(
     held, width = _held(dtype), wide(dtype)
     limit = largest(held)
     beyond = math.erfc((limit - abs(mean)) / (stddev * math.sqrt(2)))
-    _require_room(beyond, 1.0, stddev, f"stddev={float(stddev):.3g}", held)
+    _require_room(beyond, 1.0, stddev, held, stddev=stddev)
     draw = threefry.normal if threefry.serves(shape, width) else keras.random.normal
     values = draw(shape, mean, stddev, width, seeds.next())
     return ops.cast(_clip(values, -limit, limit) if beyond else values, dtype)
@@ -49,7 +49,7 @@ def uniform(
     held = _held(dtype)
     limit, whole = largest(held), high - low
     beyond = whole - (min(high, limit) - max(low, -limit))
-    _require_room(beyond, whole, whole, _shown(low, high), held)
+    _require_room(beyond, whole, whole, held, bounds=(low, high))
     values = chances(shape, dtype, seeds, low, high)
     return _clip_and_cast(values, low, high, held)
 
@@ -82,12 +82,12 @@ def truncated_normal(
     on the number of trials, and nothing outside.
     """
     held = _held(dtype)
-    width, limit, bounds = wide(held), largest(held), _shown(lowest, highest)
+    width, limit, bounds = wide(held), largest(held), (lowest, highest)
     whole = _mass((lowest - mean) / sigma, (highest - mean) / sigma)
     lowest, highest = max(lowest, -limit), min(highest, limit)
     a, b = (lowest - mean) / sigma, (highest - mean) / sigma
     span = max(sigma * math.sqrt(2), abs(mean))
-    _require_room(whole - _mass(a, b), whole, span, bounds, held)
+    _require_room(whole - _mass(a, b), whole, span, held, bounds=bounds)
     chance = chances(shape, dtype, seeds)
     # Half a step of the generator (2**-23 or 2**-24 in float32): keeps off 0 and 1,
     # where the quantile function is infinite.
@@ -157,28 +157,35 @@ def _held(dtype: str) -> str:
 
 
 def _require_room(
-    beyond: float, whole: float, span: float, received: str, dtype: str
+    beyond: float, whole: float, span: float, dtype: str, **received: Any
 ) -> None:
     """Refuses a law that the dtype has no numbers for, or no arithmetic."""
-    if beyond <= _BEYOND * whole and span <= largest(wide(dtype)):
-        return
-    raise ValueError(
+    if not (beyond <= _BEYOND * whole and span <= largest(wide(dtype))):
+        raise _no_room(dtype, **received)
+
+
+def _no_room(dtype: str, **received: Any) -> ValueError:
+    """In words only where it is raised: `torch.compile` traces no formats."""
+    shown = {
+        name: f"({value[0]:.3g}, {value[1]:.3g})"
+        if isinstance(value, tuple)
+        else f"{float(value):.3g}"
+        for name, value in received.items()
+    }
+    return ValueError(
         f"The law must lie within the numbers of {dtype}, which end at "
-        f"{largest(dtype):.3g}. Received: {received}. Use a wider dtype or a narrower "
-        "law."
+        f"{largest(dtype):.3g}. Received: "
+        f"{', '.join(f'{name}={value}' for name, value in shown.items())}. "
+        "Use a wider dtype or a narrower law."
     )
-
-
-def _shown(low: float, high: float) -> str:
-    return f"bounds=({low:.3g}, {high:.3g})"
 
 
 def require_held(dtype: str, **greatest: float) -> None:
     """Refuses a law whose greatest value, named so, is no number of the dtype."""
     held = _held(dtype)
     for name, value in greatest.items():
-        beyond = float(abs(value) > largest(held))
-        _require_room(beyond, 1.0, 0.0, f"{name}={float(value):.3g}", held)
+        if abs(value) > largest(held):
+            raise _no_room(held, **{name: value})
 
 
 def _clip_and_cast(values: Tensor, low: float, high: float, dtype: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from laws import CLASSES, RECORDS, Record, to_numpy
 
+from keras_inits import initializers as inits
 from keras_inits.initializers import HeNormal, LSUVNormal
 from keras_inits.initializers.base import Seeds
 
@@ -207,3 +209,29 @@ def test_works_on_the_meta_device(record: Record) -> None:
     with keras.device("meta"):
         values = record.build()((6, 8))
     assert (6, 8) == tuple(values.shape)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="torch.compile")
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [
+        (inits.Dirac, [{}, {"gain": 2.0}]),
+        (inits.ForgetGateBias, [{"value": 1.0}, {"value": 2.0}]),
+        (inits.LogOddsBias, [{"prior": 0.1}, {"prior": 0.2}]),
+        (inits.ZerO, [{}, {"gain": 2.0}]),
+        (inits.StandardNormal, [{"gain": x, "seed": 1} for x in (1.0, 2.0, 3.0)]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_traces_under_torch_compile(
+    cls: Callable[..., Any], arguments: list[dict[str, Any]]
+) -> None:
+    """Several in a row: from the second on numbers are symbols to it."""
+    import torch
+
+    torch.compiler.reset()
+    compiled = torch.compile(lambda draw: draw((8, 8)), backend="eager")
+    for each in arguments:
+        initializer = cls(**each)
+        expected = to_numpy(initializer((8, 8)))
+        np.testing.assert_allclose(to_numpy(compiled(initializer)), expected, atol=1e-6)

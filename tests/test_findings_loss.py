@@ -291,7 +291,8 @@ def test_losses_are_part_of_the_report() -> None:
     assert bad != good
     assert bad[-1:].losses == bad.losses and bad[:1].losses == ()
     assert bad.to_dict()["losses"][0]["output"] == "head"
-    again = SignalReport(bad, title=bad.title, inputs=bad.inputs, losses=bad.losses)
+    same = {x: getattr(bad, x) for x in ("title", "inputs", "losses", "batch_norm")}
+    again = SignalReport(bad, **same)
     assert again == bad
     assert measure(model, X).losses == ()
 

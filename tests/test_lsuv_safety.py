@@ -318,7 +318,7 @@ def test_a_model_without_a_call_is_told_to_pass_what_it_holds(
 ) -> None:
     model, x = Pair(built), normal(32, 3)
     untouched = Untouched(model)
-    with pytest.raises(KerasInitsError, match="no `call`.*holds 'made', 'told'"):
+    with pytest.raises(KerasInitsError, match=r"no `call`.*holds 'made', 'told'"):
         verb(model, x)
     untouched.check()
     assert verb(model.made, x)[0].std > 0

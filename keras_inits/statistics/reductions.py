@@ -131,7 +131,8 @@ def zero_share(x: Any, axes: list[int], *, nonnegative: bool = False) -> Any:
     """Of what is left when `axes` are reduced, the share that is zero throughout."""
     array = in_memory(x)
     leading = axes == [*range(len(axes) or 1)]
-    if array is not None and leading and 0 < array.size <= FEW and _is_dense(array):
+    few = array is not None and leading and 0 < array.size <= FEW
+    if few and array.flags.c_contiguous:
         return _zero_share(array, len(axes), nonnegative)
     some = x.shape[0] // SHARE if leading else 0
     if some and looks(x) and _zero(x[:some], axes, nonnegative) == 0.0:
@@ -275,10 +276,6 @@ def tensor_of_ones(dtype: Any, size: int) -> Any:
 
 
 _ONES: dict[Any, Any] = {}
-
-
-def _is_dense(array: Any) -> bool:
-    return bool(array.flags.c_contiguous)
 
 
 def _zero_share(array: Any, leading: int, nonnegative: bool) -> float:

@@ -69,9 +69,9 @@ def test_autocast_is_off_and_on_again(device: str) -> None:
     except RuntimeError:
         pytest.skip("an older torch")
     try:
-        with pytest.raises(KeyError), exact_products():
+        with pytest.raises(KeyError, match="here"), exact_products():
             assert not torch.is_autocast_enabled(device)
-            raise KeyError
+            raise KeyError("here")
         assert torch.is_autocast_enabled(device)
     finally:
         torch.set_autocast_enabled(device, False)

@@ -22,10 +22,11 @@ from keras_inits.initializers.variance_scaling import Axes
 
 # Not `ops.matmul` and `ops.maximum` below: on PyTorch they narrow float64.
 
-# Columns per panel. One panel costs 5 n^3 operations for a square kernel, many
-# cost 4/3 n^3 but more, smaller steps; 512 was the fastest at 2048 on two cores.
-_PANEL = 512
-# Up to this many columns LAPACK is done before products have begun to pay.
+# Columns per panel: a quarter of all, within these bounds. One panel costs 5 n^3
+# operations for a square kernel, many cost 4/3 n^3 but more, smaller steps.
+_PANELS = (256, 512)
+# Up to this many columns LAPACK is done before products have begun to pay, and twice
+# as many on TensorFlow, whose operations take longer.
 _SMALL = 256
 # From twice as many rows as columns on, and this many columns, the singular values of
 # Gaussian noise lie within a factor of 6 or 7 (Marchenko and Pastur; a factor of 100
@@ -111,7 +112,7 @@ def haar(
     factor: Callable[[Tensor], Tensor]
     if rows >= 2 * columns and columns >= _MANY:
         factor = _cholesky_factor
-    elif columns <= _SMALL:
+    elif columns <= _SMALL * (1 + (keras.backend.backend() == "tensorflow")):
         factor = _lapack_factor
     else:
         panels = _panels(rows, columns)
@@ -141,8 +142,10 @@ def _cholesky_factor(noise: Tensor) -> Tensor:
 
 def _panels(rows: int, columns: int) -> tuple[tuple[int, int], ...]:
     """How many reflectors each panel has, and how long they are."""
-    starts = range(0, columns, _PANEL)
-    return tuple((min(_PANEL, columns - i), rows - i) for i in starts)
+    fewest, most = _PANELS
+    width = min(max(fewest, columns // 4), most)
+    starts = range(0, columns, width)
+    return tuple((min(width, columns - i), rows - i) for i in starts)
 
 
 @functools.cache  # a function of its own for each size, compiled once
@@ -166,16 +169,18 @@ def _reflectors(noise: Tensor) -> tuple[Tensor, Tensor]:
     """Unit vectors v_i (lower trapezoidal) and signs D from Gaussian columns."""
     dtype = keras.backend.standardize_dtype(noise.dtype)
     rows, columns = noise.shape[-2:]
-    below = ops.tril(noise, -1)
-    lead = ops.diagonal(noise, axis1=-2, axis2=-1)
-    sign = 1 - 2 * ops.cast(lead < 0, dtype)
-    lead = ops.abs(lead)
+    vectors = ops.tril(noise)  # other diagonals take TensorFlow ten times as long
+    drawn = ops.diagonal(noise, axis1=-2, axis2=-1)
+    sign = 1 - 2 * ops.cast(drawn < 0, dtype)
+    lead = ops.abs(drawn)
     lead = ops.where(lead < _TINY, ops.convert_to_tensor(_TINY, dtype), lead)
-    norm = ops.sqrt(ops.sum(ops.square(below), axis=-2) + ops.square(lead))
+    below = ops.sum(ops.square(vectors), axis=-2) - ops.square(drawn)
+    norm = ops.sqrt(below + ops.square(lead))
     # v = x + sign(x_1) |x| e_1, whose length is sqrt(2 |x| (|x| + |x_1|)).
     length = ops.sqrt(2 * norm * (norm + lead))
-    top = ops.eye(rows, columns, dtype=dtype) * _row(sign * (lead + norm))
-    return (below + top) / _row(length), _row(-sign)
+    top = _row(sign * (lead + norm))
+    vectors = ops.where(ops.eye(rows, columns, dtype="bool"), top, vectors)
+    return vectors / _row(length), _row(-sign)
 
 
 def _accumulate(panels: Sequence[Tensor]) -> Tensor:
@@ -186,7 +191,8 @@ def _accumulate(panels: Sequence[Tensor]) -> Tensor:
         length, size = panel.shape[-2:]
         columns += size
         gram = ops.swapaxes(panel, -1, -2) @ panel
-        inverse = ops.triu(gram, 1) + ops.eye(size, dtype=dtype) / 2
+        half = ops.full((), 0.5, dtype)
+        inverse = ops.where(ops.eye(size, dtype="bool"), half, ops.triu(gram))
         right = ops.swapaxes(panel[..., :size, :], -1, -2)
         start_from = ops.eye(length, columns, dtype=dtype)
         if product is not None:

@@ -72,7 +72,7 @@ def test_is_the_product_of_householder_reflections(
     monkeypatch: pytest.MonkeyPatch, rows: int, columns: int, panel: int
 ) -> None:
     """Stewart's algorithm, written plainly; the noise comes panel by panel."""
-    monkeypatch.setattr(orthonormal, "_PANEL", panel)
+    monkeypatch.setattr(orthonormal, "_PANELS", (panel, panel))
     starts = range(0, columns, panel)
     shapes = [(rows - i, min(panel, columns - i)) for i in starts]
     total = math.ceil(sum(n * m for n, m in shapes) / 2) * 2

@@ -2,10 +2,11 @@
 
 Same model, same batch, warm (the third call and later), in one run: medians of
 interleaved rounds, each from weights that are not initialised yet. "In work" is the
-same ratio in processor time, which a busy machine disturbs less. Beside it the textbook
-algorithm, which runs a forward pass for each layer and step, and (backend torch, where
-installed) the PyPI package `lsuv` on the same architecture in plain PyTorch, over its
-own forward pass.
+same ratio in processor time, which a busy machine disturbs less. "Least" is what the
+products and new kernels of the stack take by themselves (`support/bare.py`). Beside it
+the textbook algorithm, which runs a forward pass for each layer and step, and (backend
+torch, where installed) the PyPI package `lsuv` on the same architecture in plain
+PyTorch, over its own forward pass.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from support import models, peer, tables, textbook
+from support import bare, models, peer, tables, textbook
 from support.timing import interleaved
 
 import keras_inits
@@ -28,6 +29,7 @@ HEADER = (
     "in work",
     "measure",
     "in work ",
+    "least",
     "textbook",
     "passes",
     "lsuv",
@@ -42,7 +44,9 @@ QUICK_TEXTBOOK = 10
 FULL_TEXTBOOK = 40
 
 
-def cost(name: str, subject: models.Subject, rounds: int) -> dict[str, Any]:
+def cost(
+    name: str, subject: models.Subject, rounds: int, *, least: bool
+) -> dict[str, Any]:
     """Milliseconds of a forward pass, and `lsuv_init` as a multiple of it."""
     model, batch = subject
     functions: dict[str, Callable[[], Any]] = {
@@ -50,13 +54,16 @@ def cost(name: str, subject: models.Subject, rounds: int) -> dict[str, Any]:
         "lsuv_init": lambda: models.lsuv(model, batch),
         "measure": lambda: keras_inits.measure(model, batch),
     }
+    if least:
+        floor = bare.bare(model)
+        functions["least"] = lambda: floor(batch)
     restore = models.restorer(model)
 
     def before() -> Any:
         return restore(), functions["forward"]()
 
     times = interleaved(functions, rounds, before=before, warm_up=2)
-    return {
+    figures = {
         "model": name,
         "forward ms": times["forward"].median * 1e3,
         "lsuv_init": times["lsuv_init"].over(times["forward"]),
@@ -64,6 +71,9 @@ def cost(name: str, subject: models.Subject, rounds: int) -> dict[str, Any]:
         "measure": times["measure"].over(times["forward"]),
         "in work ": times["measure"].work_over(times["forward"]),
     }
+    if least:
+        figures["least"] = times["least"].over(times["forward"])
+    return figures
 
 
 def textbook_cost(subject: models.Subject) -> dict[str, Any]:
@@ -98,14 +108,16 @@ def main() -> None:
         widths = arguments.widths or WIDTHS[kind]
         for width, depth in itertools.product(widths, depths):
             subject = MAKERS[kind](depth, width)
-            row = {**cost(kind, subject, arguments.rounds), "layers": depth}
+            row = cost(kind, subject, arguments.rounds, least=True)
+            row["layers"] = depth
             row["width"] = width
             if depth <= limit and width in WIDTHS[kind]:
                 row |= textbook_cost(subject)
                 row["lsuv"] = peer.peer_ratio(kind, depth) if peer.installed() else None
             rows.append([row.get(column) for column in HEADER])
     if full:
-        row = {**cost("ResNet50", models.resnet50(), arguments.rounds), "layers": 54}
+        row = cost("ResNet50", models.resnet50(), arguments.rounds, least=False)
+        row["layers"] = 54
         rows.append([row.get(column) for column in HEADER])
     tables.print_table(HEADER, rows)
 

@@ -55,11 +55,11 @@ def mean_square_slopes(
     Args:
         probes: In the order of the calls.
         value_of: The values of the kernels. None: all units count as independent.
-        seen: What `look` has seen; None: it is called here.
+        seen: What `look_inside` has seen.
     """
     if not probes:
         return []
-    [squares] = fetch([look(probes) if seen is None else seen])
+    [squares] = fetch([look(probes, seen)])
     maps = [probe.map for probe in probes]
     links = links_of(maps)
     paired = mirrored(probes) if value_of and links else []

@@ -75,6 +75,11 @@ class Probe:
         probe.rows, probe.slope, _ = seen
         return probe
 
+    @property
+    def tells(self) -> bool:
+        """Whether the slope is counted, or will be from rows in memory."""
+        return self.slope is not None or _is_known(self.function)
+
     def known(self) -> float | None:
         """The slope, where that takes no tensor operation."""
         if self.slope is None and _is_known(self.function) and looks(self.rows):

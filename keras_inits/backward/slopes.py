@@ -36,15 +36,22 @@ STEP = 1e-3
 TOGETHER = 2**17
 
 
-def look(probes: Sequence[Probe]) -> Tensor:
-    """`E[f'(z)^2]` for each probe: a vector."""
+def look(probes: Sequence[Probe], seen: Tensor | None = None) -> Tensor:
+    """`E[f'(z)^2]` for each probe: a vector.
+
+    Args:
+        probes: In any order.
+        seen: What `look_inside` has seen of them.
+    """
     if not probes:
         return ops.zeros((0,))
     known = [probe.known() for probe in probes]
     if any(x is not None for x in known):
         rest = [p for p, x in zip(probes, known, strict=True) if x is None]
-        others = iter(fetch([look(rest)])[0])
+        others = iter(fetch([look(rest, seen)])[0])
         return np.array([next(others) if x is None else x for x in known])
+    if seen is not None:
+        return seen
     each = [acts_on_each(probe.function) for probe in probes]
 
     def key(i: int) -> Hashable:
@@ -70,8 +77,12 @@ def look(probes: Sequence[Probe]) -> Tensor:
 
 
 def look_inside(probes: Sequence[Probe]) -> Tensor | None:
-    """The same as part of a traced pass; None where it takes less behind it: torch."""
-    return None if keras.backend.backend() == "torch" else look(probes)
+    """The same as part of a traced pass, of what the rows alone will not tell.
+
+    None where there is no such probe, and where it takes less behind the pass: torch.
+    """
+    rest = [probe for probe in probes if not probe.tells]
+    return look(rest) if rest and keras.backend.backend() != "torch" else None
 
 
 def products_of_partners(probes: Sequence[Probe], members: Sequence[int]) -> Tensor:

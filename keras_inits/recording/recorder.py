@@ -130,7 +130,7 @@ class Recorder:
 
         Args:
             trial: The scope of the pass.
-            seen: `look(self.probes())`, where the pass has it.
+            seen: `look_inside(self.probes())`, where the pass has it.
         """
         pairs = [(r, p) for r in self.records if (p := r.probe()) is not None]
         probes = [probe for _, probe in pairs]

@@ -112,7 +112,7 @@ class Solver:
 
         Args:
             trial: The scope of the pass.
-            seen: `look(self.probes())`, where the pass has it.
+            seen: `look_inside(self.probes())`, where the pass has it.
         """
         with trial:  # an activation may have a state of its own
             slopes = iter(mean_square_slopes(self.probes(), trial.base, seen))

@@ -26,7 +26,7 @@ def conv_stack() -> keras.Model:
     for i in range(4):
         x = layers.Conv2D(6, 3, padding="same", bias_initializer="random_normal")(x)
         x = layers.BatchNormalization()(x)
-        x = layers.LeakyReLU()(x)
+        x = (layers.LeakyReLU() if i % 2 else layers.ReLU())(x)
         x = shared(x)
         x = layers.SeparableConv2D(6, 3, padding="same", activation="sigmoid")(x)
         x = layers.Dropout(0.2)(x) if i % 2 else x

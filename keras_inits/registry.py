@@ -9,6 +9,8 @@ object in place of any such string that it loads. Aliases are names of initializ
 and of nothing else.
 """
 
+import shutil
+import textwrap
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -34,15 +36,33 @@ class InitializerRecord(NamedTuple):
     law: str
 
 
+# Narrower than this a law is hard to read: then the classes are not shown.
+_LAW_WIDTH = 40
+# Where there is no terminal (a pipe, a file) each record is one line, for `grep`.
+_NO_TERMINAL = (10_000, 24)
+
+
 class Available(tuple[InitializerRecord, ...]):
-    """Records of `available()`; prints as a table."""
+    """Records of `available()`; prints as a table as wide as the terminal."""
 
     def __str__(self) -> str:
+        width = shutil.get_terminal_size(_NO_TERMINAL).columns
         rows = [InitializerRecord("string", "class", "law"), *self]
-        first = max(len(row.name) for row in rows)
-        second = max(len(row.class_name) for row in rows)
-        lines = [f"{r.name:{first}}  {r.class_name:{second}}  {r.law}" for r in rows]
-        lines.insert(1, "-" * max(len(line) for line in lines))
+        first = 2 + max(len(row.name) for row in rows)
+        second = 2 + max(len(row.class_name) for row in rows)
+        narrow = width < first + second + _LAW_WIDTH
+        heads = [f"{row.name:{first}}" for row in rows]
+        if not narrow:
+            pairs = zip(heads, rows, strict=True)
+            heads = [f"{head}{row.class_name:{second}}" for head, row in pairs]
+        room = max(_LAW_WIDTH, width - len(heads[0]))
+        lines = []
+        for head, row in zip(heads, rows, strict=True):
+            law = textwrap.wrap(row.law, room)
+            lines += [head + law[0], *(" " * len(head) + more for more in law[1:])]
+        lines.insert(1, "-" * max(map(len, lines)))
+        if narrow:
+            lines.append(f"Not shown at {width} characters: class.")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -154,7 +174,8 @@ def available() -> Available:
     >>> print(keras_inits.available())
 
     Returns:
-        Records `(name, class_name, law)`, which print as a table.
+        Records `(name, class_name, law)`, which print as a table: as wide as the
+        terminal, without the classes where it is narrow.
     """
     return Available(sorted(_RECORDS, key=_short_names_first))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,13 +117,49 @@ def _same_names_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     names.update(before)
 
 
-def test_available_prints_as_a_table() -> None:
+def test_available_prints_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     lines = str(available()).splitlines()
     assert ["string", "class", "law"] == lines[0].split()
     assert len(available()) + 2 == len(lines)
     assert any(line.startswith("lsuv_normal ") for line in lines)
     assert all(record.law for record in available())
     assert str(available()) == repr(available())
+
+
+@pytest.mark.parametrize("width", [70, 80, 100])
+def test_the_table_follows_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = str(available()).splitlines()
+    assert max(map(len, lines)) <= width
+    narrow = width < 90
+    assert narrow == (lines[-1] == f"Not shown at {width} characters: class.")
+    assert narrow == ("LSUVNormal  " not in "\n".join(lines))
+    # Nothing is lost: the words of every law stand in the column of the laws.
+    column = lines[0].index("law")
+    told = " ".join(line[column:].strip() for line in lines[2:])
+    for record in available():
+        assert " ".join(record.law.split()) in told
+        assert any(line.startswith(f"{record.name} ") for line in lines)
+
+
+def test_behind_a_pipe_every_record_is_one_line() -> None:
+    code = "import keras_inits; print(keras_inits.available())"
+    environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    for record in available():
+        assert any(
+            line.startswith(record.name) and line.endswith(f"  {record.law}")
+            for line in result.stdout.splitlines()
+        )
 
 
 def test_custom_objects_by_every_name() -> None:

@@ -84,10 +84,16 @@ def _by_rows(x: Any, name: str) -> Any:
     return x if lazy and rows and not known else as_array(x, name)
 
 
-def spaced(arrays: Structure, total: int, samples: int) -> Structure:
-    """At most `samples` of `total` rows, evenly spaced, as dense arrays."""
+def spaced(
+    arrays: Structure, total: int, samples: int, name: str = "data"
+) -> Structure:
+    """At most `samples` of `total` rows, evenly spaced, as dense arrays.
+
+    Raises:
+        DataError: A row is not made of numbers or text.
+    """
     if total <= samples:
-        return mapped(as_array, arrays)
+        return mapped(partial(as_array, name=name), arrays)
     chosen = np.arange(samples) * total // samples
 
     def rows(x: Any) -> Any:
@@ -95,7 +101,7 @@ def spaced(arrays: Structure, total: int, samples: int) -> Structure:
             return ops.take(x, chosen, axis=0)
         return (x.iloc if hasattr(x, "iloc") else x)[chosen]
 
-    return mapped(lambda x: as_array(rows(x)), arrays)
+    return mapped(lambda x: as_array(rows(x), name), arrays)
 
 
 def as_array(x: Any, name: str = "data") -> Any:
@@ -115,16 +121,22 @@ def as_array(x: Any, name: str = "data") -> Any:
         array = np.asarray(x)
     except ValueError as error:
         raise DataError(f"`{name}` is not an array: {error}") from error
-    if array.dtype == object and hasattr(x, "to_numpy"):
-        array = x.to_numpy(dtype="float32")
-    text = array.dtype == object and all(isinstance(v, str) for v in array.flat)
-    if array.dtype == object and not text:
+    if array.dtype != object or all(isinstance(v, str) for v in array.flat):
+        return array
+    if not hasattr(x, "to_numpy"):
         raise DataError(
             f"`{name}` holds Python objects, not numbers. "
             f"Received: {type(x).__name__} of dtype object. Convert it with "
             f"np.asarray({name}, 'float32'), or pass a list of arrays of one length."
         )
-    return array
+    try:  # a frame with columns of several types
+        return np.asarray(x.to_numpy(dtype="float32"))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"`{name}` is a {type(x).__name__} with values that are no numbers: "
+            f"{error}. Encode them first, such as by pandas.get_dummies({name}), or "
+            "leave their columns out."
+        ) from error
 
 
 def mean_and_deviation(arrays: Iterable[np.ndarray[Any, Any]]) -> tuple[float, float]:

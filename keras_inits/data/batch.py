@@ -101,7 +101,7 @@ def rows(
     if isinstance(data, tuple):
         data = inputs_of(data)
     if is_held(data):
-        return spaced(*with_rows(data, name), samples)
+        return spaced(*with_rows(data, name), samples, name)
     if isinstance(data, (str, bytes, set)) or not isinstance(
         data, (Iterable, _PyDataset)
     ):
@@ -141,7 +141,7 @@ def labels_of(y: Any, data: Any, batch: Batch) -> Batch:
         if total is None:
             found, fits = mapped(lambda v: as_array(v)[:count], labels), have >= count
         else:
-            found, fits = spaced(labels, have, count), have == total
+            found, fits = spaced(labels, have, count, "y"), have == total
     shapes = [tuple(v.shape) for v in tree.flatten(found)]
     if not fits:
         raise DataError(

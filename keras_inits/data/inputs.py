@@ -133,6 +133,7 @@ def check_shapes(model: keras.Model, batch: Batch) -> None:
             raise DataError(
                 f"Input {name!r} of {model.name!r} takes shape {shape}. Received: "
                 f"data of shape {tuple(x.shape)}. Rows come first: (samples, ...)."
+                f"{_how_to_batch(shape, tuple(x.shape))}"
             )
 
 
@@ -162,6 +163,13 @@ def _fits(expected: tuple[Any, ...], got: tuple[int, ...]) -> bool:
         or same(expected, (*got, 1))
         or (got[-1:] == (1,) and same(expected, got[:-1]))
     )
+
+
+def _how_to_batch(expected: tuple[Any, ...], got: tuple[int, ...]) -> str:
+    """What to do with single samples, of which a stream's are joined here."""
+    if len(got) + 1 != len(expected) or not _fits(expected[1:], got):
+        return ""
+    return " Single samples need an axis for the rows: x[None], dataset.batch(32)."
 
 
 def check_values(batch: Batch) -> None:

@@ -91,6 +91,32 @@ def test_data_frames() -> None:
     lsuv_init(one_input(), frame)
 
 
+def test_text_in_a_data_frame() -> None:
+    """A column of text among numbers is refused; text alone is for a text layer."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=list("abc"))
+    for column in ("x", pandas.Categorical(["u", "v"] * 5)):
+        with pytest.raises(DataError, match=r"`data` is a DataFrame.*get_dummies"):
+            drawn(frame.assign(b=column))
+    with pytest.raises(DataError, match="`y` is a DataFrame"):
+        labels_of(frame.assign(b="x"), X, X)
+    text = pandas.Series(["one", "two"] * 5)
+    assert ["one", "two"] == list(rows(text, 2 * len(X))[:2])
+    with pytest.raises(DataError, match=r"takes numbers .*Received: text"):
+        drawn(pandas.DataFrame({c: text for c in "abc"}))
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 4, 3)])
+def test_single_samples_are_told_to_be_batched(shape: tuple[int, ...]) -> None:
+    model = one_input(shape)
+    for data in (normal(*shape), (normal(*shape) for _ in range(8))):
+        with pytest.raises(DataError, match=r"axis for the rows: .*\.batch\(32\)"):
+            draw_batch(model, data)
+    with pytest.raises(DataError) as error:
+        draw_batch(model, normal(8, *shape[:-1], 7))
+    assert "batch(" not in str(error.value)
+
+
 # Structures of arrays
 
 

@@ -28,6 +28,16 @@ def test_every_weighted_layer_of_keras_has_a_line() -> None:
     assert len(layers.page().splitlines()) > len(layers.weighted_classes())
 
 
+def test_what_holds_layers_or_cells_has_a_line_too() -> None:
+    """Wrappers, attention, stacked cells: none has weights of its own."""
+    page = script("layers").page()
+    for name in (
+        *("Bidirectional", "TimeDistributed", "StackedRNNCells"),
+        *("MultiHeadAttention", "GroupQueryAttention"),
+    ):
+        assert f"\n| `{name}` | covered | by " in page
+
+
 def test_the_page_on_layers_is_up_to_date() -> None:
     layers = script("layers")
     written = layers.PAGE.read_text("utf-8")

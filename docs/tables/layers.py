@@ -18,13 +18,12 @@ PAGE = Path(__file__).parent.parent / "layers.md"
 
 HEAD = """# Layers
 
-Every class of `keras.layers` that owns weights (Keras {version}), and what
+Every class of `keras.layers` that owns or holds weights (Keras {version}), and what
 `lsuv_init`, `measure` and `initialize` do with it. Written by `docs/tables/layers.py`.
 
 A layer of your own joins in by `keras_inits.register_linear_map`; one with a weight
-made by `"lsuv_normal"` is initialised even without. Containers (`Bidirectional`,
-`TimeDistributed`, `MultiHeadAttention`, nested models) are covered by the layers that
-they hold.
+made by `"lsuv_normal"` is initialised even without. Nested models are covered by the
+layers that they hold.
 
 | layer | | |
 |---|---|---|
@@ -44,6 +43,15 @@ COVERED = {
     "ReversibleEmbedding": "table; an untied output projection on its own",
     "SeparableConv": "pointwise kernel; the depthwise one when marked or named",
     "SimpleRNN": "input kernel; the recurrent kernel stays",
+}
+
+# Without weights of their own; by the name in `keras.layers`.
+CONTAINERS = {
+    "Bidirectional": "by the two layers that it holds",
+    "GroupQueryAttention": "by its query, key, value and output projections",
+    "MultiHeadAttention": "by its query, key, value and output projections",
+    "StackedRNNCells": "by the recurrent layer that drives it, each cell on its own",
+    "TimeDistributed": "by the layer that it holds",
 }
 
 LEFT_ALONE = {
@@ -80,6 +88,11 @@ def weighted_classes() -> dict[str, type]:
     return found
 
 
+def containers() -> list[str]:
+    """Names of the containers that this Keras has."""
+    return [name for name in CONTAINERS if hasattr(keras.layers, name)]
+
+
 def what_is_covered(name: str) -> str:
     """The line on a covered class: that of the class, or of its family."""
     family = re.sub(r"\dD", "", name).replace("DepthwiseConv", "Depthwise")
@@ -97,8 +110,10 @@ def row(name: str, kind: type) -> str:
 
 def page() -> str:
     """The whole page."""
-    rows = [row(name, kind) for name, kind in sorted(weighted_classes().items())]
-    return HEAD.format(version=keras.__version__) + "\n".join(rows) + "\n"
+    rows = {name: row(name, kind) for name, kind in weighted_classes().items()}
+    rows |= {x: f"| `{x}` | covered | {CONTAINERS[x]} |" for x in containers()}
+    lines = [rows[name] for name in sorted(rows)]
+    return HEAD.format(version=keras.__version__) + "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

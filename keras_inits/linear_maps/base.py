@@ -111,7 +111,13 @@ class LinearMap:
 
     @property
     def fans(self) -> Fans:
-        """Inputs that one output sums over; outputs that one input feeds."""
+        """Inputs that one output sums over; outputs that one input feeds.
+
+        The stride of a plain convolution is not counted in the latter, as in Keras.
+
+        Raises:
+            ValueError: The fan-in is not known (`positions`).
+        """
         shape = self.kernel.shape
         if self.positions is None:
             raise ValueError(

@@ -32,21 +32,6 @@ from keras_inits.statistics.moments import (
 Tensor = Any
 
 
-class Solution(NamedTuple):
-    """What to do with one kernel, and what it gives.
-
-    Args:
-        scale: Factor for `W`; a scalar, or one per gate or channel.
-        shift: What to add to `b`, in a shape that broadcasts against the signal;
-            None where it stays.
-        iterations: Number of times the activation was evaluated, at least 1.
-    """
-
-    scale: Tensor
-    shift: Tensor | None
-    iterations: int
-
-
 def closed_form(
     u: Moments, bias: Moments | None, covariance: Tensor, target: float
 ) -> Tensor:

@@ -47,11 +47,39 @@ def test_architectures(builder: Callable[[], Built]) -> None:
     scaled = {row.name for row in report if row.status == "scaled"}
     assert scaled == {layer.name for layer in found}
     assert np.isfinite(numpy(actual(x))).all()
-    assert report.whole
-    assert measure(actual, x).whole
+    # A learned table of positions is no map that the report knows.
+    described = not any("no linear map" in row.status for row in report)
+    assert report.whole == described
+    assert measure(actual, x).whole == described
 
 
 # What the report says of layers that are not simply scaled
+
+
+class Undescribed(layers.Layer):
+    """A user's own, not registered."""
+
+    def build(self, shape: Any) -> None:
+        self.kernel = self.add_weight(shape=(shape[-1], 6))
+
+    def call(self, x: Any) -> Any:
+        return ops.matmul(x, self.kernel)
+
+
+def test_a_layer_that_nothing_describes_is_named() -> None:
+    stack = Undescribed(name="mine"), layers.Dense(4), layers.Dense(2)
+    model = keras.Sequential([keras.Input((6,)), *stack])
+    x = normal(32, 6)
+    seen, scaled = measure(model, x), lsuv_init(model, x)
+    assert [row.name for row in seen] == [layer.name for layer in stack[1:]]
+    [note] = seen.notes
+    assert note.startswith("Not looked at: mine (Undescribed); no linear map is known")
+    assert scaled["mine"].status.startswith("skipped: no linear map is known")
+    for report in (seen, scaled):
+        assert not report.whole
+        assert "over the 2 layers measured" in str(report)
+    critical = lsuv_init(model, x, target_std="critical")
+    assert any("the model has others" in note for note in critical.notes)
 
 
 def statuses(model: keras.Model, x: Any, **options: Any) -> dict[str, list[str]]:

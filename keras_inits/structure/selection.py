@@ -23,7 +23,8 @@ class Selection:
 
     A chosen layer without maps is opaque: only its output can be looked at, and
     `opaque` holds the variables to scale. `watched` are activation layers, and
-    operations that are activations: they have a signal but no kernel. `every` holds
+    operations that are activations: they have a signal but no kernel. `unseen` are
+    layers with kernels that nothing describes, where none was asked for. `every` holds
     all layers of the model.
     """
 
@@ -31,6 +32,7 @@ class Selection:
     opaque: dict[Layer, tuple[keras.Variable, ...]] = field(default_factory=dict)
     left: dict[Layer, str] = field(default_factory=dict)
     watched: list[Any] = field(default_factory=list)
+    unseen: list[Layer] = field(default_factory=list)
     every: list[Layer] = field(default_factory=list)
 
     @property
@@ -110,9 +112,12 @@ def candidates(model: keras.Model) -> Selection:
 
 
 def covers(selection: Selection, seen: Iterable[Layer]) -> bool:
-    """Whether these are all layers of the model that have a linear map."""
+    """Whether these are all layers of the model that have a kernel."""
     known = set(map(id, seen))
-    return all(id(x) in known for x in selection.every if adapter_of(x) is not None)
+    return all(
+        id(x) in known or (adapter_of(x) is None and not _opaque_variables(x))
+        for x in selection.every
+    )
 
 
 def _trainable(layer: Layer, found: Selection) -> bool:
@@ -168,7 +173,8 @@ def everything(model: keras.Model, layers: Layers = None) -> Selection:
     require_built(model)
     found = candidates(model)
     found.maps = {x: _main_maps(maps, named=False) for x, maps in found.maps.items()}
-    found.opaque = {x: v for x, v in found.opaque.items() if is_marked_layer(x)}
+    found.unseen = [x for x in found.opaque if not is_marked_layer(x)]
+    found.opaque = {x: v for x, v in found.opaque.items() if x not in found.unseen}
     found.watched = activation_layers(found.every)
     return found
 

@@ -105,8 +105,9 @@ def lsuv_init(
         verbose: 0: silent. 1: a progress bar over the layers.
 
     Returns:
-        A `SignalReport`, one row per layer in the order of the calls. Figures "before"
-        are those of the layer's old kernel, on inputs already initialised.
+        A `SignalReport`, one row per layer in the order of the calls, then those left
+        out. Figures "before" are those of the layer's old kernel, on inputs already
+        initialised.
 
     Raises:
         DataError: The data are missing, empty, of the wrong shape.

@@ -72,7 +72,8 @@ def measure(
         samples: Number of rows to draw from `data`.
 
     Returns:
-        A `SignalReport`, one row per layer in the order of the calls; its `inputs`
+        A `SignalReport`, one row per layer in the order of the calls, then those left
+        out; a note names layers that hold kernels and have no linear map. Its `inputs`
         describes the data, its `losses` what the loss is given. Where labels are none
         that the loss is made for, there are no gradients, and a finding that says so.
 
@@ -122,7 +123,8 @@ def measure(
         + [
             f"{layer.name} is called {1 + n} times: its row is of the first call."
             for layer, n in recorder.repeats.items()
-        ],
+        ]
+        + _not_looked_at(selection),
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
         batch_norm=batch_norm(selection.every, training),
@@ -131,6 +133,18 @@ def measure(
         mirrors=could_be_mirrored(selection),
         whole=covers(selection, [record.layer for record in records]),
     )
+
+
+def _not_looked_at(selection: Selection) -> list[str]:
+    """A note on layers that hold kernels, with signals that nobody has seen."""
+    names = [f"{x.name} ({type(x).__name__})" for x in selection.unseen]
+    if not names:
+        return []
+    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return [
+        f"Not looked at: {listed}; no linear map is known, see "
+        "keras_inits.register_linear_map."
+    ]
 
 
 def _uncalled(selection: Selection, records: Sequence[Record]) -> list[LayerSignal]:

@@ -67,7 +67,7 @@ def initialize(
             included, is drawn again by the initializer that its layer was made with.
             What a layer has been adapted to (Normalization) stays; in a dict, frozen
             layers stay unless they are named.
-        layers: Names, layers or a predicate. None: every trainable layer.
+        layers: Names, layers or a predicate. None: trainable ones with a linear map.
         seed: Makes the draw repeatable; layers (and gates, groups) still differ.
 
     Raises:

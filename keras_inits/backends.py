@@ -123,7 +123,12 @@ def is_traced(tensor: Any) -> bool:
         return any(isinstance(x, module.core.Tracer) for x in here)
     if backend == "tensorflow":
         return not module.executing_eagerly()
-    return noted.get() is not None
+    if noted.get() is not None or not isinstance(tensor, module.Tensor):
+        return noted.get() is not None
+    # Inside `torch.vmap` or `torch.func.grad` a tensor has no values to look at. There
+    # is no public name for it; without this one, looking is torch's own error.
+    level = getattr(module._C._functorch, "maybe_get_level", None)
+    return level is not None and level(tensor) >= 0
 
 
 @functools.cache
@@ -290,11 +295,3 @@ def fused_arithmetic(function: Callable[..., Any]) -> Callable[..., Any]:
             return fused(function)(*arguments)
 
     return compiled
-
-
-def inverse_root(x: Any) -> Any:
-    """`1 / sqrt(x)` of a float tensor."""
-    module = loaded()
-    if keras.backend.backend() == "tensorflow":
-        return module.math.rsqrt(x)
-    return module.rsqrt(x) if keras.backend.backend() == "torch" else ops.rsqrt(x)

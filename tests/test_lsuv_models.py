@@ -34,6 +34,7 @@ from textbook import call_order, measured, numpy, textbook_lsuv
 
 from keras_inits import ConvergenceError, UnsupportedLayerError, lsuv_init, measure
 from keras_inits.passes import compiled
+from keras_inits.sweep import TRACED
 
 
 @pytest.mark.parametrize("builder", ARCHITECTURES.values(), ids=ARCHITECTURES)
@@ -297,6 +298,33 @@ def test_a_users_own_tf_function() -> None:
         np.testing.assert_allclose(around(x), expected, atol=1e-5)
         np.testing.assert_allclose(model(x), expected, atol=1e-5)
         assert not tf.config.functions_run_eagerly()
+
+
+def test_a_layer_inside_vectorized_map_is_left_out() -> None:
+    """It sees one row at a time, of which nobody can take the deviation."""
+
+    class Inside(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = layers.Dense(6, activation="relu")
+            self.two = layers.Dense(6)
+
+        def call(self, x: Any) -> Any:
+            return self.two(ops.vectorized_map(lambda row: self.one(row[None])[0], x))
+
+    model, x = Inside(), normal(32, 6)
+    model.one.build((None, 6))
+    model.two.build((None, 6))
+    model.built = True
+    one = numpy(model.one.kernel)
+    for report in (lsuv_init(model, x), measure(model, x), lsuv_init(model, x)):
+        left = f"skipped: {TRACED}"
+        assert report[model.one.name].status == left
+        assert report[model.two.name].status != left
+    np.testing.assert_array_equal(numpy(model.one.kernel), one)
+    hidden = np.maximum(x @ one, 0)
+    expected = pytest.approx(1, abs=1e-3)
+    assert (hidden @ numpy(model.two.kernel)).std() == expected
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="jax.jit")

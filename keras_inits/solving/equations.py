@@ -19,13 +19,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import OWN, QUICK, host, inverse_root
+from keras_inits.backends import OWN, QUICK, host
 from keras_inits.solving.search import Search
 from keras_inits.statistics.dense_figures import mean_and_variance_of_dense
 from keras_inits.statistics.moments import (
     Moments,
     channel_moments,
     figures,
+    inverse_root,
     widen,
 )
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import QUICK, fetch, fused, fuses
+from keras_inits.backends import QUICK, fetch, fused, fuses, loaded
 from keras_inits.statistics import on_gpu
 from keras_inits.statistics.dense_figures import (
     mean_and_variance_of_dense,
@@ -245,3 +245,11 @@ def where_to_look(
     axis, few = columns[0], min(total, IMAGES)
     step = min(shape[axis], few * size // SAMPLE)
     return (slice(few), *[slice(None)] * (axis - 1), slice(None, None, step))
+
+
+def inverse_root(x: Any) -> Any:
+    """`1 / sqrt(x)` of a float tensor."""
+    module = loaded()
+    if keras.backend.backend() == "tensorflow":
+        return module.math.rsqrt(x)
+    return module.rsqrt(x) if keras.backend.backend() == "torch" else ops.rsqrt(x)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from keras_inits.data.batch import draw_batch, labels_of, peek
+from keras_inits.data.refusals import explained
 from keras_inits.errors import KerasInitsError
 from keras_inits.passes.compiled import one_period
 from keras_inits.report import SignalReport
@@ -99,7 +100,8 @@ class LSUV(keras.callbacks.Callback):
         if not self.model.built:  # on TensorFlow; a Sequential keeps the number of rows
             samples = self.options.get("samples", 256)
             batch = draw_batch(self.model, data, samples, first_rows=False)
-            self.model(batch)
+            with explained(self.model, batch):
+                self.model(batch)
             data = (batch,)
         self.report = lsuv_init(self.model, data, verbose=self.verbose, **self.options)
         if self.verbose:
@@ -246,7 +248,8 @@ class SignalMonitor(keras.callbacks.Callback):
         if self._batch is None:
             self._batch = self._draw()
         if not self.model.built:  # a subclassed model, on TensorFlow
-            self.model(self._batch)
+            with explained(self.model, self._batch):
+                self.model(self._batch)
         # What `fit` has compiled stays too.
         with one_period(None if self.model.run_eagerly else self._fit):
             # A tuple of inputs alone would be read as (x, y).

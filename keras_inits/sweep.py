@@ -13,6 +13,7 @@ import contextlib
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from keras_inits.backends import eager, is_traced
 from keras_inits.calling.products import products
 from keras_inits.calling.shortcuts import shortcuts
 from keras_inits.calling.time_steps import TimeSteps
+from keras_inits.data.refusals import explained
 from keras_inits.distribution import local_statistics
 from keras_inits.linear_maps import LinearMap
 from keras_inits.structure.selection import Selection
@@ -118,12 +120,19 @@ def sweep(
     both = [x for x in selection.every if isinstance(x, keras.layers.Bidirectional)]
     for name in ("_can_attempt_fused_lstm", "_can_attempt_fused_gru"):
         attributes += [(x, name, _never) for x in both]
-    attributes.append((model, "_clear_losses", _nothing))  # of the call before
+    kept_losses = model, "_clear_losses", _nothing  # of the call before
+    attributes.append(kept_losses)
     attributes += local_statistics(model, selection.every, training)
     attributes += shortcuts(selection.every)
     arguments = inspect.signature(model.call).parameters
     mode = {"training": training} if "training" in arguments else {}
-    with eager(disable_jit=disable_jit), shadowed(attributes), trial:
+
+    def alone() -> None:
+        with eager(), shadowed([kept_losses]), keras.StatelessScope():
+            model(inputs, **mode)
+
+    refused = nullcontext() if compiled else explained(model, inputs, alone)
+    with refused, eager(disable_jit=disable_jit), shadowed(attributes), trial:
         model(inputs, **mode)
     return calls.traced
 

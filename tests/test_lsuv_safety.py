@@ -23,6 +23,8 @@ from keras_inits import (
     KerasInitsError,
     lsuv_init,
 )
+from keras_inits.recording.recorder import Recorder
+from keras_inits.solving.solver import Solver
 
 
 def trained(builder: Callable[[], Built] = convnet) -> Built:
@@ -331,6 +333,56 @@ def test_so_is_fit(given: bool) -> None:
     lsuv = keras_inits.LSUV(x if given else None)
     with pytest.raises(KerasInitsError, match="has no `call`"):
         model.fit(x, callbacks=[lsuv], verbose=0)
+
+
+class OnLatents(Pair):
+    """One whose `call` takes what `fit` is never given."""
+
+    def call(self, z: Any) -> Any:
+        return self.told(self.made(z))
+
+
+@pytest.mark.parametrize("verb", [lsuv_init, keras_inits.measure])
+def test_a_call_that_does_not_take_the_data_is_told_what_it_takes(verb: Any) -> None:
+    model, x = OnLatents(False), normal(32, 3)
+    model(x)
+    untouched = Untouched(model)
+    expected = (
+        r"'pair'.*\(None, 3\).*built for inputs of shape \(32, 3\).*"
+        r"Received: data of shape \(32, 5, 5, 1\)\. Pass what its `call` takes"
+    )
+    with pytest.raises(DataError, match=expected):
+        verb(model, normal(32, 5, 5, 1))
+    untouched.check()
+    assert verb(model, x)[0].std > 0
+
+
+@pytest.mark.parametrize("callback", [keras_inits.LSUV, keras_inits.SignalMonitor])
+def test_so_are_the_callbacks(callback: Any) -> None:
+    """On JAX and PyTorch `fit` builds the model on its own data before: it refuses."""
+    model, x = OnLatents(False), normal(32, 5, 5, 1)
+    model.compile("sgd", run_eagerly=True)
+    chosen = callback(x)
+    chosen.set_model(model)
+    with pytest.raises(DataError, match=r"\(None, 3\) *, but.*LSUV\(data\)") as error:
+        chosen.on_epoch_begin(0)
+    assert "built for" not in str(error.value)
+
+
+@pytest.mark.parametrize("verb", [lsuv_init, keras_inits.measure])
+def test_what_the_model_itself_takes_is_no_matter_of_the_data(
+    verb: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slip of ours within the pass is not told as one of the user's data."""
+    model, x = OnLatents(True), normal(32, 3)
+    for visitor in (Solver, Recorder):
+
+        def slip(*args: Any) -> Any:
+            raise RuntimeError("slip")
+
+        monkeypatch.setattr(visitor, "signal", slip)
+    with pytest.raises(RuntimeError, match="slip"):
+        verb(model, x)
 
 
 def test_no_model_at_all() -> None:

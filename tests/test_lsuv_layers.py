@@ -655,3 +655,51 @@ def test_einsum_biases_that_are_no_channels_cannot_centre(axes: str) -> None:
     model = keras.Sequential([keras.Input((6, 8)), layer])
     with pytest.raises(UnsupportedLayerError, match="none for each channel"):
         lsuv_init(model, normal(64, 6, 8), center=True)
+
+
+# Constraints
+
+
+@pytest.mark.parametrize("signal", ["pre_activation", "output"])
+def test_a_constraint_that_undoes_the_scale_is_told(signal: Any) -> None:
+    """The figure is what a step of training, of rate 0, makes of the kernel."""
+    model, x = constrained_stack(), normal(32, 6)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    report = lsuv_init(model, x, signal=signal)
+    before = [numpy(layer.kernel) for layer in model.layers]
+    model.train_on_batch(x, np.ones((32, 6), "float32"))
+    after = [numpy(layer.kernel) for layer in model.layers]
+    sizes = [
+        np.linalg.norm(a) / np.linalg.norm(b)
+        for a, b in zip(after, before, strict=True)
+    ]
+    [note] = [note for note in report.notes if "constraint" in note]
+    assert f"by {sizes[0]:.3g} at narrow (MaxNorm), {sizes[2]:.3g} at one" in note
+    assert sizes[1] == pytest.approx(1) and "wide" not in note and "free" not in note
+    assert "layers=" in note
+
+
+def test_constraints_that_accept_the_kernel_are_not_told() -> None:
+    model, x = constrained_stack(), normal(32, 6)
+    report = lsuv_init(model, x, layers=["wide", "free"])
+    assert not report.notes
+
+
+def test_of_many_constraints_five_are_told() -> None:
+    stack = [layers.Dense(6, kernel_constraint="unit_norm") for _ in range(8)]
+    model = keras.Sequential([keras.Input((6,)), *stack])
+    [note] = lsuv_init(model, normal(32, 6), target_std=0.5).notes
+    assert note.count("(UnitNorm)") == 5 and "(3 more)" in note
+
+
+def constrained_stack() -> keras.Model:
+    limits = keras.constraints.MaxNorm
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(6, kernel_constraint=limits(0.3), name="narrow"),
+            layers.Dense(6, kernel_constraint=limits(99.0), name="wide"),
+            layers.Dense(6, kernel_constraint="unit_norm", name="one"),
+            layers.Dense(6, name="free"),
+        ]
+    )

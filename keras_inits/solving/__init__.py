@@ -9,5 +9,6 @@
 | `search` | a scale that is found by trying |
 | `one_pass` | runs the sweep, eagerly or compiled as one |
 | `verdict` | reads the decisions; raises for a layer that cannot meet its target |
+| `constraints` | kernels that training will not leave so |
 | `reporting` | decisions as the rows of a report |
 """

@@ -28,6 +28,7 @@ from keras_inits.errors import ConvergenceError, UnsupportedLayerError, check_fl
 from keras_inits.initializers import LSUVNormal
 from keras_inits.passes.compiled import one_period
 from keras_inits.report import SignalReport
+from keras_inits.solving.constraints import constrained
 from keras_inits.solving.decision import Options, Signal
 from keras_inits.solving.half_precision import require_room
 from keras_inits.solving.one_pass import OnePass, Solved
@@ -142,9 +143,12 @@ def lsuv_init(
     with one_period():
         solved = _critical(solve, options) if critical else solve(options)
     require_room(solved.decisions, solved.trial)
+    undone = constrained(solved.decisions, solved.trial)
     changes = solved.trial.changes(to_scale(solved.decisions))
     found = solved.decisions, solved.shared, solved.options
     shown = report(model, selection, *found, training=training)
+    for note in undone:
+        shown = shown.with_note(note)
     if not len(shown):
         shown = shown.with_note("No layer of the model has a kernel to scale.")
     if critical and not shown.whole:

@@ -363,6 +363,38 @@ def test_measured_gradients():
     assert "gradient of dense_0 is NaN" in lost.text
 
 
+@pytest.mark.parametrize(
+    ("factor", "severity"), [(1.02, None), (1.05, "warning"), (1.08, "error")]
+)
+def test_gradients_that_grow_steadily_are_told_with_labels_too(factor, severity):
+    depth = 100
+    rows = gains(factor**2, "tanh", depth=depth)
+    labelled = with_gradients(rows, np.geomspace(factor**depth, 1.0, depth) / 100)
+    for told in (find(rows), find(labelled)):
+        assert [x.severity for x in told] == ([severity] if severity else [])
+        assert all('target_std="critical"' in x.remedy for x in told)
+    # Where the gains say the reverse, or nothing, thirtyfold is not enough.
+    for gain in (factor**-2, None):
+        other = [dataclasses.replace(x, gradient_gain=gain) for x in labelled]
+        assert bool(find(other)) == (factor == 1.08)
+    # Beside skip connections thirds are compared: single layers say less there.
+    assert find(labelled, plain=False) == ()
+
+
+@pytest.mark.parametrize("activation", ["mish", "selu"])
+def test_who_has_just_scaled_every_layer_is_not_told_to_scale_them(activation):
+    rows = gains(0.1, activation)
+    uneven = [dataclasses.replace(x, std=0.9**i) for i, x in enumerate(rows)]
+    [finding] = find(uneven)
+    assert finding.remedy.startswith("keras_inits.lsuv_init(model, x); or")
+    [finding] = find(rows)
+    assert finding.remedy.startswith('kernel_initializer="looks_linear"')
+    [mirrored] = find(rows, mirrors=False)
+    assert mirrored.remedy == "add skip connections or normalisation"
+    [pooled] = find(gains(0.1, "gelu", "Conv2D"), mirrors=False)
+    assert pooled.remedy == "add skip connections or normalisation"
+
+
 @pytest.mark.parametrize("plain", [True, False])
 def test_a_gate_that_is_shut_says_nothing_of_the_gradient(plain):
     """In a branch; in a chain all gradients before a layer without one are 0."""
@@ -388,7 +420,7 @@ def test_the_gradient_of_a_signal_that_fades_beside_normalisation_is_no_news():
     assert "gradient explodes" in find(large, plain=False)[1].text
 
 
-def gains(value, activation, layer_type="Dense"):
+def gains(value, activation, layer_type="Dense", depth=10):
     return [
         LayerSignal(
             name=f"a{i}",
@@ -397,7 +429,7 @@ def gains(value, activation, layer_type="Dense"):
             activation=activation,
             gradient_gain=value,
         )
-        for i in range(10)
+        for i in range(depth)
     ]
 
 

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from keras_inits.findings import gradient, loss, remedies, scale, signal, units
+from keras_inits.findings.gradient_remedies import is_scaled
 from keras_inits.records import (
     INPUT_TYPES,
     BatchNorm,
@@ -87,19 +88,28 @@ def find(
     found += _merged(map(units.saturated, chains))
     blocked = _merged(_blocked(rows, plain) for rows in chains)
     if all(x.severity == "warning" for x in blocked):
+        foreseen = []
+        if plain if chain is None else chain:
+            foreseen = gradient.foreseen(signals, plain)
         if any(x.weight_gradient_std is not None for x in signals):
             # Where nothing comes through, no gradient does.
             causes = unfit + (lost if nowhere else [])
             explained = any(x.severity == "error" for x in causes)
             faded = not plain and any(map(_drifts, chains))
             found += gradient.measured(
-                signals, losses, plain, explained=explained, faded=faded
+                signals,
+                losses,
+                plain,
+                explained=explained,
+                faded=faded,
+                product=foreseen,
             )
-        elif plain if chain is None else chain:
-            found += gradient.foreseen(signals, plain)
+        else:
+            found += foreseen
         found += _merged(units.dead(x, plain, blocking=False) for x in chains)
     if mirrors is False:
-        found = _reworded(found, remedies.unmirrored)
+        scaled = is_scaled(signals)
+        found = _reworded(found, lambda x: remedies.unmirrored(x, scaled))
     if batch_norm in ("runs", "none"):
         running = batch_norm == "runs"
         found = _reworded(found, lambda x: remedies.awake(x, running))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from keras_inits.findings import remedies
+from keras_inits.findings import gradient_remedies, remedies
 from keras_inits.findings.signal import is_constant
 from keras_inits.findings.units import WORTH_A_WORD
 from keras_inits.records import (
@@ -24,6 +24,8 @@ GAIN_BOUNDS = (1e-3, 1e3)
 SEVERE = (1e-6, 1e6)
 # Gradient-to-weight ratios of trained networks differ by far less between both ends.
 GRADIENT_SPREAD = 1e3
+# What is foreseen is a squared norm.
+AGREED_SPREAD = math.sqrt(GAIN_BOUNDS[1])
 # A gradient below the first is 0 a few layers on by underflow.
 UNDERFLOW = 1e-20
 # Logits of such a deviation: Keras clips probabilities at 1e-7, and the loss is flat
@@ -44,12 +46,14 @@ def measured(
     *,
     explained: bool = False,
     faded: bool = False,
+    product: Sequence[Finding] = (),
 ) -> list[Finding]:
     """Measured gradients: none, cut off, or a thousandfold apart at both ends.
 
     `explained`: the loss is said to be unfit, and what follows is no news: no gradient
     at all, or NaN. `faded`: so is a signal that fades or grows where normalisation may
-    mend it, and the gradient with it.
+    mend it, and the gradient with it. `product`: what is foreseen from the gains; where
+    the measured ends agree, thirtyfold is enough for a warning.
     """
     rows = [x for x in signals if x.weight_gradient_std is not None]
     if nowhere(signals):
@@ -71,13 +75,16 @@ def measured(
             return [] if explained else [Finding.at(row, math.nan, text, remedy)]
     if faded or len(rows) < 3:
         return []
-    third = max(len(rows) // 3, 1)
-    near = _log_mean(getattr(x, field) for x in rows[:third])
-    far = _log_mean(getattr(x, field) for x in rows[-third:])
-    if abs(near - far) <= math.log(GRADIENT_SPREAD):
+    few = _end(len(rows), plain)
+    near = _log_mean(getattr(x, field) for x in rows[:few])
+    far = _log_mean(getattr(x, field) for x in rows[-few:])
+    agrees = any(((x.figure or 0.0) > 1) == (near > far) for x in product)
+    least = AGREED_SPREAD if agrees else GRADIENT_SPREAD
+    if abs(near - far) <= math.log(least):
         return []
+    severe = abs(near - far) > math.log(GRADIENT_SPREAD)
     # Of each end the layer that shows it best.
-    ends = rows[:third], rows[-third:]
+    ends = rows[:few], rows[-few:]
     pick = (min, max) if near < far else (max, min)
     first, last = (
         choose(end, key=lambda x: abs(getattr(x, field)))
@@ -90,8 +97,17 @@ def measured(
         f"gradient {verb} towards the input ({what} {low:.2g} at {first.name}, "
         f"{high:.2g} at {last.name})"
     )
-    remedy = remedies.gradient(signals, near > far, plain=plain)
-    return [Finding.at(first, low, text, remedy)]
+    remedy = gradient_remedies.gradient(signals, near > far, plain=plain)
+    return [Finding.at(first, low, text, remedy, "error" if severe else "warning")]
+
+
+def _end(layers: int, plain: bool) -> int:
+    """How many layers at each end are compared.
+
+    In a chain gradients grow steadily, and thirds show two thirds of it.
+    """
+    third = max(layers // 3, 1)
+    return min(third, max(layers // 10, 3)) if plain else third
 
 
 def _none(
@@ -164,7 +180,7 @@ def foreseen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
     )
     mild = any(SEVERE[0] <= x <= SEVERE[1] for x in (product, corrected))
     severity: Severity = "warning" if mild else "error"
-    remedy = remedies.gradient(rows, grows, plain=plain)
+    remedy = gradient_remedies.gradient(rows, grows, plain=plain)
     return [Finding.at(rows[-1], product, text, remedy, severity)]
 
 

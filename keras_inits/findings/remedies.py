@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from keras_inits.records import INPUT_TYPES, LayerSignal
@@ -38,15 +37,16 @@ NO_GRADIENT = (
     "have no gradient"
 )
 
-SOFTMAX_INSIDE = (
-    "a softmax of many units leaves each nearly the same share of 1: give all layers "
-    'but the last one another activation, as activation="relu"'
-)
-
 MIRRORED = 'keras_inits.initialize(model, "looks_linear")'
 NOT_THROUGH = " (not through max pooling)"
 DEEPER = f"; dozens of plain layers train better from {MIRRORED}"
 NONE_DIES = f"; or let no unit die: {MIRRORED}"
+OR_BYPASSES = "; or add skip connections or normalisation"
+# Of layers that LSUV has scaled, whose pairs are nearly linear: Mish.
+PAIRED = (
+    'kernel_initializer="looks_linear" ("looks_linear_first" in the first layer), then '
+    "keras_inits.lsuv_init(model, x)"
+)
 
 # Said where BatchNormalization may be there, and at rest.
 _MENDED = (
@@ -60,20 +60,25 @@ _REVIVED = (
 )
 
 # f(x) - f(-x) is linear in x for these: looks-linear initialisation is exact.
-_RELU_LIKE = frozenset(
+RELU_LIKE = frozenset(
     {
         *("gelu", "hard_silu", "hard_swish", "leaky_relu", "log_sigmoid", "relu"),
         *("silu", "softplus", "sparse_plus", "squareplus", "swish"),
     }
 )
-_SIGMOID_LIKE = frozenset({"sigmoid", "hard_sigmoid", "log_sigmoid"})
+SIGMOID_LIKE = frozenset({"sigmoid", "hard_sigmoid", "log_sigmoid"})
 
 
 _RECURRENT = frozenset({"Bidirectional", "GRU", "LSTM", "RNN", "SimpleRNN"})
 
 
-def unmirrored(remedy: str) -> str:
-    """The same for a model that looks-linear does not suit, or that has it already."""
+def unmirrored(remedy: str, scaled: bool = False) -> str:
+    """The same for a model that looks-linear does not suit, or that has it already.
+
+    `scaled`: nor is there anything left to scale.
+    """
+    if scaled and remedy.endswith(OR_BYPASSES):
+        return OR_BYPASSES.removeprefix("; or ")
     for more in (DEEPER, NONE_DIES, NOT_THROUGH):
         remedy = remedy.replace(more, "")
     return remedy.replace(MIRRORED, "keras_inits.lsuv_init(model, x)")
@@ -217,14 +222,14 @@ def rescale(row: LayerSignal, *, plain: bool = True) -> str:
     """For signals that vanish, explode or saturate."""
     if not plain:
         return _MENDED
-    if row.activation in _SIGMOID_LIKE:
+    if row.activation in SIGMOID_LIKE:
         # Outputs around 0.5 are what all samples share: centring removes that.
         return "scale and centre: keras_inits.lsuv_init(model, x, center=True)"
     text = (
         "scale every layer on your data: keras_inits.lsuv_init(model, x); without "
         "data: keras_inits.initialize(model)"
     )
-    if row.activation in _RELU_LIKE:
+    if row.activation in RELU_LIKE:
         text += DEEPER
     return text
 
@@ -233,7 +238,7 @@ def part(row: LayerSignal, *, plain: bool = True) -> str:
     """For samples that look alike: a scale of 1 does not part them."""
     if not plain:
         return rescale(row, plain=False)
-    if row.activation in _RELU_LIKE:
+    if row.activation in RELU_LIKE:
         return revive(row, pushed=False, by_bias=False)
     return "scale and centre: keras_inits.lsuv_init(model, x, center=True)"
 
@@ -263,31 +268,3 @@ def revive(row: LayerSignal, pushed: bool, by_bias: bool, *, plain: bool = True)
         why = "it turns what it is given negative, not the bias"
         return f"{redraw([row])} ({why}); or {centre}"
     return centre + NONE_DIES
-
-
-def gradient(rows: Sequence[LayerSignal], grows: bool, *, plain: bool = True) -> str:
-    """For gradients that grow or shrink with depth: what fits the activation."""
-    last = "; or add skip connections or normalisation"
-    if 2 * sum(row.activation == "softmax" for row in rows[:-1]) > len(rows[:-1]):
-        return SOFTMAX_INSIDE + last
-    # The last layer's softmax or linear activation says nothing about the stack, nor do
-    # linear layers whose activations are layers behind them.
-    names = Counter(row.activation or "linear" for row in rows)
-    bent = Counter({k: n for k, n in names.items() if k not in ("linear", "softmax")})
-    names = bent if bent and 2 * bent.total() >= names["linear"] else names
-    common = names.most_common(1)[0][0]
-    if common in _RELU_LIKE and not plain:  # units do not stay in pairs
-        return rescale(rows[0], plain=False)
-    if common in _RELU_LIKE:
-        convolved = any(row.layer_type.startswith("Conv") for row in rows)
-        return MIRRORED + (NOT_THROUGH if convolved else "") + last
-    if common in _SIGMOID_LIKE:
-        return f"keras_inits.lsuv_init(model, x, center=True){last}"
-    if common == "linear":
-        if any(row.layer_type.startswith("Conv") for row in rows):
-            return f'keras_inits.initialize(model, "delta_orthogonal"){last}'
-        return f'keras_inits.initialize(model, "lsuv_normal"){last}'
-    if grows:
-        how = 'target_std="critical", orthonormal=True'  # Gaussian ones blur samples
-        return f"keras_inits.lsuv_init(model, x, {how}){last}"
-    return f"keras_inits.lsuv_init(model, x){last}"

@@ -1190,6 +1190,27 @@ def test_a_report_on_noise_says_so() -> None:
     assert "noise" not in str(measure(model, normal(8, 16)))
 
 
+def test_layers_that_a_bias_saturates_are_centred() -> None:
+    """A scale leaves the bias as it is."""
+    bias = keras.initializers.Constant(-10.0)
+    first = layers.Dense(32, "tanh", bias_initializer=bias, name="pushed")
+    model = keras.Sequential([keras.Input((16,)), first, layers.Dense(4)])
+    first.kernel.assign(1.5 * first.kernel)
+    x = normal(128, 16)
+
+    def saturated() -> list[str]:
+        found = measure(model, x).findings
+        return [f.remedy for f in found if "pushed is saturated" in f.text]
+
+    assert [x.split(";")[0] for x in saturated()] == [
+        "scale and centre: keras_inits.lsuv_init(model, x, center=True)"
+    ]
+    keras_inits.lsuv_init(model, x)
+    assert saturated()
+    keras_inits.lsuv_init(model, x, center=True)
+    assert not saturated()
+
+
 def gated(*, normalised: bool) -> keras.Model:
     """A residual block in which half of the units are dead by their bias."""
     inputs = keras.Input((16,))

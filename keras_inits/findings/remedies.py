@@ -248,7 +248,7 @@ def unsaturate(row: LayerSignal) -> str:
     std, mean = row.std or 0.0, abs(row.mean or 0.0)
     how = rescale(row)
     if 0.0 < std < mean:  # a scale leaves what a bias adds
-        how = "scale and centre: keras_inits.lsuv_init(model, x, center=True)"
+        how = "keras_inits.lsuv_init(model, x, center=True)"
     elif 0.0 < std < 1.1:  # at 1 already, or below
         how = "keras_inits.lsuv_init(model, x, target_std=0.5)"
     return f"{how}; in a trained model, a smaller learning rate"

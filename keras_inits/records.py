@@ -133,6 +133,7 @@ class LayerSignal(Record):
             () for all of them.
         normalised: of an activation that gets zeros only, is dead in part or hardly
             lets anything through, the normalisation layer whose output it takes.
+        copies: whether all units have the same weights and bias, to a thousandth.
     """
 
     name: str
@@ -165,6 +166,7 @@ class LayerSignal(Record):
     bias_mean: float | None = None
     outputs: tuple[str, ...] = ()
     normalised: str | None = None
+    copies: bool = False
 
 
 def column(rows: Sequence[LayerSignal], field: str) -> list[Any]:

@@ -742,6 +742,21 @@ def test_a_tiny_head_scales_all_gradients_alike():
     assert find(replaced(rows, -1, **head)) == ()
 
 
+def test_layers_whose_units_are_copies_are_told_together():
+    rows = simulate(5, "relu", lsuv=True)
+    head = replaced(rows, -1, copies=True)
+    assert [x.severity for x in find(head)] == ["warning"]
+    for more in ("; so are those of dense_4", "; so are those of 2 more layers"):
+        head = replaced(head, 2 if "dense_4" in more else 3, copies=True)
+        [found] = find(head)
+        assert (found.layer, found.severity) == ("dense_1", "error")
+        assert found.text.endswith(more)
+    assert [x.severity for x in find(head, plain=False)] == ["warning"]
+    # Of a constant kernel more is said.
+    [constant] = find(replaced(rows, 2, copies=True, kernel_std=0.0))
+    assert "is constant: its units are all equal" in constant.text
+
+
 def test_gradients_a_little_out_of_bounds_are_a_warning():
     assert find(gains(2.5, "tanh"))[0].severity == "warning"  # 9,537-fold
     assert find(gains(5.0, "tanh"))[0].severity == "error"

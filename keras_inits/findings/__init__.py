@@ -83,6 +83,7 @@ def find(
     lost = _merged(_lost(rows, plain) for rows in chains)
     lost = [_through(x, signals) for x in lost] if nowhere else lost
     found += lost
+    found += units.copies(signals, plain)
     grown = [(signal.exploding(rows, plain), rows) for rows in chains]
     found += _merged(_not_by_data(*each, inputs, found) for each in grown)
     found += _merged(map(units.saturated, chains))

@@ -90,6 +90,20 @@ def _bias_before(layer: LayerSignal, signals: Sequence[LayerSignal]) -> float | 
     return next((x.bias_mean for x in reversed(rows) if x.kernel_shape), None)
 
 
+def copies(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
+    """Units that are copies of one another, and get the same gradient ever after."""
+    rows = [x for x in signals if x.copies and x.trainable and not is_constant(x)]
+    if not rows:
+        return []
+    first = rows[0]
+    text = f"the units of {first.name} are copies of one another: equal weights"
+    if len(rows) > 1:
+        more = f"{len(rows) - 1} more layers" if len(rows) > 2 else rows[1].name
+        text += f"; so are those of {more}"
+    severity: Severity = "error" if plain and first is not signals[-1] else "warning"
+    return [Finding.at(first, first.kernel_std, text, remedies.redraw(rows), severity)]
+
+
 def saturated(signals: Sequence[LayerSignal]) -> list[Finding]:
     """Values where the activation is flat."""
     flat = [x for x in signals if (x.saturated_fraction or 0.0) >= WORTH_A_WORD]

@@ -24,6 +24,8 @@ Layer = Any
 ALREADY = -0.99
 # Rows of a kernel that are looked at for it.
 ROWS = 64
+# Deviation between units that are copies of one another, over the size of weights.
+ALIKE = 1e-3
 # Layers with a gamma and a beta.
 NORMALISATIONS = (
     keras.layers.BatchNormalization,
@@ -53,6 +55,47 @@ def _is_mirrored(m: LinearMap) -> bool:
     [one, other] = fetch([some[:, :half], some[:, half : 2 * half]])
     sizes = (one * one).sum() + (other * other).sum()
     return bool(2.0 * (one * other).sum() < ALREADY * sizes)
+
+
+def with_copies(
+    signals: Sequence[LayerSignal], records: Sequence[Record]
+) -> list[LayerSignal]:
+    """Whose units all have the same weights and bias, as equal ones are trained."""
+    asked = [m if _has_columns(m := r.map) else None for r in records]
+    ends = fetch([None if m is None else _columns(m, ends=True) for m in asked])
+    return [
+        dataclasses.replace(x, copies=True)
+        if m is not None and _are_alike(end) and _are_copies(m)
+        else x
+        for x, m, end in zip(signals, asked, ends, strict=True)
+    ]
+
+
+def _has_columns(m: LinearMap | None) -> bool:
+    """Whether the columns of a kernel are units that see the same."""
+    if m is None or m.lookup or m.stage or not m.groups == m.gates == 1 < m.channels:
+        return False
+    rank = len(m.kernel.shape)
+    return m.output_axes == tuple(range(rank - len(m.output_axes), rank))
+
+
+def _columns(m: LinearMap, *, ends: bool = False) -> Any:
+    """A kernel `(inputs, units)`; `ends`: some rows of the first and last unit."""
+    matrix = ops.reshape(m.kernel.value, (-1, m.channels))
+    step = max(1, matrix.shape[0] // ROWS)
+    return matrix[::step, :: m.channels - 1] if ends else matrix
+
+
+def _are_alike(columns: np.ndarray[Any, Any]) -> bool:
+    with np.errstate(invalid="ignore"):  # of infinite weights
+        between, size = columns.var(axis=1).sum(), np.square(columns).sum()
+    return bool(between * columns.shape[1] <= ALIKE * ALIKE * size)
+
+
+def _are_copies(m: LinearMap) -> bool:
+    kernel, bias = fetch([_columns(m), None if m.bias is None else m.bias.value])
+    weights = [kernel] if bias is None else [kernel, bias.reshape(1, -1)]
+    return bool(kernel.any()) and _are_alike(np.concatenate(weights))
 
 
 def normalisations(selection: Selection, records: Sequence[Record]) -> list[Layer]:

@@ -18,6 +18,7 @@ from keras_inits.recording.causes import (
     could_be_mirrored,
     normalisations,
     with_broken,
+    with_copies,
     with_normalisations,
 )
 from keras_inits.recording.input_rows import input_row
@@ -114,6 +115,7 @@ def measure(
         for record, bias, histogram in zip(*columns, strict=True)
     ]
     signals = with_normalisations(model, signals, before)
+    signals = with_copies(signals, records)
     signals = with_broken(model, signals)
     signals += _uncalled(selection, records)
     return SignalReport(

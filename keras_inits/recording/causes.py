@@ -37,12 +37,19 @@ NORMALISATIONS = (
 def could_be_mirrored(selection: Selection) -> bool | None:
     """False where looks-linear kernels do not suit the model, or are those that it has.
 
-    They pass no max pooling. Of mirrored kernels some rows of the first one show it.
+    They pass no max pooling, and no ReLU that is bent elsewhere. Of mirrored kernels
+    some rows of the first one show it.
     """
-    pools = any("Max" in type(x).__name__ for x in selection.every)
+    unfit = any(map(_parts_pairs, selection.every))
     first = next((maps[0] for maps in selection.maps.values()), None)
-    refused = pools or (first is not None and _is_mirrored(first))
+    refused = unfit or (first is not None and _is_mirrored(first))
     return False if refused else None
+
+
+def _parts_pairs(layer: Layer) -> bool:
+    if isinstance(layer, keras.layers.ReLU):
+        return layer.max_value is not None or bool(layer.threshold)
+    return "Max" in type(layer).__name__
 
 
 def _is_mirrored(m: LinearMap) -> bool:

@@ -1,4 +1,4 @@
-"""Units that are copies of one another."""
+"""Units that are copies of one another; where looks-linear is not proposed."""
 
 from typing import Any
 
@@ -81,3 +81,25 @@ def test_units_that_differ_are_no_copies(what: str) -> None:
     if what == "biases":
         layer.bias.assign(normal(12))
     assert not measure(model, normal(64, 128))[0].copies
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_value": 6.0}, {"threshold": 0.5}, {"negative_slope": 0.1}]
+)
+def test_looks_linear_is_proposed_where_accepted(options: dict[str, Any]) -> None:
+    shift = keras.initializers.Constant(30.0 if "max_value" in options else -30.0)
+    first = layers.Dense(12, bias_initializer=shift)
+    model = keras.Sequential(
+        [keras.Input((8,)), first, layers.ReLU(**options), layers.Dense(4)]
+    )
+    report = measure(model, normal(64, 8))
+    first.bias.assign(0 * first.bias)
+    accepted = "negative_slope" in options
+    assert (report.mirrors is None) == accepted
+    if accepted:
+        keras_inits.initialize(model, "looks_linear")
+        return
+    assert report.findings
+    assert "looks_linear" not in " ".join(x.remedy for x in report.findings)
+    with pytest.raises(keras_inits.UnsupportedLayerError, match="is no multiple of x"):
+        keras_inits.initialize(model, "looks_linear")

@@ -136,7 +136,8 @@ def _evaluate(activation: Activation, z: np.ndarray) -> np.ndarray:
         raise NotElementwise(
             f"{required}: it is called on one tensor, of any shape. "
             f"Received: activation={activation!r}, which cannot be. Pass a function "
-            "or an instance of a layer; one with weights before it is built."
+            "or an instance of an activation layer; one with weights before it is "
+            "built. Of a layer with an activation of its own, gain(layer.activation)."
         ) from error
     if values.shape != z.shape or not all(
         np.allclose(few, among_all, rtol=1e-4, atol=1e-6, equal_nan=True)

@@ -9,6 +9,7 @@ object in place of any such string that it loads. Aliases are names of initializ
 and of nothing else.
 """
 
+import difflib
 import shutil
 import textwrap
 import warnings
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import keras
+
+from keras_inits.errors import KerasInitsError
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -178,6 +181,25 @@ def available() -> Available:
         terminal, without the classes where it is narrow.
     """
     return Available(sorted(_RECORDS, key=_short_names_first))
+
+
+def resolved(initializer: Any) -> Any:
+    """An initializer from whatever `keras.initializers.get` takes.
+
+    Raises:
+        KerasInitsError: Nothing has this name; names that are close are listed.
+    """
+    try:
+        return keras.initializers.get(initializer)
+    except (ValueError, TypeError) as error:
+        names = [*_OBJECTS, *filter(str.islower, vars(keras.initializers))]
+        close = difflib.get_close_matches(str(initializer), names, n=3)
+        hint = f"Did you mean {', '.join(map(repr, close))}? " if close else ""
+        raise KerasInitsError(
+            f"Unknown initializer. Received: {initializer!r}. {hint}"
+            "print(keras_inits.available()) lists the strings of keras_inits; those "
+            "of Keras are taken, too."
+        ) from error
 
 
 def custom_objects() -> dict[str, Any]:

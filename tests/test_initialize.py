@@ -751,7 +751,8 @@ def two_by_two(shape: Any, dtype: Any = None) -> Any:
 @pytest.mark.parametrize(
     ("initializer", "options", "reason"),
     [
-        ("he_normol", {}, "Unknown initializer. Received: 'he_normol'"),
+        ("he_normol", {}, "Received: 'he_normol'. Did you mean 'he_normal'"),
+        ("lsuv-normal", {}, "Received: 'lsuv-normal'. Did you mean 'lsuv_normal'"),
         ({3: "zeros"}, {}, "name patterns or layer classes"),
         ("auto", {"seed": 1.5}, "`seed` must be an integer or None"),
         ("auto", {"seed": True}, "`seed` must be an integer or None"),

@@ -32,7 +32,13 @@ from models import (
 )
 from textbook import call_order, measured, numpy, textbook_lsuv
 
-from keras_inits import ConvergenceError, UnsupportedLayerError, lsuv_init, measure
+from keras_inits import (
+    ConvergenceError,
+    KerasInitsError,
+    UnsupportedLayerError,
+    lsuv_init,
+    measure,
+)
 from keras_inits.passes import compiled
 from keras_inits.sweep import TRACED
 
@@ -177,6 +183,7 @@ def test_a_container_stands_for_what_it_holds() -> None:
     [
         ("dens_1", r"no layer 'dens_1'\. Did you mean 'dense_1'"),
         (["dense", "nothing"], r"no layer 'nothing'"),
+        ("dense*", r"no patterns.*fnmatch\.fnmatch\(layer\.name, 'dense\*'\)"),
         ([], r"names no layer"),
         ([3], r"Received: 3 \(of type int\)"),
         (lambda layer: False, r"chose none of the 5 layers"),
@@ -189,6 +196,14 @@ def test_a_choice_that_means_nothing_is_an_error(choice: Any, message: str) -> N
     with pytest.raises(UnsupportedLayerError, match=message):
         lsuv_init(model, x, layers=choice)
     assert changed(before, model) == []
+
+
+def test_data_in_place_of_the_model_are_not_printed_whole() -> None:
+    model, x = dense_stack()
+    expected = r"first argument.*of shape \(\d+, \d+\)\)$"
+    with pytest.raises(KerasInitsError, match=expected) as error:
+        lsuv_init(x, model)
+    assert len(str(error.value)) < 300
 
 
 def test_a_layer_of_another_model_is_unknown() -> None:

@@ -409,8 +409,8 @@ def test_few_steps_are_enough_to_step_back() -> None:
 @pytest.mark.parametrize(
     ("activation", "kernel", "options", "cause", "advice"),
     [
-        ("sigmoid", 1.0, {}, "saturating activation", 'signal="pre_activation"'),
-        ("tanh", 1.0, {}, "saturating activation", 'signal="pre_activation"'),
+        ("sigmoid", 1.0, {}, "saturating activation", r'"pre_activation"\.$'),
+        ("tanh", 1.0, {}, "saturating activation", r'"pre_activation"\.$'),
         ("tanh", 1e9, {}, "activation saturates", "and center=True"),
         ("sigmoid", 1.0, {"center": True}, "never negative", "center=False"),
         ("relu", -1.0, {}, "gets negative values", "and center=True"),
@@ -429,7 +429,8 @@ def test_a_flat_output_is_told_by_its_true_cause(
 
 def test_the_largest_deviation_reached_is_told() -> None:
     best = max(np.tanh(s * FAR).std() for s in np.geomspace(0.01, 2, 4000))
-    with pytest.raises(ConvergenceError, match=f"deviation {best:.4f}"):
+    told = f"deviation {best:.4f}.*or raise max_iterations"
+    with pytest.raises(ConvergenceError, match=told):
         lsuv_init(far("tanh", 1.0), FAR, signal="output", target_std=0.08)
 
 

@@ -349,7 +349,7 @@ def test_a_call_that_does_not_take_the_data_is_told_what_it_takes(verb: Any) -> 
     untouched = Untouched(model)
     expected = (
         r"'pair'.*\(None, 3\).*built for inputs of shape \(32, 3\).*"
-        r"Received: data of shape \(32, 5, 5, 1\)\. Pass what its `call` takes"
+        r"Received: data of shape \(32, 5, 5, 1\)\. If its `call` takes other"
     )
     with pytest.raises(DataError, match=expected):
         verb(model, normal(32, 5, 5, 1))

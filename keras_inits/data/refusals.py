@@ -62,9 +62,10 @@ def _message(model: keras.Model, batch: Any, built: Any, error: Exception) -> st
     received = f"shape {shapes[0]}" if len(shapes) == 1 else f"shapes {shapes}"
     return (
         f"Model {model.name!r} cannot be called with these data, with or without "
-        f"keras_inits: {_reason(error)}{takes} Received: data of {received}. Pass "
-        "what its `call` takes: lsuv_init(model, data); in `fit`, where that is not "
-        "what `fit` is given (a GAN called on latents), keras_inits.LSUV(data)."
+        f"keras_inits: {_reason(error)}{takes} Received: data of {received}. If "
+        "its `call` takes other data, pass those: lsuv_init(model, data); in `fit`, "
+        "where it is given what `call` does not take (a GAN called on latents), "
+        "keras_inits.LSUV(data)."
     )
 
 

@@ -148,8 +148,8 @@ def _check_signal(decision: Decision, linear: Moments, options: Options) -> None
             f"deviation {float(np.sqrt(np.min(variance))):.3g}, mean "
             f"{float(np.ravel(mean)[0]):.3g}), so "
             "that no scale gives it a variance. Its kernel may be zero, or its inputs "
-            "dead, constant or smaller than 1e-18. Leave it out with layers=, for "
-            "example "
+            "dead, constant or smaller than 1e-18 (then standardise the data). Leave "
+            "it out with layers=, for example "
             f"layers=lambda layer: layer.name != {decision.layer.name!r}."
         )
 
@@ -244,9 +244,11 @@ def _advice(decision: Decision, deviation: float, options: Options) -> str:
             'signal="pre_activation", or center=False.'
         )
     if flat_left and flat_right and deviation < options.target_std:
+        # Of values between two bounds the deviation is at most half their distance.
+        more = ", or raise max_iterations" * (options.target_std < (high - low) / 2)
         return (
             "A saturating activation bounds the deviation of its output: choose a "
-            'smaller target_std, or signal="pre_activation". ' + advice
+            f'smaller target_std, or signal="pre_activation"{more}.'
         )
     return advice
 

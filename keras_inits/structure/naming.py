@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -17,10 +18,11 @@ Layers: TypeAlias = str | Layer | Iterable[str | Layer] | Callable[[Layer], bool
 
 def require_built(model: keras.Model) -> None:
     """Refuses what is no model, or has no weights yet."""
-    if not isinstance(model, keras.Model):
+    if not isinstance(model, keras.Model):  # data are not printed whole
+        shape = f" of shape {tuple(model.shape)}" if hasattr(model, "shape") else ""
         raise KerasInitsError(
-            "`model` must be a keras.Model. "
-            f"Received: {model!r} (of type {type(model).__name__})"
+            "`model`, the first argument, must be a keras.Model. "
+            f"Received: {reprlib.repr(model)} (of type {type(model).__name__}{shape})"
         )
     if not model.built:
         require_call(model)
@@ -111,6 +113,11 @@ def matching(model: keras.Model, known: Sequence[Layer], item: Any) -> list[Laye
         )
     close = difflib.get_close_matches(name, names, n=3)
     hint = f"Did you mean {', '.join(map(repr, close))}? " if close else ""
+    if set(name) & set("*?["):
+        hint = (
+            "Names here are no patterns; a function of the layer may be: "
+            f"lambda layer: fnmatch.fnmatch(layer.name, {name!r}). "
+        )
     raise UnsupportedLayerError(
         f"Model {model.name!r} has no layer {name!r}. {hint}{_listed(names)}"
     )

@@ -17,6 +17,7 @@ from keras_inits.errors import KerasInitsError, UnsupportedLayerError
 from keras_inits.gains import NotElementwise, gain
 from keras_inits.initializers import LooksLinear, VarianceScaling
 from keras_inits.linear_maps import LinearMap, identity
+from keras_inits.registry import resolved
 from keras_inits.structure.activations import activations_behind
 from keras_inits.structure.naming import Layers, named_layers
 from keras_inits.structure.selection import Selection, select_all
@@ -234,13 +235,7 @@ def _get(initializer: Any) -> Any:
     """An initializer; `"auto"` and None as they are."""
     if initializer is None or (isinstance(initializer, str) and initializer == "auto"):
         return initializer
-    try:
-        return keras.initializers.get(initializer)
-    except (ValueError, TypeError) as error:
-        raise KerasInitsError(
-            f"Unknown initializer. Received: {initializer!r}. "
-            "print(keras_inits.available()) lists the strings of keras_inits."
-        ) from error
+    return resolved(initializer)
 
 
 def _automatic(behind: dict[int, Any], m: LinearMap) -> VarianceScaling:

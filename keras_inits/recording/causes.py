@@ -10,12 +10,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import fetch
+from keras_inits.backends import fetch, fuses, loaded, read
 from keras_inits.findings.units import HUSHED
 from keras_inits.linear_maps import LinearMap
 from keras_inits.recording.recorder import Record
 from keras_inits.records import LayerSignal, is_finite
 from keras_inits.statistics.moments import Moments
+from keras_inits.statistics.reductions import in_memory
 from keras_inits.structure.activations import activations_behind
 from keras_inits.structure.selection import Selection
 
@@ -68,14 +69,27 @@ def with_copies(
     signals: Sequence[LayerSignal], records: Sequence[Record]
 ) -> list[LayerSignal]:
     """Whose units all have the same weights and bias, as equal ones are trained."""
-    asked = [m if _has_columns(m := r.map) else None for r in records]
-    ends = fetch([None if m is None else _columns(m, ends=True) for m in asked])
+    asked = [r.map if _may_be_copies(r) else None for r in records]
+    ends = fetch([None if m is None else _ends(m) for m in asked])
     return [
         dataclasses.replace(x, copies=True)
         if m is not None and _are_alike(end) and _are_copies(m)
         else x
         for x, m, end in zip(signals, asked, ends, strict=True)
     ]
+
+
+def _may_be_copies(record: Record) -> bool:
+    """Whether a look at the kernel, which takes longer, is needed.
+
+    Of copies `(samples, units)` all units have one mean over the samples.
+    """
+    seen, between = record.signal, record.batch_variance
+    if not _has_columns(record.map):
+        return False
+    if seen is None or between is None or len(record.shape or ()) != 2:
+        return True
+    return bool(seen.variance - between <= ALIKE * (seen.variance + seen.mean**2))
 
 
 def _has_columns(m: LinearMap | None) -> bool:
@@ -86,22 +100,30 @@ def _has_columns(m: LinearMap | None) -> bool:
     return m.output_axes == tuple(range(rank - len(m.output_axes), rank))
 
 
-def _columns(m: LinearMap, *, ends: bool = False) -> Any:
-    """A kernel `(inputs, units)`; `ends`: some rows of the first and last unit."""
-    matrix = ops.reshape(m.kernel.value, (-1, m.channels))
-    step = max(1, matrix.shape[0] // ROWS)
-    return matrix[::step, :: m.channels - 1] if ends else matrix
+def _ends(m: LinearMap) -> Any:
+    """Some weights of the first and the last unit: `(weights, 2)`."""
+    kernel = in_memory(m.kernel.value)
+    if kernel is None and fuses() and loaded().default_backend() == "cpu":
+        [kernel] = read([m.kernel.value])  # it shares the memory
+    shape = (-1, m.channels)
+    if kernel is not None:
+        matrix = kernel.reshape(shape)
+    else:
+        matrix = ops.reshape(m.kernel.value, shape)
+    return matrix[:: max(1, matrix.shape[0] // ROWS), :: m.channels - 1]
 
 
 def _are_alike(columns: np.ndarray[Any, Any]) -> bool:
+    one, others = columns[:, :1], columns[:, 1:]
     with np.errstate(invalid="ignore"):  # of infinite weights
-        between, size = columns.var(axis=1).sum(), np.square(columns).sum()
-    return bool(between * columns.shape[1] <= ALIKE * ALIKE * size)
+        apart = np.square(others - one).sum()
+        return bool(apart <= 2.0 * ALIKE * ALIKE * np.square(columns).sum())
 
 
 def _are_copies(m: LinearMap) -> bool:
-    kernel, bias = fetch([_columns(m), None if m.bias is None else m.bias.value])
-    weights = [kernel] if bias is None else [kernel, bias.reshape(1, -1)]
+    kernel, bias = fetch([m.kernel.value, None if m.bias is None else m.bias.value])
+    weights = [kernel.reshape(-1, m.channels)]
+    weights += [] if bias is None else [bias.reshape(1, -1)]
     return bool(kernel.any()) and _are_alike(np.concatenate(weights))
 
 

@@ -874,6 +874,22 @@ def test_constant_kernels_are_named_together():
     assert find(rows, plain=False)[0].severity == "warning"
 
 
+def test_a_constant_kernel_is_not_said_to_be_zero():
+    rows = simulate(6, "relu", lsuv=True)
+    rows = replaced(rows, 1, kernel_std=0.0, std=0.0, mean=0.0)
+    for last, more in ((2, "the kernel of dense_2 is"), (3, "2 more kernels are")):
+        for i in range(2, last + 1):
+            rows = replaced(rows, i + 1, kernel_std=0.0)
+        [finding, *_] = find(rows)
+        expected = (
+            f"dense_0 is frozen at zero (kernel and output are 0); {more} constant"
+        )
+        assert finding.text == expected
+        assert finding.remedy.startswith("draw their kernels")
+    rows = replaced(rows, 3, std=0.0, mean=0.0)
+    assert "so is dense_2; the kernel of dense_3 is constant" in find(rows)[0].text
+
+
 @pytest.mark.parametrize(
     ("mean", "std", "remedy"),
     [

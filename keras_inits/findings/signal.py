@@ -80,9 +80,14 @@ def frozen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
         drawn = row.kernel_std is None and not _is_activation(row)
         if is_constant(row) or (zero and alive and drawn):
             alike = list(filter(is_constant, later))
-            more = f"; so are {len(alike)} more layers" if len(alike) > 1 else ""
-            more = f"; so is {alike[0].name}" if len(alike) == 1 else more
-            if is_constant(row) and (row.std or row.mean):
+            moves = bool(row.std or row.mean)
+            still = [x for x in alike if moves or not (x.std or x.mean)]
+            more = _and_so(still, "; so is {}", "; so are {} more layers")
+            rest = [x for x in alike if x not in still]
+            more += _and_so(
+                rest, "; the kernel of {} is constant", "; {} more kernels are constant"
+            )
+            if is_constant(row) and moves:
                 same = f"it gives {row.mean:.2g} in every row"
                 same = "its units are all equal" if _has_several(row) else same
                 text = f"the kernel of {row.name} is constant: {same}"
@@ -97,6 +102,13 @@ def frozen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
         if row.std is not None:
             alive = row.std > 0 and (row.dead_fraction or 0.0) < 1
     return []
+
+
+def _and_so(rows: Sequence[LayerSignal], one: str, several: str) -> str:
+    """What is said of further layers: the name of one, how many there are."""
+    if not rows:
+        return ""
+    return several.format(len(rows)) if len(rows) > 1 else one.format(rows[0].name)
 
 
 def vanishing(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:

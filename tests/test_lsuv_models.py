@@ -200,7 +200,7 @@ def test_a_choice_that_means_nothing_is_an_error(choice: Any, message: str) -> N
 
 def test_data_in_place_of_the_model_are_not_printed_whole() -> None:
     model, x = dense_stack()
-    expected = r"first argument.*of shape \(\d+, \d+\)\)$"
+    expected = r"must be a keras\.Model.*of shape \(\d+, \d+\)\)$"
     with pytest.raises(KerasInitsError, match=expected) as error:
         lsuv_init(x, model)
     assert len(str(error.value)) < 300

@@ -89,7 +89,9 @@ def _may_be_copies(record: Record) -> bool:
         return False
     if seen is None or between is None or len(record.shape or ()) != 2:
         return True
-    return bool(seen.variance - between <= ALIKE * (seen.variance + seen.mean**2))
+    with np.errstate(all="ignore"):  # a square may be infinite
+        square = seen.variance + seen.mean * seen.mean
+        return not seen.variance - between > ALIKE * square
 
 
 def _has_columns(m: LinearMap | None) -> bool:
@@ -115,9 +117,10 @@ def _ends(m: LinearMap) -> Any:
 
 def _are_alike(columns: np.ndarray[Any, Any]) -> bool:
     one, others = columns[:, :1], columns[:, 1:]
-    with np.errstate(invalid="ignore"):  # of infinite weights
+    with np.errstate(all="ignore"):  # of weights that are large, or infinite
         apart = np.square(others - one).sum()
-        return bool(apart <= 2.0 * ALIKE * ALIKE * np.square(columns).sum())
+        size = np.square(columns).sum()
+        return bool(np.isfinite(apart) and apart <= 2.0 * ALIKE * ALIKE * size)
 
 
 def _are_copies(m: LinearMap) -> bool:

@@ -21,7 +21,7 @@ def require_built(model: keras.Model) -> None:
     if not isinstance(model, keras.Model):  # data are not printed whole
         shape = f" of shape {tuple(model.shape)}" if hasattr(model, "shape") else ""
         raise KerasInitsError(
-            "`model`, the first argument, must be a keras.Model. "
+            "`model` must be a keras.Model. "
             f"Received: {reprlib.repr(model)} (of type {type(model).__name__}{shape})"
         )
     if not model.built:

@@ -67,7 +67,9 @@ def test_a_model_that_started_from_constants_shows_it_after_training() -> None:
     assert report.findings[0].layer == "a0"
 
 
-@pytest.mark.parametrize("what", ["columns", "biases", "two of them", "zeros"])
+@pytest.mark.parametrize(
+    "what", ["columns", "biases", "two of them", "zeros", "infinity"]
+)
 def test_units_that_differ_are_no_copies(what: str) -> None:
     layer = layers.Dense(12, "relu")
     model = keras.Sequential([keras.Input((128,)), layer, layers.Dense(4)])
@@ -78,6 +80,8 @@ def test_units_that_differ_are_no_copies(what: str) -> None:
         kernel = np.concatenate([0 * normal(64, 12), normal(64, 12)])
         kernel = kernel.reshape(2, 64, 12).swapaxes(0, 1).reshape(128, 12)
     layer.kernel.assign(kernel)
+    if what == "infinity":
+        kernel[:, -1] = np.inf
     if what == "biases":
         layer.bias.assign(normal(12))
     assert not measure(model, normal(64, 128))[0].copies

@@ -76,12 +76,12 @@ def test_units_that_differ_are_no_copies(what: str) -> None:
     kernel = columns((128, 12), 1e-2 if what == "columns" else 0.0)
     if what == "two of them":
         kernel[:, 1:-1] = normal(128, 10)
+    if what == "infinity":
+        kernel[:, -1] = np.inf
     if what == "zeros":  # in the rows that are looked at first
         kernel = np.concatenate([0 * normal(64, 12), normal(64, 12)])
         kernel = kernel.reshape(2, 64, 12).swapaxes(0, 1).reshape(128, 12)
     layer.kernel.assign(kernel)
-    if what == "infinity":
-        kernel[:, -1] = np.inf
     if what == "biases":
         layer.bias.assign(normal(12))
     assert not measure(model, normal(64, 128))[0].copies

@@ -315,19 +315,26 @@ def test_a_users_own_tf_function() -> None:
         assert not tf.config.functions_run_eagerly()
 
 
+class Inside(keras.Model):
+    """Two layers, the first of which is called in whatever way `how` calls it."""
+
+    def __init__(self, how: Callable[[Any, Any], Any]) -> None:
+        super().__init__()
+        self.one = layers.Dense(6, activation="relu")
+        self.two = layers.Dense(6)
+        self.how = how
+
+    def call(self, x: Any) -> Any:
+        return self.two(self.how(self.one, x))
+
+
 def test_a_layer_inside_vectorized_map_is_left_out() -> None:
     """It sees one row at a time, of which nobody can take the deviation."""
 
-    class Inside(keras.Model):
-        def __init__(self) -> None:
-            super().__init__()
-            self.one = layers.Dense(6, activation="relu")
-            self.two = layers.Dense(6)
+    def by_rows(layer: Any, x: Any) -> Any:
+        return ops.vectorized_map(lambda row: layer(row[None])[0], x)
 
-        def call(self, x: Any) -> Any:
-            return self.two(ops.vectorized_map(lambda row: self.one(row[None])[0], x))
-
-    model, x = Inside(), normal(32, 6)
+    model, x = Inside(by_rows), normal(32, 6)
     model.one.build((None, 6))
     model.two.build((None, 6))
     model.built = True
@@ -346,16 +353,7 @@ def test_a_layer_inside_vectorized_map_is_left_out() -> None:
 def test_a_users_own_jax_jit() -> None:
     import jax
 
-    class Inside(keras.Model):
-        def __init__(self) -> None:
-            super().__init__()
-            self.one = layers.Dense(6, activation="relu")
-            self.two = layers.Dense(6)
-
-        def call(self, x: Any) -> Any:
-            return self.two(jax.jit(lambda x: self.one(x))(x))
-
-    model, x = Inside(), normal(32, 6)
+    model, x = Inside(lambda layer, x: jax.jit(lambda x: layer(x))(x)), normal(32, 6)
     model.one.build((None, 6))
     model(x)
     report = only_kernels_change(model, x)

@@ -112,7 +112,7 @@ def test_single_samples_are_told_to_be_batched(shape: tuple[int, ...]) -> None:
     for data in (normal(*shape), (normal(*shape) for _ in range(8))):
         with pytest.raises(DataError, match=r"axis for the rows: .*\.batch\(32\)"):
             draw_batch(model, data)
-    with pytest.raises(DataError) as error:
+    with pytest.raises(DataError, match=r"takes shape .*Rows come first") as error:
         draw_batch(model, normal(8, *shape[:-1], 7))
     assert "batch(" not in str(error.value)
 

@@ -18,7 +18,7 @@ import contextlib
 import contextvars
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -59,7 +59,7 @@ class Program:
         notes: What its visitor noted while it was traced.
     """
 
-    run: Callable[[tuple[Any, ...]], Iterable[Any]]
+    run: Callable[[tuple[Any, ...]], Sequence[Any]]
     form: Form
     notes: Any
 
@@ -140,9 +140,9 @@ def run(
             tensors wanted and whatever is to be remembered beside them.
 
     Returns:
-        The tensors as NumPy arrays, and what was remembered. None where a pass of this
-        kind is not compiled (yet), or cannot be traced (Python control flow on values,
-        a `jax.jit` of its own, ...).
+        The tensors as NumPy arrays, but for those marked as `Stays`, and what was
+        remembered. None where a pass of this kind is not compiled (yet), or cannot be
+        traced (Python control flow on values, a `jax.jit` of its own, ...).
     """
     states = _STATES.setdefault(model, {})
     period = (_PERIOD.get(None) or object()) if kind.own_code else None
@@ -217,11 +217,13 @@ class Function:
 def _in_pieces(function: Function, arguments: tuple[Any, ...]) -> Program | None:
     jax = sys.modules["jax"]
     trace = function.traced(arguments)
-    pieces = in_pieces(trace, jax.tree.leaves(arguments), partial(xla.once, piece=True))
+    compile = partial(xla.once, piece=True)
+    leaves = jax.tree.leaves(arguments)
+    pieces = in_pieces(trace, leaves, compile, function.form.staying)
     if pieces is None:
         return None
 
-    def run(arguments: tuple[Any, ...]) -> Iterable[Any]:
+    def run(arguments: tuple[Any, ...]) -> Sequence[Any]:
         return pieces(jax.tree.leaves(arguments))
 
     return Program(run, function.form, function.notes)
@@ -233,8 +235,9 @@ def _as_a_whole(function: Function, arguments: tuple[Any, ...]) -> Program:
     def packed(*arguments: Any) -> list[Tensor]:
         nonlocal packing
         tensors = function(*arguments)
-        packing = Packing(tensors)
-        return packing.pack(tensors)
+        read = len(tensors) - function.form.staying
+        packing = Packing(tensors[:read])
+        return [*packing.pack(tensors[:read]), *tensors[read:]]
 
     # Compiled right away: the function itself would keep the model alive for ever.
     module = sys.modules[keras.backend.backend()]
@@ -244,7 +247,8 @@ def _as_a_whole(function: Function, arguments: tuple[Any, ...]) -> Program:
     else:
         traced = module.function(packed, autograph=False, reduce_retracing=False)
         compiled = traced.get_concrete_function(*arguments)
-    return Program(Packed(compiled, packing), function.form, function.notes)
+    run = Packed(compiled, packing, function.form.staying)
+    return Program(run, function.form, function.notes)
 
 
 def _noted(function: Function, arguments: tuple[Any, ...]) -> Program:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -61,19 +62,30 @@ class Packing:
 
 @dataclass
 class Packed:
-    """A program that returns packed tensors.
+    """A program that returns packed tensors, and behind them some that stay.
 
     Args:
         compiled: From arguments to arrays.
         packing: Of these arrays.
+        staying: How many of the last ones stay.
     """
 
     compiled: Callable[..., list[Tensor]]
     packing: Packing
+    staying: int
 
     def __call__(self, arguments: tuple[Any, ...]) -> list[Any]:
         """Run it."""
-        return self.packing.unpack(self.compiled(*arguments))
+        found = list(self.compiled(*arguments))
+        packed = found[: len(found) - self.staying]
+        return [*self.packing.unpack(packed), *found[len(packed) :]]
+
+
+@dataclass
+class Stays:
+    """A result that is not read: it stays a tensor, where it is."""
+
+    tensor: Tensor
 
 
 class Form:
@@ -86,16 +98,21 @@ class Form:
     def __init__(self, results: Any) -> None:
         self._structure = tree.map_structure(lambda _: None, results)
         leaves = tree.flatten(results)
-        self._leaves = [_TENSOR if _is_tensor(leaf) else leaf for leaf in leaves]
+        self._leaves = [x if _is_plain(x) else _place_of(x) for x in leaves]
+        self.staying = self._leaves.count(_Place.STAYING)
 
     def tensors(self, results: Any) -> list[Tensor]:
-        """The tensors among them."""
-        return [leaf for leaf in tree.flatten(results) if _is_tensor(leaf)]
+        """The tensors among them, at last those that stay."""
+        leaves = [x for x in tree.flatten(results) if not _is_plain(x)]
+        staying = [x.tensor for x in leaves if isinstance(x, Stays)]
+        return [*(x for x in leaves if not isinstance(x, Stays)), *staying]
 
-    def of(self, arrays: Iterable[Any]) -> Any:
+    def of(self, arrays: Sequence[Any]) -> Any:
         """The structure, with these arrays in the tensors' places."""
-        found = iter(arrays)
-        leaves = (next(found) if x is _TENSOR else x for x in self._leaves)
+        first = len(arrays) - self.staying
+        read, staying = iter(arrays[:first]), iter(arrays[first:])
+        found = {_Place.READ: read, _Place.STAYING: staying}
+        leaves = (next(found[x]) if isinstance(x, _Place) else x for x in self._leaves)
         return _filled(self._structure, leaves)
 
 
@@ -110,11 +127,17 @@ def refilled(x: Any, attributes: dict[str, Any]) -> Any:
     return new
 
 
-_TENSOR = object()
+class _Place(enum.Enum):
+    READ = enum.auto()
+    STAYING = enum.auto()
 
 
-def _is_tensor(leaf: Any) -> bool:
-    return leaf is not None and not isinstance(leaf, (int, float))
+def _place_of(leaf: Any) -> _Place:
+    return _Place.STAYING if isinstance(leaf, Stays) else _Place.READ
+
+
+def _is_plain(leaf: Any) -> bool:
+    return leaf is None or isinstance(leaf, (int, float))
 
 
 def _filled(structure: Any, leaves: Iterator[Any]) -> Any:

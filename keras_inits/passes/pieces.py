@@ -100,31 +100,41 @@ def _comparable(parameter: Any) -> Hashable:
     return type(parameter), parameter
 
 
-def pieces_of(trace: Trace) -> list[Piece]:
-    """All steps that are needed, by pieces that run one after the other."""
-    groups = _groups(trace)
+def pieces_of(trace: Trace, staying: int = 0) -> list[Piece]:
+    """All steps that are needed, by pieces that run one after the other.
+
+    Args:
+        trace: Of a function.
+        staying: How many of its last results are not read. What only they need is the
+            last piece: who reads the others does not wait for it.
+    """
+    read_ones = len(trace.results) - staying
+    wanted = {x: None for x in trace.results[:read_ones] if isinstance(x, Variable)}
+    stay = {x: None for x in trace.results[read_ones:] if isinstance(x, Variable)}
+    groups = _groups(trace, wanted, stay)
     read = [dict.fromkeys(v for x in steps for v in x.variables) for steps in groups]
     made = [dict.fromkeys(v for x in steps for v in x.made) for steps in groups]
     reader = {v: i for i, names in enumerate(read) for v in names}
-    wanted = {x for x in trace.results if isinstance(x, Variable)}
     pieces = []
     for i, steps in enumerate(groups):
         inputs = [v for v in read[i] if v not in made[i]]
-        outputs = [v for v in made[i] if reader.get(v, i) > i]
+        outputs = [v for v in made[i] if reader.get(v, i) > i or v in stay]
         results = [v for v in made[i] if v in wanted]
-        last = [v for v in inputs if reader[v] == i and v not in wanted]
+        last = [v for v in inputs if reader[v] == i and v not in stay | wanted]
         pieces.append(Piece(steps, inputs, outputs, results, last))
     return pieces
 
 
-def _groups(trace: Trace) -> list[list[Step]]:
+def _groups(
+    trace: Trace, wanted: Iterable[Variable], stay: Iterable[Variable]
+) -> list[list[Step]]:
     """A step goes to the first group that it can be in, wherever it was written.
 
     What is asked of all layers at the end is so asked of each beside it.
     """
     groups: list[list[Step]] = [[]]
     place: dict[Variable, int] = {}
-    for step in trace.needed():
+    for step in trace.needed(wanted):
         if step.begins and groups[-1]:
             groups.append([])
         here = len(groups) - 1
@@ -132,7 +142,8 @@ def _groups(trace: Trace) -> list[list[Step]]:
         at = here if step.begins else at
         groups[at].append(step)
         place.update((v, at) for v in step.made)
-    return groups if groups[-1] else groups[:-1]
+    groups.append([x for x in trace.needed(stay) if place.keys().isdisjoint(x.made)])
+    return [steps for steps in groups if steps]
 
 
 class Ready:
@@ -165,14 +176,19 @@ class InPieces:
     Args:
         trace: Of the function.
         pieces: Its pieces.
+        staying: How many of its last results are not read.
     """
 
-    def __init__(self, trace: Trace, pieces: list[Ready]) -> None:
+    def __init__(self, trace: Trace, pieces: list[Ready], staying: int) -> None:
         self._arguments, self._constants = trace.arguments, trace.constants
         self._results, self._pieces = trace.results, pieces
+        self._read = len(trace.results) - staying
 
     def __call__(self, arguments: Sequence[Tensor]) -> list[Any]:
-        """What the function returns, as NumPy arrays; waits for each program."""
+        """What the function returns, what is read as NumPy arrays.
+
+        Waits for each program.
+        """
         values = dict(self._constants)
         values.update(zip(self._arguments, arguments, strict=True))
         try:
@@ -186,13 +202,14 @@ class InPieces:
             found = piece.packing.unpack(islice(arrays, len(several)))
             values.update(zip(piece.results, found, strict=True))
         named = [values[x] if isinstance(x, Variable) else x.val for x in self._results]
-        return list(read(named))
+        return [*read(named[: self._read]), *named[self._read :]]
 
 
 def in_pieces(
     trace: Trace,
     arguments: Sequence[Tensor],
     compile: Callable[[Any], Callable[..., list[Tensor]]],
+    staying: int = 0,
 ) -> InPieces | None:
     """The traced function, its programs being compiled in the background.
 
@@ -200,14 +217,16 @@ def in_pieces(
         trace: Of the function.
         arguments: Tensors as it will be called with.
         compile: From what `jax.jit(...).lower(...)` makes to a program.
+        staying: How many of its last results stay where they are, unread.
 
     Returns:
         None where that would not pay, since few pieces are alike; where the function
         has side effects; where an argument is on another device.
     """
-    pieces = pieces_of(trace)
+    pieces = pieces_of(trace, staying)
     keys = [piece.key() for piece in pieces]
-    few = 2 * len(set(keys)) > len(pieces)
+    in_line = keys[: len(keys) - bool(staying)]
+    few = 2 * len(set(in_line)) > len(in_line)
     if few or trace.has_effects or _are_elsewhere(arguments):
         return None
     programs: dict[Hashable, Future[Any]] = {}
@@ -219,7 +238,7 @@ def in_pieces(
     finally:
         pool.shutdown(wait=False)  # of new work: what is submitted is done
     ready = [Ready(x, programs[key]) for x, key in zip(pieces, keys, strict=True)]
-    return InPieces(trace, ready)
+    return InPieces(trace, ready, staying)
 
 
 def _lowered(piece: Piece) -> Any:

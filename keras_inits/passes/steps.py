@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,10 +104,9 @@ class Trace:
         found: list[Tensor] = jaxpr_as_fun(self._closed)(*arguments)
         return found
 
-    def needed(self) -> list[Step]:
-        """Without the steps whose results nobody reads."""
-        wanted = {x for x in self.results if isinstance(x, Variable)}
-        found = []
+    def needed(self, wanted: Iterable[Variable]) -> list[Step]:
+        """The steps that these variables take."""
+        wanted, found = set(wanted), []
         for step in reversed(self.steps):
             if not wanted.isdisjoint(step.made):
                 found.append(step)

@@ -17,12 +17,13 @@ from keras_inits.backends import read
 from keras_inits.backward.slopes import look_inside
 from keras_inits.passes import compiled
 from keras_inits.passes.kinds import kind_of
-from keras_inits.passes.packing import refilled
+from keras_inits.passes.packing import Stays, refilled
 from keras_inits.solving import verdict
 from keras_inits.solving.decision import Decision, Options, apply
 from keras_inits.solving.solver import Solver
 from keras_inits.structure.selection import Selection
 from keras_inits.sweep import TRACED, sweep
+from keras_inits.weights.in_place import may_lie_beside
 from keras_inits.weights.trial import Trial
 
 Tensor = Any
@@ -49,6 +50,7 @@ class OnePass:
         redrawn: Kernels that are drawn anew before the pass, with their values.
         training: The mode the layers run in.
         verbose: Whether to show a progress bar.
+        last: Whether its result will be written, not compared with others.
     """
 
     model: keras.Model
@@ -57,6 +59,7 @@ class OnePass:
     redrawn: list[tuple[keras.Variable, Tensor]]
     training: bool
     verbose: int
+    last: bool
 
     def __call__(self, options: Options) -> Solved:
         """Run it; raises where a layer cannot meet its target."""
@@ -113,35 +116,45 @@ class OnePass:
         trial, solver = self._trial(), self._solver(options)
         batch = compiled.as_tensors(self.batch)
         target = ops.convert_to_tensor(options.target_std, "float32")
+        maps = [m for maps in self.selection.maps.values() for m in maps]
+        kernels = [v for m in maps for v in (m.kernel, *m.extra_kernels)]
+        with_products = self.last and may_lie_beside(kernels)
         kind = kind_of(
             self.selection,
             batch,
             replace(options, target_std=1.0),
             solver.biased,
             self.training,
+            with_products,
         )
         found = compiled.run(
             self.model,
             kind,
             variables,
             ([trial.base(v) for v in variables], batch, target),
-            partial(self._traced, solver),
+            partial(self._traced, solver, with_products),
         )
         if found is None:
             return None
-        (tensors, seen), (decisions, shared) = found
+        (tensors, seen, products), (decisions, shared, scaled) = found
         solver.decisions += map(_filled, decisions, tensors)
         solver.shared.update(shared)
         # After the pass: the first call of a layer leaves marks on it.
         for decision in solver.decisions:
             apply(decision, trial)
+        trial.products.update(zip(scaled, products, strict=True))
         if solver.bar is not None:
             solver.bar.update(len(decisions))
         solver.finish(trial, seen)
         return solver, trial
 
     def _traced(
-        self, solver: Solver, trial: Trial, batch: Any, target: Tensor
+        self,
+        solver: Solver,
+        with_products: bool,
+        trial: Trial,
+        batch: Any,
+        target: Tensor,
     ) -> tuple[Any, Any]:
         visitor = replace(solver, target=target, verbose=0, decisions=[], shared={})
         sweep(
@@ -158,7 +171,9 @@ class OnePass:
         bare = list(map(_filled, visitor.decisions, nothing))
         with trial:
             seen = look_inside(visitor.probes())
-        return (found, seen), (bare, visitor.shared)
+        scaled = list(trial.factors) if with_products else []
+        products = [Stays(trial.state_mapping[key]) for key in scaled]
+        return (found, seen, products), (bare, visitor.shared, scaled)
 
 
 # What of a decision is a tensor, a number or Moments of such.

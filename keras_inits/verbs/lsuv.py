@@ -139,7 +139,7 @@ def lsuv_init(
     if per_channel or orthonormal:
         _require_maps(selection, "per_channel" if per_channel else "orthonormal")
     redrawn = _orthonormal_kernels(selection) if orthonormal else []
-    solve = OnePass(model, batch, selection, redrawn, training, verbose)
+    solve = OnePass(model, batch, selection, redrawn, training, verbose, not critical)
     with one_period():
         solved = _critical(solve, options) if critical else solve(options)
     require_room(solved.decisions, solved.trial)

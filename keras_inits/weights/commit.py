@@ -101,6 +101,8 @@ def _in_stateless_scope() -> bool:
 
 
 def _is_own(variable: keras.Variable, product: Product) -> bool:
+    if product.known is not None:
+        return False
     return product.base is variable.value and can_multiply_in_place(variable)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -50,6 +51,15 @@ def can_multiply_in_place(variable: keras.Variable) -> bool:
     plain = type(value) in (module.Tensor, module.nn.Parameter)
     wide = value.dtype in (module.float32, module.float64)
     return plain and wide and value.is_contiguous() and not value.is_inference()
+
+
+def may_lie_beside(variables: Iterable[keras.Variable]) -> bool:
+    """Whether a pass may make new values, which lie beside the old until written.
+
+    On PyTorch none are made: kernels are multiplied where they lie.
+    """
+    values = sum(math.prod(v.shape) for v in variables)
+    return keras.backend.backend() != "torch" and 4 * values <= PART
 
 
 class InMemory:

@@ -20,8 +20,11 @@ class Product:
 
     base: Tensor
     factor: Tensor
+    known: Tensor | None = None  # the product, where the pass has computed it
 
     def __call__(self) -> Tensor:
+        if self.known is not None:
+            return self.known
         value: Tensor = fused_arithmetic(multiply)(self.base, self.factor)
         return value
 
@@ -52,6 +55,7 @@ class Trial(keras.StatelessScope):
         self._pending: dict[int, Tensor] = {}
         self._set: dict[int, keras.Variable] = {}
         self.factors: dict[int, Tensor] = {}
+        self.products: dict[int, Tensor] = {}  # of them those that are known already
         self._multiply = fused(multiply)
 
     def set(self, variable: keras.Variable, value: Tensor) -> None:
@@ -98,7 +102,9 @@ class Trial(keras.StatelessScope):
             key: (v, self._base[key]) for key, v in self._set.items()
         }
         for v in scaled:
-            new[id(v)] = v, Product(self._base[id(v)], self.factors[id(v)])
+            base, factor = self._base[id(v)], self.factors[id(v)]
+            new[id(v)] = v, Product(base, factor, self.products.get(id(v)))
         self._base.clear()
+        self.products.clear()
         self.state_mapping.clear()
         return list(new.values())

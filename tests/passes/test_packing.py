@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_inits.passes.packing import SMALL, Packing
+from keras_inits.passes.packing import SMALL, Form, Packed, Packing, Stays
 
 LARGE = (SMALL + 1,)
 
@@ -42,3 +42,22 @@ def test_in_the_widest_dtype() -> None:
     found = packing.unpack(map(ops.convert_to_numpy, packing.pack(tensors)))
     assert [x.tolist() for x in found] == [1.0, [1.0, 2.0], 0.5]
     assert {x.dtype.name for x in found} == {"float32"}
+
+
+def test_results_that_stay_come_last_and_return_to_their_places() -> None:
+    one, two, three = (ops.full((2,), float(n)) for n in (1, 2, 3))
+    results = [(Stays(one), None), two, [0.5, Stays(three)]]
+    form = Form(results)
+    assert form.staying == 2
+    found = [float(x[0]) for x in form.tensors(results)]
+    assert found == [2.0, 1.0, 3.0]
+    assert form.of(["two", "one", "three"]) == [("one", None), "two", [0.5, "three"]]
+
+
+def test_a_program_unpacks_all_but_those() -> None:
+    packing = Packing([np.zeros(()), np.zeros(2)])
+    stay = object()
+    run = Packed(lambda x: [np.array([x, 1.0, 2.0]), stay], packing, staying=1)
+    single, pair, last = run((7.0,))
+    assert (float(single), pair.tolist()) == (7.0, [1.0, 2.0])
+    assert last is stay

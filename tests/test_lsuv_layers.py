@@ -17,7 +17,7 @@ from models import normal
 from textbook import Part, depthwise, linear_twin, measured, numpy, parts_of
 
 import keras_inits
-from keras_inits import UnsupportedLayerError, lsuv_init
+from keras_inits import ConvergenceError, UnsupportedLayerError, lsuv_init, measure
 
 Make = Callable[[], keras.layers.Layer]
 
@@ -647,6 +647,41 @@ def test_einsum_biases_on_any_axes(
     lsuv_init(model, x)
     deviation = ops.convert_to_numpy(model(x)).std(dtype="float64")
     assert deviation == pytest.approx(1.0, abs=1e-3)
+
+
+def test_each_channel_meets_the_target_beside_a_bias_of_other_axes() -> None:
+    """Such a bias adds to the variance of every channel."""
+    layer = layers.EinsumDense("abc,cd->abd", (8, 5), bias_axes="b")
+    model = keras.Sequential([keras.Input((8, 6)), layer])
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel, 0.5 * normal(*bias.shape)])
+    x = normal(64, 8, 6, seed=3)
+    [row] = lsuv_init(model, x, per_channel=True)
+    y = ops.convert_to_numpy(model(x))
+    np.testing.assert_allclose(y.std(axis=(0, 1)), 1.0, atol=1e-3)
+    assert row.std == pytest.approx(y.std(), abs=1e-4)
+    layer.set_weights([kernel, 3.0 * bias + 3.0 * normal(*bias.shape)])
+    with pytest.raises(ConvergenceError, match="its bias alone has deviation"):
+        lsuv_init(model, x, per_channel=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"per_channel": True}, {"signal": "output"}])
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_a_kernel_that_is_a_vector_has_one_output(
+    activation: Any, options: dict[str, Any]
+) -> None:
+    """It scores every position, as attention pooling does."""
+    layer = layers.EinsumDense("abc,c->ab", (8,), "relu")
+    layer.activation = keras.activations.get(activation)
+    model = keras.Sequential([keras.Input((8, 6)), layer])
+    x = normal(64, 8, 6)
+    lsuv_init(model, x, **options)
+    [row] = measure(model, x)
+    y = ops.convert_to_numpy(model(x))
+    assert row.output_std == pytest.approx(y.std(), rel=1e-3)
+    met = row.output_std if "signal" in options else row.std
+    assert met == pytest.approx(1.0, abs=2e-3)
+    assert row.dead_fraction is None
 
 
 @pytest.mark.parametrize("axes", ["d", "e", "b"])

@@ -247,7 +247,7 @@ def _is_known(function: Any) -> bool:
 
 def _layout(axes: tuple[int, ...], channels: int, shape: Sequence[int]) -> Layout:
     rank = len(shape)
-    if not rank:
+    if not (rank and axes):  # a vector of weights has one output, and no axis for it
         return None
     axes = tuple(sorted({axis % rank for axis in axes}))
     found = math.prod(shape[axis] for axis in axes)

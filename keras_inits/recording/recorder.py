@@ -196,7 +196,7 @@ class Recorder:
 def _units(record: Record, y: Tensor) -> tuple[tuple[int, ...], bool] | None:
     """The axes along which units of an output lie, and whether none is negative."""
     rank, axes = len(y.shape), record.map.channel_axes if record.map else (-1,)
-    if rank < 2 or max(axes) >= rank:
+    if rank < 2 or not axes or max(axes) >= rank:
         return None
     return tuple(sorted(axis % rank for axis in axes)), _is_never_negative(record)
 

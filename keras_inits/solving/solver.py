@@ -182,30 +182,27 @@ class Solver:
         decision = Decision(m.layer, m, before=seen, scale=scale)
         if not m.in_hand:
             return decision, z
-        view = scale if len(scale.shape) == 0 else m.signal_view(scale, z)
-        return decision, scaled(z, view)
+        return decision, scaled(z, self._spread(m, scale, z))
 
     def _scaled_beside_bias(
         self, m: LinearMap, z: Tensor, bias: Tensor
     ) -> tuple[Decision, Tensor]:
         u = widen(z) - bias
         seen, before = self._moments(m, u), self._moments(m, z)
-        if self.options.per_channel:  # a bias does not change a channel's variance
-            scale = closed_form(seen, None, 0.0, self.target)
-            scale = ops.where(varies(seen), scale, 1.0)
-            result = u * m.signal_view(scale, u) + bias
-            after = self._moments(m, result)
-            spread = None
+        spread = self._moments(m, ops.broadcast_to(bias, u.shape))
+        centred = u - self._spread(m, seen.mean, u)
+        product = centred * (bias - self._spread(m, spread.mean, u))
+        if self.options.per_channel:
+            covariance = channel_moments(product, m.channel_axes).mean
         else:
-            everywhere = ops.broadcast_to(bias, u.shape)
-            spread = moments(everywhere)
-            centred = u - seen.mean
-            covariance = ops.mean(centred * (bias - spread.mean))
-            scale = closed_form(seen, spread, covariance, self.target)
-            mean = seen.mean * scale + spread.mean
-            parts = seen.variance * scale**2 + 2 * scale * covariance + spread.variance
-            after = Moments(mean, parts)
-            result = u * scale + bias
+            covariance = ops.mean(product)
+        scale = closed_form(seen, spread, covariance, self.target)
+        if self.options.per_channel:
+            scale = ops.where(varies(seen), scale, 1.0)
+        mean = seen.mean * scale + spread.mean
+        parts = seen.variance * scale**2 + 2 * scale * covariance + spread.variance
+        after = Moments(mean, parts)
+        result = u * self._spread(m, scale, u) + bias
         decision = Decision(
             m.layer,
             m,
@@ -231,7 +228,7 @@ class Solver:
         scale = closed_form(seen, None, 0.0, self.target)
         if self.options.per_channel:
             scale = ops.where(varies(seen), scale, 1.0)
-        wide = scale if len(scale.shape) == 0 else self._spread(m, scale, u)
+        wide = self._spread(m, scale, u)
         rest: Any = 0.0
         if m.resting_bias is not None:
             rest = ops.cast(m.bias_in(u, m.resting_bias), u.dtype)
@@ -247,7 +244,9 @@ class Solver:
         return decision, ops.cast(centred * wide, z.dtype)
 
     def _spread(self, m: LinearMap, scale: Tensor, signal: Tensor) -> Tensor:
-        """A scale per gate or channel in a shape that broadcasts against the signal."""
+        """A figure, or one per gate or channel, that broadcasts against the signal."""
+        if len(scale.shape) == 0:
+            return scale
         return m.signal_view(per_channel(m, scale), signal)
 
     def _by_output(

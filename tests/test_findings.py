@@ -453,6 +453,15 @@ def test_gradient_remedy_fits_the_activation(activation, layer_type, remedy):
     assert "skip connections" in finding.remedy
 
 
+@pytest.mark.parametrize("layer_type", ["Dense", "Conv2D"])
+def test_linear_kernels_beside_normalisation_are_not_to_be_orthonormal(layer_type):
+    rows = with_gradients(gains(1.0, None, layer_type, depth=9), [1e4] * 4 + [1.0] * 5)
+    [finding] = find(rows, plain=False)
+    assert "gradient explodes towards the input" in finding.text
+    assert "lsuv_init(model, x)" in finding.remedy
+    assert "orthogonal" not in finding.remedy and "normal" not in finding.remedy
+
+
 @pytest.mark.parametrize(
     ("activation", "remedy"), [("relu", "looks_linear"), (None, "lsuv_normal")]
 )
@@ -696,6 +705,16 @@ def test_units_that_a_bias_has_silenced_are_dead(activation):
     assert "bias_initializer" in first.remedy
 
 
+def test_an_activation_that_is_silent_beside_normalisation_is_its_affair():
+    rows = simulate(5, "relu", lsuv=True)
+    faint = {"mean": -5.0, "std": 0.3, "output_std": 1e-5, "dead_fraction": 0.0}
+    bare = {"kernel_shape": None, "kernel_std": None, "parameters": 0}
+    rows = replaced(rows, 3, activation="gelu", bias_mean=-5.0, **faint, **bare)
+    [finding] = find(rows, plain=False)
+    assert finding.text.startswith("dense_2 lets nearly nothing through")
+    assert finding.remedy.startswith("BatchNormalization revives them")
+
+
 def test_kernels_that_explode_behind_an_input_that_is_off():
     rows = simulate(12, "linear", kernel_std=2.0, x=pixels())
     rows = replaced(rows, 0, path="x")
@@ -734,6 +753,39 @@ def test_a_head_as_large_as_its_labels():
     assert finding.severity == "warning"
     assert "output of dense_3 is large" in finding.text
     assert "standardise them" in finding.remedy
+
+
+def enlarged(rows, index, **fields):
+    width = rows[index].kernel_shape[0]
+    large = {"kernel_std": 200 / math.sqrt(width), "std": 150.0, "batch_std": 150.0}
+    return replaced(rows, index, **large, saturated_fraction=None, **fields)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_kernel_too_large_is_named_though_the_signal_recovers(plain):
+    rows = enlarged(simulate(5, "relu", lsuv=True), 3)
+    [finding] = find(rows, plain=plain)
+    assert (finding.layer, finding.severity) == ("dense_2", "warning")
+    assert "the kernel of dense_2 is too large" in finding.text
+    assert "200 times as large (std 1.5e+02)" in finding.text
+    assert finding.remedy.endswith('initialize(model, layers=["dense_2"])')
+    # And not the gradient before it.
+    [finding] = find(with_gradients(rows, [1e2, 1e2, 1e-3, 1e-3, 1e-3]), plain=plain)
+    assert finding.layer == "dense_2"
+    # Of frozen layers, and of large data, it is no fault.
+    assert find(replaced(rows, 3, trainable=False), plain=False) == ()
+    assert find(replaced(rows, 3, kernel_std=0.1), plain=False) == ()
+
+
+def test_of_large_heads_those_that_are_squashed_are_named():
+    rows = enlarged(simulate(4, "relu", lsuv=True), -1, activation="softmax")
+    [finding] = find(rows, plain=False)
+    assert "the kernel of dense_3 is too large" in finding.text
+    assert find(replaced(rows, -1, activation="linear"), plain=False) == ()
+    # Labels of that size would be no remedy.
+    [finding] = find(replaced(rows, -1, std=1e6, gradient_gain=1.0))
+    assert "the output of dense_3 is large" in finding.text
+    assert finding.remedy.endswith('initialize(model, layers=["dense_3"])')
 
 
 def test_a_tiny_head_scales_all_gradients_alike():

@@ -863,9 +863,10 @@ def heads(
         ({"scale": 0.0}, ["warning"]),
         ({"scale": 1e-4}, []),
         ({"scale": 200.0, "units": 1, "activation": "sigmoid"}, ["warning"]),
-        ({"scale": 200.0, "activation": "softmax"}, []),
+        ({"scale": 20.0, "activation": "softmax"}, []),
+        ({"scale": 1000.0, "activation": "softmax"}, ["warning"]),
     ],
-    ids=["zeros", "tiny", "sure sigmoid", "sure softmax"],
+    ids=["zeros", "tiny", "sure sigmoid", "sure softmax", "large softmax"],
 )
 def test_heads_are_judged_one_by_one(
     options: dict[str, Any], severities: list[str]

@@ -84,19 +84,23 @@ def find(
     lost = [_through(x, signals) for x in lost] if nowhere else lost
     found += lost
     found += units.copies(signals, plain)
+    large = _merged(map(signal.oversized, chains))
     grown = [(signal.exploding(rows, plain), rows) for rows in chains]
-    found += _merged(_not_by_data(*each, inputs, found) for each in grown)
+    exploded = _merged(_not_by_data(*each, inputs, found) for each in grown)
+    # Along a plain chain the explosion itself says where it begins.
+    large = [] if plain and exploded else large
+    found += large or exploded
     found += _merged(map(units.saturated, chains))
     blocked = _merged(_blocked(rows, plain) for rows in chains)
     if all(x.severity == "warning" for x in blocked):
         foreseen = []
-        if plain if chain is None else chain:
+        if (plain if chain is None else chain) and not large:
             foreseen = gradient.foreseen(signals, plain)
         if any(x.weight_gradient_std is not None for x in signals):
             # Where nothing comes through, no gradient does.
             causes = unfit + (lost if nowhere else [])
             explained = any(x.severity == "error" for x in causes)
-            faded = not plain and any(map(_drifts, chains))
+            faded = bool(large) or (not plain and any(map(_drifts, chains)))
             found += gradient.measured(
                 signals,
                 losses,

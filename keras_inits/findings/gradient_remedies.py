@@ -34,7 +34,8 @@ def gradient(rows: Sequence[LayerSignal], grows: bool, *, plain: bool = True) ->
     bent = Counter({k: n for k, n in names.items() if k not in ("linear", "softmax")})
     names = bent if bent and 2 * bent.total() >= names["linear"] else names
     common = names.most_common(1)[0][0]
-    if common in RELU_LIKE and not plain:  # units do not stay in pairs
+    # Units do not stay in pairs, and what is not linear is beside the kernels.
+    if not plain and (common in RELU_LIKE or common == "linear"):
         return rescale(rows[0], plain=False)
     if common in RELU_LIKE:
         convolved = any(row.layer_type.startswith("Conv") for row in rows)

@@ -26,6 +26,10 @@ RESOLVED = 1e-6
 LARGEST = 1e15
 # A head this much larger than what it takes is so by its own kernel.
 HEAD_JUMP = 30.0
+# A signal of this size, out of a kernel that makes it so, is none of a sound network.
+OVERSIZED = 1e2
+# Last activations whose outputs are of no size of their own.
+SQUASHING = ("sigmoid", "softmax")
 
 
 def not_finite(
@@ -199,10 +203,41 @@ def exploding(signals: Sequence[LayerSignal], plain: bool = True) -> list[Findin
         before = signals[run[0] - 1].std or math.inf
         if (first.std or 0.0) > HEAD_JUMP * before:
             text = f"the output of {first.name} is large (std {first.std:.2g})"
-            return [Finding.at(first, first.std, text, remedies.LABELS, "warning")]
+            squashed = first.activation in SQUASHING
+            remedy = remedies.redraw([first]) if squashed else remedies.LABELS
+            return [Finding.at(first, first.std, text, remedy, "warning")]
     severity: Severity = "error" if plain else "warning"
     remedy = remedies.rescale(first, plain=plain)
     return [Finding.at(first, first.std, text, remedy, severity)]
+
+
+def oversized(signals: Sequence[LayerSignal]) -> list[Finding]:
+    """Kernels so large that steps no longer move them, whatever normalises behind.
+
+    Not of a head without a squashing activation: its labels may be of that size.
+    """
+    rows = [x for x in signals if x.trainable and (x.std or 0.0) > OVERSIZED]
+    rows = [x for x in rows if _enlarges(x) > HEAD_JUMP]
+    if rows and rows[-1] is signals[-1] and rows[-1].activation not in SQUASHING:
+        rows = rows[:-1]
+    if not rows:
+        return []
+    first = rows[0]
+    text = (
+        f"the kernel of {first.name} is too large: it makes what it takes "
+        f"{_enlarges(first):.3g} times as large (std {first.std:.2g})"
+    )
+    text += _and_so(rows[1:], "; so does that of {}", "; so do those of {} more layers")
+    return [Finding.at(first, first.std, text, remedies.redraw(rows), "warning")]
+
+
+def _enlarges(layer: LayerSignal) -> float:
+    """How many times as large a kernel makes what it takes; 0 where nobody knows."""
+    if layer.layer_type == "Embedding" or not layer.kernel_std:
+        return 0.0
+    shape = layer.kernel_shape or ()
+    own = layer.layer_type.startswith("Depthwise")  # a channel for each unit
+    return layer.kernel_std * math.sqrt(math.prod(shape[: -2 if own else -1]))
 
 
 # What the checks share

@@ -59,7 +59,8 @@ def hushed(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
                 f"its output): mean {row.mean:.2g} is far below 0 for a std of "
                 f"{row.std:.2g}"
             )
-            remedy = remedies.revive(row, True, _is_by_bias(row, signals, plain))
+            by_bias = _is_by_bias(row, signals, plain)
+            remedy = remedies.revive(row, True, by_bias, plain=plain)
             severity: Severity = "error" if plain else "warning"
             return [Finding.at(row, row.output_std, text, remedy, severity)]
     return []

@@ -5,6 +5,7 @@
 | `walking` | every layer of a model, whatever holds it |
 | `activations` | what a layer applies, by name |
 | `naming` | layers as a user names them |
+| `cases` | tables from names or classes of layers to what is to be done |
 | `selection` | which layers are meant, and why others are not |
 | `chains` | whether a model is one chain of known layers |
 | `training` | whether it has been trained |

@@ -43,6 +43,7 @@ class Selection:
 
 # Why a layer was left out that holds kernels.
 UNDESCRIBED = "no linear map is known, see register_linear_map"
+FROZEN = "frozen"
 
 
 def _marks(holder: Any) -> bool:
@@ -225,7 +226,7 @@ def _take(found: Selection, wanted: list[Layer], *, named: bool) -> Selection:
         if layer in found.left:
             chosen.left[layer] = found.left[layer]
         elif not named and not _trainable(layer, found):
-            chosen.left[layer] = "frozen"
+            chosen.left[layer] = FROZEN
         elif layer in found.maps:
             chosen.maps[layer] = _main_maps(found.maps[layer], named)
         else:

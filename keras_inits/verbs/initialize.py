@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import random
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,9 +19,10 @@ from keras_inits.initializers import LooksLinear, VarianceScaling
 from keras_inits.linear_maps import LinearMap, identity
 from keras_inits.registry import resolved
 from keras_inits.structure.activations import activations_behind
+from keras_inits.structure.cases import first, is_table, matches, require_matches
 from keras_inits.structure.naming import Layers, named_layers
-from keras_inits.structure.selection import Selection, select_all
-from keras_inits.structure.walking import own_variables, walk
+from keras_inits.structure.selection import FROZEN, UNDESCRIBED, Selection, select_all
+from keras_inits.structure.walking import walk
 from keras_inits.weights.blocks import redraw
 from keras_inits.weights.commit import commit
 from keras_inits.weights.looks_linear import looks_linear_kernels
@@ -68,7 +69,8 @@ def initialize(
             included, is drawn again by the initializer that its layer was made with.
             What a layer has been adapted to (Normalization) stays; in a dict, frozen
             layers stay unless they are named.
-        layers: Names, layers or a predicate. None: trainable ones with a linear map.
+        layers: Names, layers or a predicate. None: trainable ones with a linear map; a
+            `UserWarning` names others that hold kernels.
         seed: Makes the draw repeatable; layers (and gates, groups) still differ.
 
     Raises:
@@ -84,20 +86,22 @@ def initialize(
     if initializer is None:
         commit(reset_values(model, layers, seed), None)
         return
-    values = list(initializer.values()) if _is_table(initializer) else []
+    values = list(initializer.values()) if is_table(initializer) else []
     if values and all(x is None for x in values):
-        _require_matches(model, list(walk(model)), initializer)
+        require_matches(model, list(walk(model)), initializer)
         commit(_reset(model, initializer, layers, seed), None)
         return
     selection = select_all(model, layers)
     if _is_looks_linear(initializer):
-        commit(looks_linear_kernels(model, selection, _seeder(seed)), None)
+        changes = looks_linear_kernels(model, selection, _seeder(seed))
+        _warn_of_undrawn(selection, initializer)
+        commit(changes, None)
         return
     chosen = _choice(initializer, activations_behind(selection.every))
     if isinstance(initializer, Mapping):
-        _require_matches(model, selection.every, initializer)
+        require_matches(model, selection.every, initializer)
     _require_described(selection, layers, initializer)
-    changes: Changes = []
+    changes = []
     fresh = _freshener(seed)
     for layer, maps in selection.maps.items():
         stages = {id(m.stage) for m in maps if m.stage is not None}
@@ -107,6 +111,7 @@ def initialize(
             if draw is not None:
                 changes.append((m.kernel, _drawn(layer, m, draw, fresh)))
     changes += _reset(model, initializer, layers, seed)
+    _warn_of_undrawn(selection, initializer)
     commit(changes, None)
 
 
@@ -131,13 +136,13 @@ def _drawn(layer: Layer, m: LinearMap, draw: Any, fresh: Callable[..., Any]) -> 
 def _choice(initializer: Any, behind: dict[int, Any]) -> Callable[[LinearMap], Any]:
     """Which initializer draws which map; `behind` as `activations_behind` has it."""
     automatic = partial(_automatic, behind)
-    if not _is_table(initializer):
+    if not is_table(initializer):
         found = _get(initializer)
         return automatic if found == "auto" else lambda m: found
     cases = {key: _get(value) for key, value in initializer.items()}
 
     def by_case(m: LinearMap) -> Any:
-        found = _first(m.layer, cases)
+        found = first(m.layer, cases)
         return automatic(m) if isinstance(found, str) else found
 
     return by_case
@@ -158,60 +163,28 @@ def _of_stage(draw: Any) -> Any:
     return VarianceScaling(1.0, draw.mode, draw.distribution, seed=seed)
 
 
-def _is_table(initializer: Any) -> bool:
-    return isinstance(initializer, Mapping) and "class_name" not in initializer
-
-
-def _first(layer: Layer, cases: Mapping[Any, Any], default: Any = None) -> Any:
-    """What stands beside the first key that matches."""
-    return next((x for key, x in cases.items() if _matches(layer, key)), default)
-
-
 def _reset(model: keras.Model, cases: Any, layers: Layers, seed: int | None) -> Changes:
     """Of a table: every weight of the layers beside whose key stands None."""
-    if not _is_table(cases):
+    if not is_table(cases):
         return []
     known = list(walk(model)) if layers is None else named_layers(model, layers)
-    held = [y for x in known if _first(x, cases, "another") is None for y in walk(x)]
+    held = [y for x in known if first(x, cases, "another") is None for y in walk(x)]
     if layers is None:  # a pattern is not to reach the frozen part of a model
         held = [x for x in held if x.trainable or {x.name, x.path} & {*cases}]
-    chosen = {id(x) for x in held if _first(x, cases) is None}
+    chosen = {id(x) for x in held if first(x, cases) is None}
     return reset_values(model, lambda x: id(x) in chosen, seed) if chosen else []
-
-
-def _require_matches(model: keras.Model, every: Sequence[Layer], cases: Any) -> None:
-    """A name that no layer has, or a table that matches none, is a slip of the pen.
-
-    A class or a pattern may go unused: such a table serves many models.
-    """
-    if not _is_table(cases):
-        return
-    unused = [k for k in cases if not any(_matches(x, k) for x in every)]
-    names = [k for k in unused if isinstance(k, str) and not set(k) & set("*?[")]
-    if not cases:
-        raise KerasInitsError(
-            "`initializer` is a table without a row. Received: {}. Its keys are name "
-            "patterns or layer classes."
-        )
-    if names or len(unused) == len(cases):
-        own = {x.name for x in every if own_variables(x)}
-        known = ", ".join(sorted(own)[:20])
-        raise UnsupportedLayerError(
-            f"No layer of {model.name!r} matches a key of `initializer`. Received: "
-            f"{(names or unused)[0]!r}. Its layers: {known}."
-        )
 
 
 def _require_described(selection: Selection, layers: Layers, cases: Any) -> None:
     """A layer asked for by itself, of which nobody knows what to draw."""
     names: list[Any] = [layers] if isinstance(layers, (str, keras.layers.Layer)) else []
     names += layers if isinstance(layers, (list, tuple, set)) else []
-    rows = cases.items() if _is_table(cases) else ()
+    rows = cases.items() if is_table(cases) else ()
     keys = [key for key, value in rows if value is not None]  # a reset needs no axes
     for layer in selection.opaque:
         named = any(x in (layer, layer.name, layer.path) for x in names)
-        alone = (k for k in keys if not any(_matches(x, k) for x in selection.maps))
-        if named or any(_matches(layer, k) for k in alone):
+        alone = (k for k in keys if not any(matches(x, k) for x in selection.maps))
+        if named or any(matches(layer, k) for k in alone):
             raise UnsupportedLayerError(
                 f"Layer {layer.name!r} ({type(layer).__name__}) cannot be drawn: it "
                 "holds kernels, and nothing says which of their axes are inputs. "
@@ -219,16 +192,22 @@ def _require_described(selection: Selection, layers: Layers, cases: Any) -> None
             )
 
 
-def _matches(layer: Layer, key: Any) -> bool:
-    if isinstance(key, type):
-        return isinstance(layer, key)
-    if not isinstance(key, str):
-        raise KerasInitsError(
-            "The keys of `initializer` are name patterns or layer classes. "
-            f"Received: {key!r}"
+def _warn_of_undrawn(selection: Selection, cases: Any) -> None:
+    """Layers meant like all others, of which a kernel stays as it is."""
+    reasons = {**dict.fromkeys(selection.opaque, UNDESCRIBED), **selection.left}
+    undrawn = [
+        f"{layer.name} ({type(layer).__name__}: {reason})"
+        for layer, reason in reasons.items()
+        if layer.built and reason != FROZEN
+        if not is_table(cases) or first(layer, cases) is not None
+    ]
+    if undrawn:
+        warnings.warn(
+            f"initialize left kernels as they are: {', '.join(undrawn[:5])}"
+            f"{', ...' * (len(undrawn) > 5)}. Choose the others with layers= if that "
+            "is meant.",
+            stacklevel=4,  # who called the verb, which `everywhere` wraps
         )
-    names = [layer.name, layer.path or layer.name]
-    return any(fnmatch.fnmatchcase(name, key) for name in names)
 
 
 def _get(initializer: Any) -> Any:

@@ -97,12 +97,47 @@ def test_a_layer_that_nothing_describes_is_not_drawn_in_silence(
         initialize(mixed(), initializer, **options)
 
 
-@pytest.mark.parametrize("initializer", ["auto", {"*": "zeros"}, {"head": "zeros"}])
-def test_beside_others_it_stays_as_it_is(initializer: Any) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"initializer": {"*": "zeros"}}, {"layers": lambda layer: True}],
+)
+def test_beside_others_it_stays_as_it_is_and_is_named(options: dict[str, Any]) -> None:
     model = mixed()
     before = ops.convert_to_numpy(model.layers[0].kernel)
-    initialize(model, initializer)
+    expected = r"left kernels as they are: mix \(Mix: no linear map.*layers="
+    with pytest.warns(UserWarning, match=expected) as caught:
+        initialize(model, **options)
+    assert caught[0].filename == __file__  # the line that called
     np.testing.assert_array_equal(ops.convert_to_numpy(model.layers[0].kernel), before)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"initializer": {"head": "zeros"}},
+        {"initializer": {"head": "zeros", "mix": None}},
+        {"layers": ["head"]},
+        {"initializer": None},
+    ],
+)
+def test_nothing_is_said_of_what_was_not_meant(options: dict[str, Any]) -> None:
+    initialize(mixed(), **options)  # warnings are errors
+
+
+def test_looks_linear_names_what_stays_behind_its_stack() -> None:
+    dense = [layers.Dense(8, "relu"), layers.Dense(8)]
+    model = keras.Sequential([keras.Input((4,)), *dense, Mix(name="mix")])
+    with pytest.raises(UserWarning, match=r"as they are: mix \(Mix: no linear map"):
+        initialize(model, "looks_linear")  # warnings are errors here
+
+
+def test_where_a_warning_is_an_error_nothing_is_written() -> None:
+    model = mixed()
+    before = model.get_weights()
+    with pytest.raises(UserWarning, match="as they are"):
+        initialize(model)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_the_report_says_that_it_was_left_out() -> None:

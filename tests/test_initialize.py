@@ -18,6 +18,7 @@ from models import MODELS, normal
 
 import keras_inits
 from keras_inits import initialize
+from keras_inits.errors import KerasInitsError
 
 Array = np.ndarray[Any, Any]
 
@@ -384,6 +385,31 @@ def test_orthonormal_look_ups_are_vectors_of_length_one(rows: int) -> None:
     assert (lengths**2).mean() == pytest.approx(1.0, rel=1e-5)
     if rows <= 64:
         np.testing.assert_allclose(table @ table.T, np.eye(rows), atol=1e-5)
+
+
+@pytest.mark.skipif(
+    not hasattr(layers, "ReversibleEmbedding"), reason="Keras 3.13 and later"
+)
+@pytest.mark.parametrize("law", ["auto", "lecun_normal", "orthonormal"])
+def test_a_table_that_makes_the_logits_has_their_fan_in(law: str) -> None:
+    inputs = keras.Input((50,), dtype="int32")
+    layer = layers.ReversibleEmbedding(500, 64, tie_weights=True)
+    rows = keras.Input((64,))
+    model = keras.Model([inputs, rows], [layer(inputs), layer(rows, reverse=True)])
+    initialize(model, law, seed=0)
+    logits = normal(256, 64) @ numpy(layer.embeddings).T
+    assert logits.std() == pytest.approx(1.0, rel=0.03)
+
+
+@pytest.mark.parametrize("table", [False, True])
+@pytest.mark.parametrize("law", ["forget_gate_bias", keras_inits.LogOddsBias(0.1)])
+def test_laws_for_biases_draw_no_kernels(law: Any, table: bool) -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8)])
+    before = model.get_weights()
+    with pytest.raises(KerasInitsError, match=r"biases.*as bias_init"):
+        initialize(model, {"*": law} if table else law)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_laws_that_do_not_go_by_a_root_get_the_fans_too() -> None:

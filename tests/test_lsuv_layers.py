@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -268,10 +269,12 @@ def test_reversible_embedding(tied: bool) -> None:
     x = np.random.default_rng(0).integers(0, 7, (32, 5))
     report = only_kernels_change(model, x)
     table = numpy(layer.embeddings)
-    assert table[x].std() == pytest.approx(1, abs=1e-3)
+    expected = 1 / math.sqrt(6) if tied else 1  # for the logits, a sum over 6
+    assert table[x].std() == pytest.approx(expected, abs=1e-3)
     if tied:
         rows = [row for row in report if row.name == layer.name]
         assert sorted(row.status for row in rows) == ["scaled", "shared"]
+        assert any("kernel of the logits" in note for note in report.notes)
     else:
         dense = model.get_layer("middle")
         hidden = np.maximum(table[x] @ numpy(dense.kernel), 0)

@@ -40,7 +40,7 @@ COVERED = {
     "GRU": "input kernel, each gate on its own; the recurrent kernel stays",
     "LSTM": "input kernel, each gate on its own; the recurrent kernel stays",
     "RNN": "input kernels of its cells, stacked ones too; recurrent kernels stay",
-    "ReversibleEmbedding": "table; an untied output projection on its own",
+    "ReversibleEmbedding": "table, for the logits if tied; an untied output projection",
     "SeparableConv": "pointwise kernel; the depthwise one when marked or named",
     "SimpleRNN": "input kernel; the recurrent kernel stays",
 }

@@ -52,6 +52,8 @@ class LinearMap:
         stride: Product of the strides of a transposed convolution: each output
             sees only this fraction of the receptive field.
         lookup: Whether inputs are indices, so that one row is read (fan-in 1).
+        tied_inputs: Of a table that is also the kernel of the logits, their fan-in.
+            What serves both is scaled for them: they meet the loss as they are.
         bias: The variable `b`, or None.
         bias_rows: Leading axis of a bias that is stacked for other uses (GRU);
             only its first row belongs to `W x`. 0 where it is not stacked.
@@ -89,6 +91,7 @@ class LinearMap:
     gates: int = 1
     stride: int = 1
     lookup: bool = False
+    tied_inputs: int = 1
     bias: keras.Variable | None = None
     bias_rows: int = 0
     bias_per_channel: bool = True
@@ -129,8 +132,13 @@ class LinearMap:
         inputs = math.prod(shape[a] for a in self.input_axes)
         outputs = math.prod(shape[a] for a in self.output_axes)
         products = field_size * inputs * self.positions / self.stride
-        fan_in = 1.0 if self.lookup else products
+        fan_in = float(self.tied_inputs) if self.lookup else products
         return Fans(fan_in, field_size * outputs / (self.gates * self.groups))
+
+    @property
+    def level(self) -> float:
+        """What a deviation of 1 stands for: less in a table that makes logits, too."""
+        return 1.0 / math.sqrt(self.tied_inputs)
 
     @property
     def channels(self) -> int:

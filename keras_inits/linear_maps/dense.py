@@ -98,10 +98,15 @@ register_linear_map(keras.layers.Embedding)(_look_up)
 
 
 def reversible_embedding(layer: Any) -> LinearMap | tuple[LinearMap, ...]:
-    """The look-up decides for tied weights; untied ones have a map of their own."""
+    """Tied weights are scaled for the logits; untied ones have a map of their own."""
     look_up = replace(_look_up(layer), when=lambda x, reverse=False: not reverse)
     if layer.tie_weights:
-        return look_up
+        inputs = look_up.kernel.shape[1]
+        note = (
+            f"The table of {layer.name!r} is also the kernel of the logits: its rows "
+            f"get the target over sqrt({inputs}), for inputs of deviation 1 there."
+        )
+        return replace(look_up, tied_inputs=inputs, note=note)
     cap = layer.logit_soft_cap
     logits = LinearMap(
         layer,

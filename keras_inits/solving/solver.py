@@ -169,7 +169,7 @@ class Solver:
     def _scaled(
         self, m: LinearMap, z: Tensor, bias: Tensor | None
     ) -> tuple[Decision, Tensor]:
-        target = self.target
+        target = self.target if m.level == 1.0 else self.target * m.level
         if bias is not None:
             return self._scaled_beside_bias(m, z, bias)
         if m.in_hand and not self.options.per_channel and m.gates == 1:
@@ -259,9 +259,8 @@ class Solver:
             u, bias, m.activate, m.channel_axes, o.per_channel, o.center
         )
         before = moments(m.activate(z))
-        found = solve_output(
-            problem, o.target_std, tolerance(m.layer, o), o.max_iterations
-        )
+        target = o.target_std * m.level
+        found = solve_output(problem, target, tolerance(m.layer, o), o.max_iterations)
         dtype = keras.backend.standardize_dtype(widen(z).dtype)
         scale = ops.convert_to_tensor(found.scale, dtype)
         if not o.per_channel:

@@ -15,7 +15,12 @@ from keras_inits.backward.probes import is_linear
 from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import KerasInitsError, UnsupportedLayerError
 from keras_inits.gains import NotElementwise, gain
-from keras_inits.initializers import LooksLinear, VarianceScaling
+from keras_inits.initializers import (
+    ForgetGateBias,
+    LogOddsBias,
+    LooksLinear,
+    VarianceScaling,
+)
 from keras_inits.linear_maps import LinearMap, identity
 from keras_inits.registry import resolved
 from keras_inits.structure.activations import activations_behind
@@ -75,7 +80,8 @@ def initialize(
 
     Raises:
         UnsupportedLayerError: A layer is unknown, or the initializer does not suit it.
-        KerasInitsError: The model is not built, or the initializer is unknown.
+        KerasInitsError: The model is not built; the initializer is unknown, or draws
+            biases.
         DistributionError: Inside `strategy.run`, or another process is missing.
     """
     if seed is not None and (
@@ -214,7 +220,13 @@ def _get(initializer: Any) -> Any:
     """An initializer; `"auto"` and None as they are."""
     if initializer is None or (isinstance(initializer, str) and initializer == "auto"):
         return initializer
-    return resolved(initializer)
+    found = resolved(initializer)
+    if isinstance(found, (ForgetGateBias, LogOddsBias)):
+        raise KerasInitsError(
+            f"initialize draws kernels, and {type(found).__name__} is for biases. "
+            f"Received: {initializer!r}. Pass it to the layer as bias_initializer."
+        )
+    return found
 
 
 def _automatic(behind: dict[int, Any], m: LinearMap) -> VarianceScaling:

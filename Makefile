@@ -39,6 +39,10 @@ help:
 demo: $(VENV)/.has-$(BACKEND)+demo
 	$(BIN)/python -m keras_inits demo $(ARGS)
 
+# What XLA has compiled once is not compiled again, by a later run either.
+test: export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/.xla
+test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
+test: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 test: $(VENV)/.has-$(BACKEND)+test
 	$(BIN)/python -m pytest $(ARGS)
 

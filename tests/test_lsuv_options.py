@@ -268,6 +268,26 @@ def test_for_relu_without_bias_one_step_is_exact() -> None:
     assert report[0].iterations <= 2
 
 
+@pytest.mark.parametrize(
+    ("activation", "sizes"),
+    [
+        ("elu", (1e-14, 1e14)),
+        ("gelu", (1e-14, 1e14)),
+        ("relu", (1e-14, 1e14)),
+        ("softplus", (1e14,)),  # close to 0 it is ln 2 in float32
+        ("tanh", (1e-14,)),
+    ],
+)
+def test_an_output_far_off_its_target_is_met_in_the_usual_steps(
+    activation: str, sizes: tuple[float, ...]
+) -> None:
+    for size in sizes:
+        model = single(activation)
+        lsuv_init(model, size * X, signal="output", target_std=0.5)
+        found = numpy(model(size * X)).astype("float64").std()
+        assert found == pytest.approx(0.5, abs=1e-3)
+
+
 def test_output_of_whole_models() -> None:
     """Layer by layer, each on outputs that are already right."""
     model, x = nested()

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 Point = tuple[float, float]  # log scale, log(deviation / target): -inf where it is 0
 
-DECADE = math.log(10.0)  # the longest step
+DECADE = math.log(10.0)  # the longest step, but for the first:
+NEAR = 3 * DECADE  # that comes at least so near, where a straight line would
 # d log deviation / d log scale: 1 where the activation is homogeneous.
 ORDERS = (0.1, 3.0)
 # From so many points, each a decade below the last, nothing was seen to vary.
@@ -79,7 +80,10 @@ class Search:
             if abs(x - before[0]) > 1e-9 and math.isfinite(y - before[1]):
                 order = (y - before[1]) / (x - before[0])
         order = min(max(order, ORDERS[0]), ORDERS[1])
-        return min(max(-y / order, -DECADE), DECADE)
+        first = len(self.points) == 1 and not self._outdated
+        far = abs(y) - NEAR if first and math.isfinite(y) else 0.0
+        longest = max(far, DECADE)
+        return min(max(-y / order, -longest), longest)
 
     def _climb(self, known: list[Point]) -> float:
         """Every deviation is too small: away from where it falls."""

@@ -244,7 +244,14 @@ def _by_predicate(
             f"The predicate `layers` chose none of the {len(every)} layers of "
             f"{model.name!r} that have a linear map. Received: layers={predicate!r}"
         )
-    return _take(found, wanted, named=False)
+    # A rule that holds for described layers, too, does not mean the others: what their
+    # weights do to their output (a position added to it) nobody knows.
+    several = any(x in found.maps for x in wanted)
+    unsaid = [x for x in wanted if x in found.opaque and not is_marked_layer(x)]
+    passed = dict.fromkeys(unsaid if several else [], UNDESCRIBED)
+    chosen = _take(found, [x for x in wanted if x not in passed], named=False)
+    chosen.left.update(passed)
+    return chosen
 
 
 def _by_name(

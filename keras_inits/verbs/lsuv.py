@@ -84,7 +84,8 @@ def lsuv_init(
             inputs.
         layers: Names, layers, a class or a predicate. None: the layers marked by an
             `lsuv_*` initializer or, where none is marked, every trainable layer that
-            has a linear map.
+            has a linear map. Layers that nothing describes are scaled where they are
+            marked, named, or all that a predicate holds for.
         target_std: The deviation to meet, over the whole tensor `(batch, ...)`.
             `"critical"`: the largest in (0, 1] at which gradients grow at most 10-fold
             (squared norm) over all chosen layers, found in about ten passes; 1.0 where

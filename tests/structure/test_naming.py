@@ -148,6 +148,33 @@ def test_the_report_says_that_it_was_left_out() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "scaled"),
+    [
+        (lambda layer: True, {"head"}),
+        (lambda layer: isinstance(layer, Mix), {"mix"}),
+        (Mix, {"mix"}),
+        (["mix", "head"], {"mix", "head"}),
+    ],
+    ids=["all", "by its class", "its class", "names"],
+)
+def test_a_rule_that_holds_for_described_layers_leaves_others(
+    chosen: Any, scaled: set[str]
+) -> None:
+    """What is added to a signal (a position, a token) is not to be scaled unasked."""
+    model = mixed()
+    before = [ops.convert_to_numpy(x.kernel) for x in model.layers]
+    report = lsuv_init(model, 5 * normal(32, 6), layers=chosen)
+    changed = {
+        layer.name
+        for layer, old in zip(model.layers, before, strict=True)
+        if not np.array_equal(ops.convert_to_numpy(layer.kernel), old)
+    }
+    assert changed == scaled
+    statuses = {row.name: row.status for row in report if row.name not in scaled}
+    assert all("no linear map is known" in x for x in statuses.values()), statuses
+
+
 def test_a_quantized_layer_is_not_reset() -> None:
     model = keras.Sequential([keras.Input((8,)), layers.Dense(4, name="small")])
     model.layers[0].quantize("int8")

@@ -237,17 +237,20 @@ def _as_a_whole(function: Function, arguments: tuple[Any, ...]) -> Program:
         tensors = function(*arguments)
         read = len(tensors) - function.form.staying
         packing = Packing(tensors[:read])
-        return [*packing.pack(tensors[:read]), *tensors[read:]]
+        return [*packing.pack(tensors[:read]), *(() if on_jax else tensors[read:])]
 
+    # XLA takes memory for all results from the start: those that stay are not made, or
+    # they would lie beside every signal.
+    on_jax = keras.backend.backend() == "jax"
     # Compiled right away: the function itself would keep the model alive for ever.
     module = sys.modules[keras.backend.backend()]
-    if keras.backend.backend() == "jax":
+    if on_jax:
         lowered = module.jit(packed, keep_unused=True).lower(*arguments)
         compiled = xla.once(lowered, piece=False)
     else:
         traced = module.function(packed, autograph=False, reduce_retracing=False)
         compiled = traced.get_concrete_function(*arguments)
-    run = Packed(compiled, packing, function.form.staying)
+    run = Packed(compiled, packing, 0 if on_jax else function.form.staying)
     return Program(run, function.form, function.notes)
 
 

@@ -100,6 +100,7 @@ class Form:
         leaves = tree.flatten(results)
         self._leaves = [x if _is_plain(x) else _place_of(x) for x in leaves]
         self.staying = self._leaves.count(_Place.STAYING)
+        self._read = self._leaves.count(_Place.READ)
 
     def tensors(self, results: Any) -> list[Tensor]:
         """The tensors among them, at last those that stay."""
@@ -108,11 +109,15 @@ class Form:
         return [*(x for x in leaves if not isinstance(x, Stays)), *staying]
 
     def of(self, arrays: Sequence[Any]) -> Any:
-        """The structure, with these arrays in the tensors' places."""
-        first = len(arrays) - self.staying
-        read, staying = iter(arrays[:first]), iter(arrays[first:])
+        """The structure, with these arrays in the tensors' places.
+
+        None in those of what would stay, where it has not been made.
+        """
+        read, staying = iter(arrays[: self._read]), iter(arrays[self._read :])
         found = {_Place.READ: read, _Place.STAYING: staying}
-        leaves = (next(found[x]) if isinstance(x, _Place) else x for x in self._leaves)
+        leaves = (
+            next(found[x], None) if isinstance(x, _Place) else x for x in self._leaves
+        )
         return _filled(self._structure, leaves)
 
 

@@ -522,6 +522,22 @@ def test_new_kernels_are_made_by_the_pass_where_they_may_lie_beside(
         assert (last is not None) == in_pass
 
 
+@needs_xla
+def test_a_pass_of_one_program_makes_no_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """XLA would take memory for all of them from the start, beside every signal."""
+    monkeypatch.setitem(compiled.MAKERS, "jax", (compiled._as_a_whole,))
+    model, x = deep(layers.Rescaling(1.0), depth=12), normal(64, 6)
+    before = model.get_weights()[::2]
+    report = keras_inits.lsuv_init(model, x)
+    program = program_of(model)
+    assert program is not None
+    assert (6, 6) not in [y.shape for y in program.run.compiled.out_info]
+    for row, old, new in zip(report, before, model.get_weights()[::2], strict=True):
+        np.testing.assert_allclose(new, row.scale * old, rtol=1e-5)
+
+
 def test_no_kernels_are_made_while_a_target_is_searched_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

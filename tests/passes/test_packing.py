@@ -52,6 +52,7 @@ def test_results_that_stay_come_last_and_return_to_their_places() -> None:
     found = [float(x[0]) for x in form.tensors(results)]
     assert found == [2.0, 1.0, 3.0]
     assert form.of(["two", "one", "three"]) == [("one", None), "two", [0.5, "three"]]
+    assert form.of(["two"]) == [(None, None), "two", [0.5, None]]  # not made
 
 
 def test_a_program_unpacks_all_but_those() -> None:

@@ -13,7 +13,7 @@ import keras
 from keras_inits.data.batch import draw_batch, labels_of, peek
 from keras_inits.data.refusals import explained
 from keras_inits.errors import KerasInitsError
-from keras_inits.passes.compiled import one_period
+from keras_inits.passes.programs import one_period
 from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Options
 from keras_inits.structure.training import has_been_trained

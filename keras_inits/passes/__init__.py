@@ -5,6 +5,7 @@ Each backend's way, behind `compiled`; where a pass does not fit any, it runs ea
 | module | |
 |---|---|
 | `compiled` | a whole pass compiled |
+| `programs` | those of a model, and for how long each of them serves |
 | `kinds` | what its trace depends on |
 | `pieces`, `steps` | a pass in pieces, of which alike ones are compiled once (JAX) |
 | `xla` | programs by XLA, alike ones compiled once (JAX) |

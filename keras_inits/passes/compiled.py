@@ -7,19 +7,15 @@ TensorFlow tracing takes longer than an eager pass, so that a program is made fo
 second pass of a kind: the search for a critical target, and a monitor that measures in
 every epoch. On PyTorch the second pass is noted, and played from then on.
 
-A program serves as long as its kind of pass does; where a model has code of a user's
-own, for one period: a call of a verb, or a `fit`. Then it is traced again; on JAX the
+Where a model has code of a user's own it is traced again for each period; on JAX the
 same text of a program is not compiled twice. On PyTorch such a model is not noted.
 """
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import sys
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -30,9 +26,10 @@ from keras import ops, tree
 from keras_inits.backends import is_hooked
 from keras_inits.calling.shortcuts import has_hooks, has_modules
 from keras_inits.passes import xla
-from keras_inits.passes.kinds import Held, Kind
+from keras_inits.passes.kinds import Kind
 from keras_inits.passes.packing import Form, Packed, Packing
 from keras_inits.passes.pieces import in_pieces
+from keras_inits.passes.programs import NOTHING, Begun, Program, Wait, state_of
 from keras_inits.passes.steps import Trace
 from keras_inits.passes.tape import Played, layout
 from keras_inits.structure.selection import Selection
@@ -43,47 +40,8 @@ Maker: TypeAlias = Callable[[Any, tuple[Any, ...]], Any]
 
 # Below this number of layers, compiling operation by operation is as fast.
 WORTHWHILE = 10
-# Kinds of pass that are remembered of a model.
-MOST_STATES = 32
 # Passes of a kind that run eagerly before one is compiled.
 PASSES = {"jax": 0, "tensorflow": 1, "torch": 1}
-
-
-@dataclass
-class Program:
-    """A compiled pass.
-
-    Args:
-        run: From the arguments to arrays.
-        form: How these lie in the results.
-        notes: What its visitor noted while it was traced.
-    """
-
-    run: Callable[[tuple[Any, ...]], Sequence[Any]]
-    form: Form
-    notes: Any
-
-    def __call__(self, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
-        """Run it: results as arrays, and the notes."""
-        return self.form.of(self.run(arguments)), self.notes
-
-
-@dataclass
-class State:
-    """What is known of passes of a kind: in one period where the code is a user's."""
-
-    period: object | None
-    objects: Held
-    eager_passes: int = 0
-    program: Program | None = None
-    untraceable: bool = False
-
-    def is_of(self, period: object | None) -> bool:
-        """Whether it is known in this period, of objects that are all still there."""
-        return (self.period is period or self.untraceable) and self.objects.alive()
-
-
-_STATES: weakref.WeakKeyDictionary[Any, dict[Any, State]] = weakref.WeakKeyDictionary()
 
 
 def possible(selection: Selection, variables: Sequence[keras.Variable]) -> bool:
@@ -105,60 +63,41 @@ def traceable(selection: Selection, variables: Sequence[keras.Variable]) -> bool
     return not (keras.distribution.distribution() or _replicated(variables))
 
 
-_PERIOD: contextvars.ContextVar[object | None] = contextvars.ContextVar("period")
-
-
-@contextlib.contextmanager
-def one_period(mark: object | None = None) -> Iterator[None]:
-    """While this lasts the code of a model's own is taken to do the same.
-
-    Args:
-        mark: Periods with the same mark are one; within another period it lasts on.
-    """
-    token = _PERIOD.set(_PERIOD.get(None) or mark or object())
-    try:
-        yield
-    finally:
-        _PERIOD.reset(token)
-
-
 def run(
     model: keras.Model,
+    verb: str,
     kind: Kind,
     variables: Sequence[keras.Variable],
     arguments: tuple[Any, ...],
     trace: Callable[..., tuple[Any, Any]],
+    ahead: Begun = NOTHING,
 ) -> tuple[Any, Any] | None:
     """One compiled pass.
 
     Args:
         model: Whose pass it is.
+        verb: What it is for.
         kind: See `kind_of`.
         variables: All that the model reads.
         arguments: First the values of the variables, then what else `trace` takes.
         trace: From a `Trial` with traced values, and the other arguments, to the
             tensors wanted and whatever is to be remembered beside them.
+        ahead: What was `begun` with these arguments.
 
     Returns:
         The tensors as NumPy arrays, but for those marked as `Stays`, and what was
         remembered. None where a pass of this kind is not compiled (yet), or cannot be
         traced (Python control flow on values, a `jax.jit` of its own, ...).
     """
-    states = _STATES.setdefault(model, {})
-    period = (_PERIOD.get(None) or object()) if kind.own_code else None
     on_torch = keras.backend.backend() == "torch"
     if on_torch and kind.own_code:  # it may do something else next time
         return None
     key = (kind.key, layout(arguments)) if on_torch else kind.key
-    state = states.pop(key, None)
-    if state is None or not state.is_of(period):
-        state = State(period, Held(kind.objects))
-    states[key] = state  # the last one now
-    if len(states) > MOST_STATES:
-        del states[next(iter(states))]
+    state = state_of(model, verb, kind, key)
     if state.untraceable:
         return None
     if state.program is not None:
+        state.served = True
         makers: Sequence[Maker] = (lambda *_: state.program,)
     elif state.eager_passes < PASSES[keras.backend.backend()]:
         state.eager_passes += 1
@@ -171,7 +110,7 @@ def run(
         with contextlib.suppress(Exception), np.errstate(all="ignore"):
             program = make(function, arguments)
             if program is not None:
-                found = program(arguments)
+                found = ahead.found(program, arguments)
                 state.program = program
                 return found
     # Whatever it is, the eager pass meets it again and says it better.
@@ -223,10 +162,10 @@ def _in_pieces(function: Function, arguments: tuple[Any, ...]) -> Program | None
     if pieces is None:
         return None
 
-    def run(arguments: tuple[Any, ...]) -> Sequence[Any]:
+    def begin(arguments: tuple[Any, ...]) -> Wait:
         return pieces(jax.tree.leaves(arguments))
 
-    return Program(run, function.form, function.notes)
+    return Program(begin, function.form, function.notes)
 
 
 def _as_a_whole(function: Function, arguments: tuple[Any, ...]) -> Program:
@@ -250,12 +189,17 @@ def _as_a_whole(function: Function, arguments: tuple[Any, ...]) -> Program:
     else:
         traced = module.function(packed, autograph=False, reduce_retracing=False)
         compiled = traced.get_concrete_function(*arguments)
-    run = Packed(compiled, packing, 0 if on_jax else function.form.staying)
-    return Program(run, function.form, function.notes)
+    packed_ones = Packed(compiled, packing, 0 if on_jax else function.form.staying)
+    return Program(packed_ones, function.form, function.notes)
 
 
 def _noted(function: Function, arguments: tuple[Any, ...]) -> Program:
-    return Program(Played(function, arguments), function.form, function.notes)
+    played = Played(function, arguments)
+
+    def begin(arguments: tuple[Any, ...]) -> Wait:
+        return partial(played, arguments)
+
+    return Program(begin, function.form, function.notes)
 
 
 MAKERS: dict[str, Sequence[Maker]] = {

@@ -49,10 +49,12 @@ class Packing:
         found: list[Any] = [None] * len(self._shapes)
         rest, at = map(np.asarray, arrays), 0
         vector = next(rest) if self._small else np.zeros(0)
+        numbers = vector.tolist()
         for i in self._small:
             shape = self._shapes[i]
             size = math.prod(shape)
-            found[i] = vector[at : at + size].reshape(shape)
+            part = numbers[at] if not shape else vector[at : at + size].reshape(shape)
+            found[i] = part
             at += size
         for places, stack in zip(self._stacks, rest, strict=True):
             for i, x in zip(places, stack, strict=True):
@@ -74,11 +76,11 @@ class Packed:
     packing: Packing
     staying: int
 
-    def __call__(self, arguments: tuple[Any, ...]) -> list[Any]:
-        """Run it."""
+    def __call__(self, arguments: tuple[Any, ...]) -> Callable[[], list[Any]]:
+        """Begin; what this returns waits for the results."""
         found = list(self.compiled(*arguments))
         packed = found[: len(found) - self.staying]
-        return [*self.packing.unpack(packed), *found[len(packed) :]]
+        return lambda: [*self.packing.unpack(packed), *found[len(packed) :]]
 
 
 @dataclass

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -184,10 +184,11 @@ class InPieces:
         self._results, self._pieces = trace.results, pieces
         self._read = len(trace.results) - staying
 
-    def __call__(self, arguments: Sequence[Tensor]) -> list[Any]:
-        """What the function returns, what is read as NumPy arrays.
+    def __call__(self, arguments: Sequence[Tensor]) -> Callable[[], list[Any]]:
+        """Begin: wait for each program, run it, not for what it computes.
 
-        Waits for each program.
+        What this returns waits for that: for what the function returns, what is read as
+        numbers and NumPy arrays.
         """
         values = dict(self._constants)
         values.update(zip(self._arguments, arguments, strict=True))
@@ -197,12 +198,25 @@ class InPieces:
             for piece in self._pieces:
                 piece.program.cancel()
             raise
-        arrays = iter(read([x for several in packed for x in several]))
+        return partial(self._results_of, values, packed)
+
+    def _results_of(
+        self, values: dict[Variable, Any], packed: list[list[Tensor]]
+    ) -> list[Any]:
+        # One after the other: while a piece is unpacked, the next ones are computed.
         for piece, several in zip(self._pieces, packed, strict=True):
-            found = piece.packing.unpack(islice(arrays, len(several)))
+            found = piece.packing.unpack(read(several))
             values.update(zip(piece.results, found, strict=True))
         named = [values[x] if isinstance(x, Variable) else x.val for x in self._results]
-        return [*read(named[: self._read]), *named[self._read :]]
+        # An argument, or a literal, may be a result, too.
+        known = (
+            x if isinstance(x, _READ) else read([x])[0] for x in named[: self._read]
+        )
+        return [*known, *named[self._read :]]
+
+
+# What is in memory already.
+_READ = (float, np.ndarray)
 
 
 def in_pieces(

@@ -14,6 +14,7 @@ from keras_inits.histograms import evenly_spaced
 from keras_inits.passes import compiled
 from keras_inits.passes.kinds import kind_of
 from keras_inits.passes.packing import refilled
+from keras_inits.passes.programs import begun
 from keras_inits.recording.recorder import Record, Recorder
 from keras_inits.statistics.moments import UNDERFLOW, Moments, underflows
 from keras_inits.structure.selection import Selection
@@ -130,10 +131,10 @@ def _compiled(
         return (found, seen), (bare, recorder.repeats)
 
     batch = compiled.as_tensors(batch)
+    arguments = [v.value for v in variables], batch
+    ahead = begun(model, "measure", arguments)
     kind = kind_of(selection, batch, "measure", training)
-    found = compiled.run(
-        model, kind, variables, ([v.value for v in variables], batch), trace
-    )
+    found = compiled.run(model, "measure", kind, variables, arguments, trace, ahead)
     if found is None:
         return None
     (tensors, seen), (bare, repeats) = found

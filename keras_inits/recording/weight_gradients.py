@@ -89,7 +89,8 @@ def weight_gradients(
         kind = of_loss.kind(selection, (inputs, targets))
         arguments = (values, inputs, targets)
         with shadowed(_losses(selection)), loss_unbuilt(model):
-            found = compiled.run(model, kind, variables, arguments, of_loss.trace)
+            passed = variables, arguments, of_loss.trace
+            found = compiled.run(model, "gradients", kind, *passed)
     if found is None:
         with shadowed(_losses(selection)), loss_unbuilt(model):
             found = of_loss.moments(values, inputs, targets), None

@@ -6,6 +6,7 @@ cannot be traced, it runs eagerly: the same sweep, the same solver.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from keras_inits.backward.slopes import look_inside
 from keras_inits.passes import compiled
 from keras_inits.passes.kinds import kind_of
 from keras_inits.passes.packing import Stays, refilled
+from keras_inits.passes.programs import begun
 from keras_inits.solving import verdict
 from keras_inits.solving.decision import Decision, Options, apply
 from keras_inits.solving.solver import Solver
@@ -115,10 +117,12 @@ class OnePass:
             return None
         trial, solver = self._trial(), self._solver(options)
         batch = compiled.as_tensors(self.batch)
-        target = ops.convert_to_tensor(options.target_std, "float32")
+        target = _as_tensor(options.target_std)
         maps = [m for maps in self.selection.maps.values() for m in maps]
         kernels = [v for m in maps for v in (m.kernel, *m.extra_kernels)]
         with_products = self.last and may_lie_beside(kernels)
+        arguments = [trial.base(v) for v in variables], batch, target
+        ahead = begun(self.model, "lsuv_init", arguments)
         kind = kind_of(
             self.selection,
             batch,
@@ -129,10 +133,12 @@ class OnePass:
         )
         found = compiled.run(
             self.model,
+            "lsuv_init",
             kind,
             variables,
-            ([trial.base(v) for v in variables], batch, target),
+            arguments,
             partial(self._traced, solver, with_products),
+            ahead,
         )
         if found is None:
             return None
@@ -174,6 +180,16 @@ class OnePass:
         scaled = list(trial.factors) if with_products else []
         products = [Stays(trial.state_mapping[key]) for key in scaled]
         return (found, seen, products), (bare, visitor.shared, scaled)
+
+
+@functools.cache
+def _one() -> Tensor:
+    return ops.convert_to_tensor(1.0, "float32")
+
+
+def _as_tensor(target: float) -> Tensor:
+    """That of most passes takes its place on the device once."""
+    return _one() if target == 1.0 else ops.convert_to_tensor(target, "float32")
 
 
 # What of a decision is a tensor, a number or Moments of such.

@@ -26,7 +26,7 @@ from keras_inits.data.indices import check_indices
 from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import ConvergenceError, UnsupportedLayerError, check_flags
 from keras_inits.initializers import LSUVNormal
-from keras_inits.passes.compiled import one_period
+from keras_inits.passes.programs import one_period
 from keras_inits.report import SignalReport
 from keras_inits.solving.constraints import constrained
 from keras_inits.solving.decision import Options, Signal

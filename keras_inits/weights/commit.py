@@ -93,11 +93,8 @@ def computed(value: Tensor | Callable[[], Tensor]) -> Tensor:
 
 def _in_stateless_scope() -> bool:
     """Whether somebody around keeps what is assigned to himself, and makes nothing."""
-    try:
-        keras.Variable(0.0)
-    except ValueError:
-        return True
-    return False
+    with keras.StatelessScope(initialize_variables=False) as within:
+        return within.original_scope is not None
 
 
 def _is_own(variable: keras.Variable, product: Product) -> bool:

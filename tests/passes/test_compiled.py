@@ -16,6 +16,7 @@ from textbook import numpy
 
 import keras_inits
 from keras_inits.passes import compiled, packing, xla
+from keras_inits.passes import programs as known
 from keras_inits.weights import in_place, trial
 
 
@@ -64,10 +65,10 @@ def test_masks_reach_attention(dtype: str) -> None:
         )
 
 
-def program_of(model: keras.Model) -> compiled.Program | None:
+def program_of(model: keras.Model) -> known.Program | None:
     """The program that was made for a model, if any."""
-    known = compiled._STATES.get(model, {}).values()
-    return next((x.program for x in known if x.program is not None), None)
+    states = known.STATES.get(model, {}).values()
+    return next((x.program for x in states if x.program is not None), None)
 
 
 def counted_traces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -316,7 +317,7 @@ def test_memory_where_images_are_smaller_than_their_filter(
     keras_inits.lsuv_init(model, images)
     program = program_of(model)
     assert program is not None
-    used = program.run.compiled.memory_analysis().temp_size_in_bytes
+    used = program.begin.compiled.memory_analysis().temp_size_in_bytes
     padded = 32 * 4 * 4 * 256 * 4
     assert used < 4 * padded, used / padded
 
@@ -490,7 +491,7 @@ def test_where_pieces_fail_one_program_does(monkeypatch: pytest.MonkeyPatch) -> 
     model, x = deep(layers.Dense(6), depth=24), normal(64, 6)
     report = keras_inits.lsuv_init(model, x)
     program = program_of(model)
-    assert program is not None and type(program.run).__name__ == "Packed"
+    assert program is not None and type(program.begin).__name__ == "Packed"
     assert report[0].std == pytest.approx(1.0, abs=1e-4)
 
 
@@ -533,7 +534,7 @@ def test_a_pass_of_one_program_makes_no_kernels(
     report = keras_inits.lsuv_init(model, x)
     program = program_of(model)
     assert program is not None
-    assert (6, 6) not in [y.shape for y in program.run.compiled.out_info]
+    assert (6, 6) not in [y.shape for y in program.begin.compiled.out_info]
     for row, old, new in zip(report, before, model.get_weights()[::2], strict=True):
         np.testing.assert_allclose(new, row.scale * old, rtol=1e-5)
 

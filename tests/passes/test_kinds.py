@@ -13,7 +13,7 @@ from keras import layers
 from models import normal
 
 from keras_inits import measure
-from keras_inits.passes import compiled
+from keras_inits.passes import compiled, programs
 from keras_inits.passes.kinds import Held, Kind, kind_of
 from keras_inits.structure.selection import everything
 
@@ -75,13 +75,13 @@ def test_an_object_counts_by_its_identity_while_it_lives() -> None:
 
 
 def test_only_so_many_kinds_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "MOST_STATES", 2)
+    monkeypatch.setattr(programs, "MOST_STATES", 2)
     hidden = [layers.Dense(3) for _ in range(compiled.WORTHWHILE)]
     model = keras.Sequential([keras.Input((3,)), *hidden])
     seen = []
     for rows in (4, 5, 6, 5):
         measure(model, normal(rows, 3))
-        seen.append(list(compiled._STATES[model].values()))
+        seen.append(list(programs.STATES[model].values()))
     assert [len(x) for x in seen] == [1, 2, 2, 2]
     assert seen[3][0] is seen[2][1]  # the one that has not been asked for goes first
     assert seen[3][1] is seen[1][1]
@@ -93,7 +93,7 @@ def test_a_program_goes_with_what_it_was_made_for() -> None:
     model, x = keras.Sequential([keras.Input((3,)), *hidden]), normal(6, 3)
     model.layers[0].thing = Thing()
     measure(model, x)
-    [state] = compiled._STATES[model].values()
+    [state] = programs.STATES[model].values()
     assert state.is_of(state.period)
     model.layers[0].thing = None
     gc.collect()

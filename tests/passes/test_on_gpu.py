@@ -15,7 +15,7 @@ from textbook import numpy, textbook_lsuv
 import keras_inits
 from keras_inits import backends
 from keras_inits.backward import probes
-from keras_inits.passes import compiled, notes
+from keras_inits.passes import notes, programs
 from keras_inits.statistics import moments, on_gpu, reductions
 
 torch = pytest.importorskip("torch")
@@ -79,7 +79,7 @@ def test_lsuv_is_played_and_finds_what_the_textbook_does() -> None:
         keras_inits.lsuv_init(model, x)
         assert_equal_weights(expected, model)
     assert_target(model, x)
-    assert any(s.program for s in compiled._STATES[model].values())
+    assert any(s.program for s in programs.STATES[model].values())
 
 
 def test_the_same_report(request: pytest.FixtureRequest) -> None:
@@ -92,7 +92,7 @@ def test_the_same_report(request: pytest.FixtureRequest) -> None:
             for name in ("mean", "std", "batch_std", "gradient_gain", "dead_fraction"):
                 figure = getattr(other, name)
                 assert getattr(one, name) == pytest.approx(figure, rel=1e-4, abs=1e-6)
-    assert any(s.program for s in compiled._STATES[model].values())
+    assert any(s.program for s in programs.STATES[model].values())
 
 
 def test_generators_are_put_back_without_a_word_on_a_machine_of_several(

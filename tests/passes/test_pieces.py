@@ -36,7 +36,7 @@ def trace_of(function: Function, *arguments: Any) -> Trace:
 
 def run_in_pieces(trace: Trace, arguments: Any, compile: Any) -> list[Any] | None:
     made = in_pieces(trace, arguments, compile)
-    return None if made is None else made(arguments)
+    return None if made is None else made(arguments)()
 
 
 def programs_for(function: Function, *arguments: Any) -> tuple[int, int]:
@@ -51,7 +51,7 @@ def programs_for(function: Function, *arguments: Any) -> tuple[int, int]:
     made = in_pieces(trace, arguments, counting)
     assert made is not None
     for inputs in (arguments, [1.1 * x for x in arguments]):  # and once more
-        found, expected = made(inputs), function(*inputs)
+        found, expected = made(inputs)(), function(*inputs)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
     return len(lowered), len(pieces_of(trace))
@@ -317,7 +317,7 @@ def test_results_that_stay_are_made_behind_all_others(shared: bool) -> None:
     made = in_pieces(trace, arguments, compile, DEPTH)
     assert made is not None
     for inputs in (arguments, [1.1 * x for x in arguments]):
-        found = made(inputs)
+        found = made(inputs)()
         for a, b in zip(found, function(*inputs), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
         kinds = [isinstance(x, jax.Array) for x in found]

@@ -17,7 +17,7 @@ import keras_inits
 from keras_inits import backends
 from keras_inits.backends import as_step, fused
 from keras_inits.backward import probes
-from keras_inits.passes import compiled, tape
+from keras_inits.passes import programs, tape
 from keras_inits.passes.calls import Unplayable
 from keras_inits.passes.tape import Played, Tape
 from keras_inits.solving.equations import meet
@@ -311,7 +311,7 @@ def stack(units: int = 6, **options: Any) -> keras.Model:
 
 
 def program_of(model: keras.Model) -> Any:
-    known = compiled._STATES.get(model, {}).values()
+    known = programs.STATES.get(model, {}).values()
     return next((x.program for x in known if x.program is not None), None)
 
 

@@ -1,6 +1,7 @@
 """Orthonormal factors, uniform over all of them (Haar's law)."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from keras_inits.initializers.base import (
 )
 from keras_inits.initializers.products import exactly
 from keras_inits.initializers.sampling import normal, require_held, wide
+from keras_inits.initializers.triangles import inverse_factor, solve_upper
 from keras_inits.initializers.variance_scaling import Axes
 
 # Not `ops.matmul` and `ops.maximum` below: on PyTorch they narrow float64.
@@ -32,6 +34,9 @@ _SMALL = 256
 # Gaussian noise lie within a factor of 6 or 7 (Marchenko and Pastur; a factor of 100
 # has a chance below 1e-20): its Gram matrix is factorised without a loss that shows.
 _MANY = 32
+# Parts that its columns are taken in. Of JAX four take no less time, and more memory; of
+# TensorFlow operations take too long for it to pay.
+_PARTS = {"jax": 2, "torch": 4}
 # Below this a leading entry counts as this: the square of anything smaller would
 # underflow in float32, and a column of length one may consist of it alone.
 _TINY = 1e-6
@@ -61,7 +66,8 @@ class OrthonormalInitializer(FanInitializer):
     ) -> Tensor:
         """Orthonormal vectors of length `gain`, as wide as they are computed."""
         require_held(dtype, gain=self.gain)
-        return self.gain * haar(rows, columns, wide(dtype), seeds, groups)
+        found = haar(rows, columns, wide(dtype), seeds, groups)
+        return found if self.gain == 1.0 else self.gain * found
 
     def get_config(self) -> dict[str, Any]:
         return {"gain": self.gain, **super().get_config()}
@@ -132,12 +138,24 @@ def _lapack_factor(noise: Tensor) -> Tensor:
 
 
 def _cholesky_factor(noise: Tensor) -> Tensor:
-    gram = ops.swapaxes(noise, -1, -2) @ noise
-    lower = ops.cholesky(gram)
-    unit = ops.eye(noise.shape[-1], dtype=noise.dtype)
-    unit = ops.broadcast_to(unit, lower.shape)
-    inverse = ops.solve_triangular(lower, unit, lower=True)
-    return noise @ ops.swapaxes(inverse, -1, -2)
+    """By parts of the columns: no product for what is symmetric, or zero."""
+    columns, backend = noise.shape[-1], keras.backend.backend()
+    parts = _PARTS.get(backend, 1) if columns >= _SMALL else 1
+    bounds = [columns * i // parts for i in range(parts + 1)]
+    blocks = []
+    for start, end in itertools.pairwise(bounds):
+        below = ops.swapaxes(noise[..., start:], -1, -2) @ noise[..., start:end]
+        above = ops.zeros((*below.shape[:-2], start, end - start), below.dtype)
+        blocks.append(ops.concatenate([above, below], axis=-2))
+    lower = ops.concatenate(blocks, axis=-1)
+    kept = ops.tri(columns, dtype="bool")
+    gram = ops.where(kept, lower, ops.swapaxes(lower, -1, -2))
+    upper = ops.swapaxes(inverse_factor(gram), -1, -2)
+    found = [
+        noise[..., :end] @ upper[..., :end, start:end]
+        for start, end in itertools.pairwise(bounds)
+    ]
+    return ops.concatenate(found, axis=-1)
 
 
 def _panels(rows: int, columns: int) -> tuple[tuple[int, int], ...]:
@@ -203,8 +221,7 @@ def _accumulate(panels: Sequence[Tensor]) -> Tensor:
             start_from = ops.pad(product, corner) + ops.pad(
                 first, [(0, 0), (0, columns - size)]
             )
-        solved = ops.solve_triangular(inverse, right, lower=False)
-        product = start_from - panel @ solved
+        product = start_from - panel @ solve_upper(inverse, right)
     return product
 
 

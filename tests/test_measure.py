@@ -1193,7 +1193,7 @@ def test_a_report_on_noise_says_so() -> None:
 
 def test_layers_that_a_bias_saturates_are_centred() -> None:
     """A scale leaves the bias as it is."""
-    bias = keras.initializers.Constant(-10.0)
+    bias = keras.initializers.Constant(-4.0)
     first = layers.Dense(32, "tanh", bias_initializer=bias, name="pushed")
     model = keras.Sequential([keras.Input((16,)), first, layers.Dense(4)])
     first.kernel.assign(1.5 * first.kernel)
@@ -1210,6 +1210,60 @@ def test_layers_that_a_bias_saturates_are_centred() -> None:
     assert saturated()
     keras_inits.lsuv_init(model, x, center=True)
     assert not saturated()
+
+
+def stuck(kind: str, bias: float) -> keras.Model:
+    """A stack of which the first layer is far out on its activation."""
+    keras.utils.set_random_seed(0)
+    start = keras.initializers.Constant(bias)
+    named = {"bias_initializer": start, "name": "stuck"}
+    if kind == "layer":
+        first = [layers.Dense(32, bias_initializer=start)]
+        first += [layers.ReLU(max_value=6.0, name="stuck")]
+    elif kind == "within":
+        first = [layers.Dense(32, layers.ReLU(max_value=6.0, name="within"), **named)]
+    else:
+        first = [layers.Dense(32, kind, **named)]
+    rest = [layers.Dense(32, "relu6"), layers.Dense(4)]
+    return keras.Sequential([keras.Input((16,)), *first, *rest])
+
+
+@pytest.mark.parametrize(
+    ("kind", "bias", "side"),
+    [
+        *(
+            ("relu6", 12.0, "above"),
+            ("layer", 12.0, "above"),
+            ("within", 12.0, "above"),
+        ),
+        *(("sigmoid", 14.0, "above"), ("tanh", -9.0, "below")),
+    ],
+)
+def test_a_layer_that_is_flat_on_either_side_is_the_cause(
+    kind: str, bias: float, side: str
+) -> None:
+    """Behind it samples look alike, and no gradient comes through."""
+    model, x = stuck(kind, bias), normal(128, 16)
+    report = measure(model, x, normal(128, 4), loss="mse")
+    assert report["stuck"].saturated_fraction == 1.0
+    finding = report.findings[0]
+    assert (finding.layer, finding.severity) == ("stuck", "error")
+    assert f"is far {side} 0 for a std of" in finding.text
+    assert finding.remedy.startswith('start from bias_initializer="zeros", or centre')
+    keras_inits.lsuv_init(model, x, center=True)
+    assert not measure(model, x, normal(128, 4), loss="mse").findings
+
+
+@pytest.mark.parametrize("kind", ["relu6", "layer", "within"])
+def test_relu6_is_saturated_above_six_alone(kind: str) -> None:
+    model, x = stuck(kind, 0.0), normal(128, 16)
+    assert measure(model, x)["stuck"].saturated_fraction == 0.0
+    dense = model.layers[0]
+    dense.kernel.assign(20 * numpy(dense.kernel))
+    z = x @ numpy(dense.kernel)
+    report = measure(model, x)
+    assert report["stuck"].saturated_fraction == pytest.approx((z > 6).mean(), abs=1e-3)
+    assert "of stuck is saturated" in report.findings[0].text
 
 
 def gated(*, normalised: bool) -> keras.Model:

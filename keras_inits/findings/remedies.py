@@ -255,7 +255,7 @@ def unsaturate(row: LayerSignal) -> str:
 
 
 def revive(row: LayerSignal, pushed: bool, by_bias: bool, *, plain: bool = True) -> str:
-    """For units that are zero for the whole batch."""
+    """For units that are zero, or flat, for the whole batch."""
     centre = "centre every layer on your data: keras_inits.lsuv_init(model, x, "
     centre += "center=True)"
     if pushed and by_bias and row.normalised:
@@ -266,6 +266,7 @@ def revive(row: LayerSignal, pushed: bool, by_bias: bool, *, plain: bool = True)
     if pushed and by_bias:
         return f'start from bias_initializer="zeros", or {centre}'
     if pushed and row.kernel_shape:
-        why = "it turns what it is given negative, not the bias"
+        sign = "negative" if (row.mean or 0.0) < 0 else "positive"
+        why = f"it turns what it is given {sign}, not the bias"
         return f"{redraw([row])} ({why}); or {centre}"
     return centre + NONE_DIES

@@ -48,22 +48,28 @@ def dead(
 
 
 def hushed(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
-    """A layer far down an activation that is flat there, and not zero: ELU, GELU."""
-    for row in signals[:-1]:
-        told = max(row.saturated_fraction or 0.0, row.dead_fraction or 0.0)
-        if row.activation == "softmax" or told >= WORTH_A_WORD or not _pushed(row):
-            continue
-        if row.std and row.output_std is not None and row.output_std < HUSHED * row.std:
-            text = (
-                f"{row.name} lets nearly nothing through (std {row.output_std:.2g} of "
-                f"its output): mean {row.mean:.2g} is far below 0 for a std of "
-                f"{row.std:.2g}"
-            )
-            by_bias = _is_by_bias(row, signals, plain)
-            remedy = remedies.revive(row, True, by_bias, plain=plain)
-            severity: Severity = "error" if plain else "warning"
-            return [Finding.at(row, row.output_std, text, remedy, severity)]
-    return []
+    """A layer far out on an activation that is flat there, and not zero."""
+    row = next((x for x in signals[:-1] if _is_hushed(x)), None)
+    if row is None:
+        return []
+    side = "below" if (row.mean or 0.0) < 0 else "above"
+    text = (
+        f"{row.name} lets nearly nothing through (std {row.output_std:.2g} of its "
+        f"output): mean {row.mean:.2g} is far {side} 0 for a std of {row.std:.2g}"
+    )
+    by_bias = _is_by_bias(row, signals, plain)
+    remedy = remedies.revive(row, True, by_bias, plain=plain)
+    severity: Severity = "error" if plain else "warning"
+    return [Finding.at(row, row.output_std, text, remedy, severity)]
+
+
+def _is_hushed(row: LayerSignal) -> bool:
+    """ELU, GELU below 0, ReLU6 above 6, a sigmoid on either side."""
+    told = (row.dead_fraction or 0.0) >= WORTH_A_WORD
+    if told or row.activation == "softmax" or not (_pushed(row) or _raised(row)):
+        return False
+    some = bool(row.std) and row.output_std is not None
+    return some and (row.output_std or 0.0) < HUSHED * (row.std or 0.0)
 
 
 def _is_sure(layer: LayerSignal, signals: Sequence[LayerSignal]) -> bool:
@@ -78,11 +84,17 @@ def _pushed(layer: LayerSignal, *, without: float = 0.0) -> bool:
     return layer.mean is not None and layer.mean - without < -(layer.std or 0.0)
 
 
+def _raised(layer: LayerSignal, *, without: float = 0.0) -> bool:
+    """The same above zero."""
+    return layer.mean is not None and layer.mean - without > (layer.std or 0.0)
+
+
 def _is_by_bias(
     layer: LayerSignal, signals: Sequence[LayerSignal], plain: bool
 ) -> bool:
     bias = _bias_before(layer, signals) if plain else layer.bias_mean
-    return bias is not None and not _pushed(layer, without=bias)
+    off = _pushed if (layer.mean or 0.0) < 0 else _raised
+    return bias is not None and not off(layer, without=bias)
 
 
 def _bias_before(layer: LayerSignal, signals: Sequence[LayerSignal]) -> float | None:
@@ -108,6 +120,8 @@ def copies(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
 def saturated(signals: Sequence[LayerSignal]) -> list[Finding]:
     """Values where the activation is flat."""
     flat = [x for x in signals if (x.saturated_fraction or 0.0) >= WORTH_A_WORD]
+    # What lets nothing through is told as that.
+    flat = [x for x in flat if x is signals[-1] or not _is_hushed(x)]
     if not flat:
         return []
     first = flat[0]

@@ -22,6 +22,7 @@ from keras_inits.statistics.moments import (
     first_tensor,
     of_units,
     output_figures,
+    share_above,
     share_beyond,
     spread,
     widen,
@@ -167,10 +168,9 @@ class Recorder:
         record = Record(layer, m, Moments(mean, variance))
         record.rows, record.slope, record.values = rows, slope, values
         record.batch_variance = between[0] if between else None
-        limit = SATURATION.get(activation_name(layer) or "")
         # What a gate adds to `W x`, and its own activation, are not in hand.
-        if limit is not None and (m is None or m.in_hand):
-            record.saturated = fused(share_beyond)(z, limit)
+        if m is None or m.in_hand:
+            record.saturated = _saturated(layer, z)
         return record
 
     def _put_out(self, record: Record, output: Any) -> None:
@@ -203,6 +203,19 @@ def _units(record: Record, y: Tensor) -> tuple[tuple[int, ...], bool] | None:
 
 def _activation_of(layer: Any) -> Any:
     return getattr(layer, "activation", None)
+
+
+def _saturated(layer: Any, z: Tensor) -> Any:
+    """The share of values where its activation is flat; None where it never is.
+
+    A ReLU that is cut off is flat above; below 0 there are the dead units.
+    """
+    name = activation_name(layer) or ""
+    if (limit := SATURATION.get(name)) is not None:
+        return fused(share_beyond)(z, limit)
+    applied = layer if is_activation(layer) else _activation_of(layer)
+    top = 6.0 if name == "relu6" else getattr(applied, "max_value", None)
+    return None if top is None else fused(share_above)(z, float(top))
 
 
 def _is_never_negative(record: Record) -> bool:

@@ -103,6 +103,11 @@ def share_beyond(z: Tensor, limit: float) -> Any:
     return number(ops.mean(ops.cast(ops.abs(z) > limit, "float32")))
 
 
+def share_above(z: Tensor, limit: float) -> Any:
+    """Of the values, the share that is above `limit`."""
+    return number(ops.mean(ops.cast(z > limit, "float32")))
+
+
 def dead_share(y: Tensor, kept: tuple[int, ...], nonnegative: bool) -> Any:
     """The share of units (along `kept`) that are all zero."""
     others = [axis for axis in range(len(y.shape)) if axis not in kept]

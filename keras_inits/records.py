@@ -134,6 +134,8 @@ class LayerSignal(Record):
         normalised: of an activation that gets zeros only, is dead in part or hardly
             lets anything through, the normalisation layer whose output it takes.
         copies: whether all units have the same weights and bias, to a thousandth.
+        recurrent_gain: of a recurrent layer, how many times as large its recurrent
+            kernel makes a state; of an orthogonal one at most 1.
     """
 
     name: str
@@ -167,6 +169,7 @@ class LayerSignal(Record):
     outputs: tuple[str, ...] = ()
     normalised: str | None = None
     copies: bool = False
+    recurrent_gain: float | None = None
 
 
 def column(rows: Sequence[LayerSignal], field: str) -> list[Any]:
@@ -286,11 +289,3 @@ def gain_product(layers: Iterable[LayerSignal]) -> float | None:
 def is_finite(*values: float | None) -> bool:
     """Whether what was measured is neither NaN nor infinite."""
     return all(value is None or math.isfinite(value) for value in values)
-
-
-def kernel_input_rms(layer: LayerSignal) -> float:
-    """Root mean square of a layer's input, from its kernel and its signal; else 1."""
-    if not (layer.kernel_std and layer.kernel_shape and layer.std):
-        return 1.0
-    fan_in = math.prod(layer.kernel_shape[:-1])
-    return layer.std / (layer.kernel_std * math.sqrt(fan_in))

@@ -13,7 +13,16 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from keras_inits.findings import gradient, loss, remedies, scale, signal, units
+from keras_inits.findings import (
+    gradient,
+    heads,
+    kernels,
+    loss,
+    remedies,
+    scale,
+    signal,
+    units,
+)
 from keras_inits.findings.gradient_remedies import is_scaled
 from keras_inits.records import (
     INPUT_TYPES,
@@ -87,14 +96,15 @@ def find(
     large = _merged(map(signal.oversized, chains))
     grown = [(signal.exploding(rows, plain), rows) for rows in chains]
     exploded = _merged(_not_by_data(*each, inputs, found) for each in grown)
+    exploded = [heads.judged(x, signals, losses) for x in exploded]
     # Along a plain chain the explosion itself says where it begins.
     large = [] if plain and exploded else large
     found += large or exploded
     found += _merged(map(units.saturated, chains))
     blocked = _merged(_blocked(rows, plain) for rows in chains)
     if all(x.severity == "warning" for x in blocked):
-        foreseen = []
-        if (plain if chain is None else chain) and not large:
+        foreseen, known = [], plain if chain is None else chain
+        if known and not large:
             foreseen = gradient.foreseen(signals, plain)
         if any(x.weight_gradient_std is not None for x in signals):
             # Where nothing comes through, no gradient does.
@@ -108,6 +118,8 @@ def find(
                 explained=explained,
                 faded=faded,
                 product=foreseen,
+                known=known,
+                blamed={x.layer for x in exploded},
             )
         else:
             found += foreseen
@@ -167,7 +179,7 @@ def _drifts(signals: Sequence[LayerSignal]) -> bool:
 def _through(found: Finding, signals: Sequence[LayerSignal]) -> Finding:
     """An error where it stops all of a signal: kernels of zeros still learn."""
     row = signal.named(signals, found.layer)
-    stops = row.std == 0 and not signal.is_constant(row)
+    stops = row.std == 0 and not kernels.is_constant(row)
     return dataclasses.replace(found, severity="error") if stops else found
 
 

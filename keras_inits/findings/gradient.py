@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from keras_inits.findings import gradient_remedies, remedies
-from keras_inits.findings.signal import is_constant
+from keras_inits.findings.kernels import enlarges, is_constant, kernel_input_rms
+from keras_inits.findings.remedies import redraw
+from keras_inits.findings.signal import HEAD_JUMP
 from keras_inits.findings.units import WORTH_A_WORD
 from keras_inits.records import (
     Finding,
@@ -15,7 +17,6 @@ from keras_inits.records import (
     Severity,
     gain_product,
     is_finite,
-    kernel_input_rms,
 )
 
 # The contract's bounds for the product of gradient gains (squared norms).
@@ -26,6 +27,10 @@ SEVERE = (1e-6, 1e6)
 GRADIENT_SPREAD = 1e3
 # What is foreseen is a squared norm.
 AGREED_SPREAD = math.sqrt(GAIN_BOUNDS[1])
+_FIGURES = {
+    "gradient_ratio": "gradient / weight",
+    "weight_gradient_std": "gradient std",
+}
 # A gradient below the first is 0 a few layers on by underflow.
 UNDERFLOW = 1e-20
 # Logits of such a deviation: Keras clips probabilities at 1e-7, and the loss is flat
@@ -47,13 +52,16 @@ def measured(
     explained: bool = False,
     faded: bool = False,
     product: Sequence[Finding] = (),
+    known: bool = True,
+    blamed: Collection[str | None] = (),
 ) -> list[Finding]:
     """Measured gradients: none, cut off, or a thousandfold apart at both ends.
 
     `explained`: the loss is said to be unfit, and what follows is no news: no gradient
     at all, or NaN. `faded`: so is a signal that fades or grows where normalisation may
     mend it, and the gradient with it. `product`: what is foreseen from the gains; where
-    the measured ends agree, thirtyfold is enough for a warning.
+    the measured ends agree, thirtyfold is enough for a warning. `known`: whether all
+    that lies between the layers is. `blamed`: layers that are said to be too large.
     """
     rows = [x for x in signals if x.weight_gradient_std is not None]
     if nowhere(signals):
@@ -82,6 +90,9 @@ def measured(
     least = AGREED_SPREAD if agrees else GRADIENT_SPREAD
     if abs(near - far) <= math.log(least):
         return []
+    if (large := _too_large(signals, near - far)) is not None:
+        own, before = getattr(large, field), getattr(rows[0], field)
+        return [] if large.name in blamed else [_made_by(large, own, before, field)]
     severe = abs(near - far) > math.log(GRADIENT_SPREAD)
     # Of each end the layer that shows it best.
     ends = rows[:few], rows[-few:]
@@ -90,15 +101,40 @@ def measured(
         choose(end, key=lambda x: abs(getattr(x, field)))
         for choose, end in zip(pick, ends, strict=True)
     )
-    what = "gradient / weight" if field == "gradient_ratio" else "gradient std"
+    what = _FIGURES[field]
     verb = "vanishes" if near < far else "explodes"
     low, high = getattr(first, field), getattr(last, field)
     text = (
         f"gradient {verb} towards the input ({what} {low:.2g} at {first.name}, "
         f"{high:.2g} at {last.name})"
     )
-    remedy = gradient_remedies.gradient(signals, near > far, plain=plain)
+    remedy = gradient_remedies.gradient(signals, near > far, plain=plain, known=known)
     return [Finding.at(first, low, text, remedy, "error" if severe else "warning")]
+
+
+def _too_large(signals: Sequence[LayerSignal], spread: float) -> LayerSignal | None:
+    """The one kernel that is to blame for a gradient that explodes before it.
+
+    One that is k times too large makes the gradient of what comes before it k times as
+    large, and its own as small beside its weights.
+    """
+    rows = [x for x in signals if x.trainable and enlarges(x) > HEAD_JUMP]
+    if not rows:
+        return None
+    row = max(rows, key=enlarges)
+    alone = spread - 2 * math.log(enlarges(row)) <= math.log(GRADIENT_SPREAD)
+    return row if spread > 0 and alone else None
+
+
+def _made_by(row: LayerSignal, own: float | None, before: float, field: str) -> Finding:
+    figures = f"{_FIGURES[field]} {before:.2g} at the first layer"
+    figures += f", {own:.2g} here" if own is not None else ""
+    text = (
+        f"the kernel of {row.name} is too large: it makes what it takes "
+        f"{enlarges(row):.3g} times as large, and the gradient of what comes before it "
+        f"({figures})"
+    )
+    return Finding.at(row, enlarges(row), text, redraw([row]))
 
 
 def _end(layers: int, plain: bool) -> int:

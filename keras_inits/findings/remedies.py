@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from keras_inits.records import INPUT_TYPES, LayerSignal
@@ -16,8 +17,8 @@ SURE = (
     "keras_inits.lsuv_init(model, x)"
 )
 LABELS = (
-    "if the labels are of that size, standardise them: y = (y - y.mean()) / y.std(); "
-    "if not, keras_inits.lsuv_init(model, x)"
+    "if its labels are numbers of that size, standardise them: y = (y - y.mean()) / "
+    "y.std(); if they are classes, or smaller, keras_inits.lsuv_init(model, x)"
 )
 NOT_FINITE = (
     "look at this layer's data and operations (log, division, overflow in float16); "
@@ -69,6 +70,8 @@ RELU_LIKE = frozenset(
 SIGMOID_LIKE = frozenset({"sigmoid", "hard_sigmoid", "log_sigmoid"})
 
 
+# What a last activation takes is so much larger than what any layer gives.
+SUMMED = 3.0
 _RECURRENT = frozenset({"Bidirectional", "GRU", "LSTM", "RNN", "SimpleRNN"})
 
 
@@ -141,8 +144,16 @@ def redraw(rows: Sequence[LayerSignal]) -> str:
     if len(rows) > 3:
         return "draw their kernels: keras_inits.initialize(model)"
     which = "its kernel" if len(rows) == 1 else "their kernels"
-    names = ", ".join(f'"{_name(row)}"' for row in rows)
-    return f"draw {which}: keras_inits.initialize(model, layers=[{names}])"
+    return f"draw {which}: keras_inits.initialize(model, layers=[{_names(rows)}])"
+
+
+def reset(rows: Sequence[LayerSignal]) -> str:
+    """For recurrent kernels, each by the layer's own initializer."""
+    return f"reset it: keras_inits.initialize(model, None, layers=[{_names(rows)}])"
+
+
+def _names(rows: Sequence[LayerSignal]) -> str:
+    return ", ".join(f'"{_name(row)}"' for row in rows)
 
 
 def _name(row: LayerSignal) -> str:
@@ -241,6 +252,20 @@ def part(row: LayerSignal, *, plain: bool = True) -> str:
     if row.activation in RELU_LIKE:
         return revive(row, pushed=False, by_bias=False)
     return "scale and centre: keras_inits.lsuv_init(model, x, center=True)"
+
+
+def sure(row: LayerSignal, signals: Sequence[LayerSignal]) -> str:
+    """For a last activation that is flat; what lies before it may make it so.
+
+    Sums and products of layers grow with these: by as much, or by more.
+    """
+    stds = [x.std for x in signals if x.kernel_shape and x.std]
+    size = row.std or 0.0
+    if row.kernel_shape or not stds or size < SUMMED * max(stds):
+        return SURE
+    target = f"target_std={statistics.median(stds) / size:.1g}"
+    lsuv = "keras_inits.lsuv_init(model, x"
+    return SURE.replace(f"{lsuv})", f"{lsuv}, {target})")
 
 
 def unsaturate(row: LayerSignal) -> str:

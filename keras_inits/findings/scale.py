@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from keras_inits.findings import remedies
+from keras_inits.findings.kernels import kernel_input_rms
 from keras_inits.findings.signal import VANISHED, exploding, named
-from keras_inits.records import Finding, LayerSignal, Severity, kernel_input_rms
+from keras_inits.records import Finding, LayerSignal, Severity
 
 # Standardised data has deviation 1; images in 0..1 have 0.2 to 0.5, pixels 50 to 80.
 INPUT_RMS = (1e-2, 10.0)

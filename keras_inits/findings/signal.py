@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 
 from keras_inits.findings import remedies
-from keras_inits.records import (
-    Finding,
-    LayerSignal,
-    Severity,
-    is_finite,
+from keras_inits.findings.kernels import (
+    enlarges,
+    has_several,
+    is_constant,
     kernel_input_rms,
 )
+from keras_inits.records import Finding, LayerSignal, Severity, is_finite
 
 # A signal below the first, or above the second, is lost. A healthy, freshly built
 # ResNet50 goes down to 0.03, VGG16 to 0.002.
@@ -93,7 +93,7 @@ def frozen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
             )
             if is_constant(row) and moves:
                 same = f"it gives {row.mean:.2g} in every row"
-                same = "its units are all equal" if _has_several(row) else same
+                same = "its units are all equal" if has_several(row) else same
                 text = f"the kernel of {row.name} is constant: {same}"
                 severity = "error" if plain and later else severity
             else:
@@ -215,9 +215,23 @@ def oversized(signals: Sequence[LayerSignal]) -> list[Finding]:
     """Kernels so large that steps no longer move them, whatever normalises behind.
 
     Not of a head without a squashing activation: its labels may be of that size.
+    Recurrent ones multiply at every step, whatever the signal is.
     """
+    looping = [x for x in signals if (x.recurrent_gain or 0.0) > HEAD_JUMP]
+    looping = [x for x in looping if x.trainable]
+    if looping:
+        first = looping[0]
+        text = (
+            f"the recurrent kernel of {first.name} is too large: it makes the state "
+            f"{first.recurrent_gain:.3g} times as large at every step"
+        )
+        text += _and_so(
+            looping[1:], "; so does that of {}", "; so do those of {} more layers"
+        )
+        remedy = remedies.reset(looping)
+        return [Finding.at(first, first.recurrent_gain, text, remedy, "warning")]
     rows = [x for x in signals if x.trainable and (x.std or 0.0) > OVERSIZED]
-    rows = [x for x in rows if _enlarges(x) > HEAD_JUMP]
+    rows = [x for x in rows if enlarges(x) > HEAD_JUMP]
     if rows and rows[-1] is signals[-1] and rows[-1].activation not in SQUASHING:
         rows = rows[:-1]
     if not rows:
@@ -225,38 +239,13 @@ def oversized(signals: Sequence[LayerSignal]) -> list[Finding]:
     first = rows[0]
     text = (
         f"the kernel of {first.name} is too large: it makes what it takes "
-        f"{_enlarges(first):.3g} times as large (std {first.std:.2g})"
+        f"{enlarges(first):.3g} times as large (std {first.std:.2g})"
     )
     text += _and_so(rows[1:], "; so does that of {}", "; so do those of {} more layers")
     return [Finding.at(first, first.std, text, remedies.redraw(rows), "warning")]
 
 
-def _enlarges(layer: LayerSignal) -> float:
-    """How many times as large a kernel makes what it takes; 0 where nobody knows."""
-    if layer.layer_type == "Embedding" or not layer.kernel_std:
-        return 0.0
-    shape = layer.kernel_shape or ()
-    own = layer.layer_type.startswith("Depthwise")  # a channel for each unit
-    return layer.kernel_std * math.sqrt(math.prod(shape[: -2 if own else -1]))
-
-
 # What the checks share
-
-
-def is_constant(layer: LayerSignal) -> bool:
-    """Whether all weights of a kernel are equal, so that its units are, too.
-
-    One weight, or one unit, always is; depthwise units see channels of their own.
-    """
-    # Of several rows that give one value, not of the one row there is.
-    still = not layer.std and (not layer.mean or layer.batch_std == 0)
-    return layer.kernel_std == 0 and (_has_several(layer) or still)
-
-
-def _has_several(layer: LayerSignal) -> bool:
-    """Whether a kernel has several units that see the same."""
-    shape = layer.kernel_shape or (2, 2)
-    return shape[-1] > 1 and not layer.layer_type.startswith("Depthwise")
 
 
 def _is_activation(layer: LayerSignal) -> bool:

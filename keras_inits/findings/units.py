@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keras_inits.findings import remedies
-from keras_inits.findings.signal import is_constant
+from keras_inits.findings.kernels import is_constant
 from keras_inits.records import Finding, LayerSignal, Severity
 
 # An output of exactly 0 is a rounded one.
@@ -131,7 +131,8 @@ def saturated(signals: Sequence[LayerSignal]) -> list[Finding]:
         text += f" (std {first.std:.2g})"
     text += _others(flat, "saturated_fraction")
     if first is signals[-1]:
-        return [Finding.at(first, share, text, remedies.SURE, "warning")]
+        remedy = remedies.sure(first, signals)
+        return [Finding.at(first, share, text, remedy, "warning")]
     severity: Severity = "error" if share >= SATURATED else "warning"
     return [Finding.at(first, share, text, remedies.unsaturate(first), severity)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ from keras_inits.findings.units import HUSHED
 from keras_inits.linear_maps import LinearMap
 from keras_inits.recording.recorder import Record
 from keras_inits.records import LayerSignal, is_finite
-from keras_inits.statistics.moments import Moments
-from keras_inits.statistics.reductions import in_memory
+from keras_inits.statistics.moments import Moments, widen
+from keras_inits.statistics.reductions import in_memory, mean_square
 from keras_inits.structure.activations import activations_behind
 from keras_inits.structure.selection import Selection
 
@@ -129,6 +130,27 @@ def _are_copies(m: LinearMap) -> bool:
     weights = [kernel.reshape(-1, m.channels)]
     weights += [] if bias is None else [bias.reshape(1, -1)]
     return bool(kernel.any()) and _are_alike(np.concatenate(weights))
+
+
+def with_recurrence(
+    signals: Sequence[LayerSignal], records: Sequence[Record]
+) -> list[LayerSignal]:
+    """What the recurrent kernels do to the size of a state."""
+    kernels = [
+        getattr(r.map and r.map.owner, "recurrent_kernel", None) for r in records
+    ]
+    squares = fetch(
+        [None if k is None else mean_square(widen(k.value)) for k in kernels]
+    )
+    several = zip(signals, kernels, squares, strict=True)
+    return [
+        x if k is None else dataclasses.replace(x, recurrent_gain=_gain(k, square))
+        for x, k, square in several
+    ]
+
+
+def _gain(kernel: keras.Variable, square: Any) -> float:
+    return math.sqrt(float(square) * math.prod(kernel.shape[:-1]))
 
 
 def normalisations(selection: Selection, records: Sequence[Record]) -> list[Layer]:

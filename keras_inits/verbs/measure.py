@@ -20,6 +20,7 @@ from keras_inits.recording.causes import (
     with_broken,
     with_copies,
     with_normalisations,
+    with_recurrence,
 )
 from keras_inits.recording.input_rows import input_row
 from keras_inits.recording.loss_inputs import loss_signals, with_outputs
@@ -116,6 +117,7 @@ def measure(
     ]
     signals = with_normalisations(model, signals, before)
     signals = with_copies(signals, records)
+    signals = with_recurrence(signals, records)
     signals = with_broken(model, signals)
     signals += _uncalled(selection, records)
     return SignalReport(

@@ -1,0 +1,181 @@
+"""A fault that is planted is named where it is, and what is advised mends it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from models import normal
+
+import keras_inits
+from keras_inits import measure
+
+
+def follow(finding: Any, model: keras.Model, x: Any) -> None:
+    """Runs the first line of code of a remedy."""
+    code = re.search(r"keras_inits\.\w+\((?:[^()]|\([^()]*\))*\)", finding.remedy)
+    assert code, finding.remedy
+    exec(code.group(), {"keras_inits": keras_inits, "model": model, "x": x})
+
+
+def enlarge(variable: keras.Variable, factor: float) -> None:
+    variable.assign(factor * ops.convert_to_numpy(variable))
+
+
+class Sine(layers.Layer):
+    def call(self, x: Any) -> Any:
+        return ops.sin(30.0 * x)
+
+
+def siren() -> keras.Model:
+    hidden = [y for i in range(4) for y in (layers.Dense(64, name=f"d{i}"), Sine())]
+    return keras.Sequential([keras.Input((2,)), *hidden, layers.Dense(1, name="out")])
+
+
+def test_what_is_steep_between_the_layers_is_met_by_a_smaller_signal() -> None:
+    """Sitzmann et al., 2020: sin(30 z) wants a signal of about 1/30."""
+    keras.utils.set_random_seed(0)
+    model, x = siren(), normal(256, 2).clip(-1, 1)
+    y = np.sin(4 * x[:, :1])
+    for start in ("own", "lsuv"):
+        if start == "lsuv":
+            keras_inits.lsuv_init(model, x)
+        [finding] = measure(model, x, y, loss="mse").findings
+        assert finding.text.startswith("gradient explodes towards the input")
+        assert "is steep for a signal of this size" in finding.remedy
+        target = float(finding.remedy.split("target_std=")[1].rstrip(")"))
+        assert 0.02 <= target <= 0.06
+    follow(finding, model, x)
+    assert not measure(model, x, y, loss="mse").findings
+
+
+def test_an_unknown_layer_that_enlarges_the_signal_gets_no_smaller_target() -> None:
+    """The signal grows with the gradient: a scale for each layer mends both."""
+    keras.utils.set_random_seed(0)
+    scaled = [y for _ in range(4) for y in (layers.Dense(64), layers.Rescaling(30.0))]
+    model = keras.Sequential([keras.Input((8,)), *scaled, layers.Dense(1)])
+    x, y = normal(128, 8), normal(128, 1)
+    remedies = [f.remedy for f in measure(model, x, y, loss="mse").findings]
+    assert remedies and not any("target_std" in r for r in remedies)
+
+
+def factors() -> keras.Model:
+    """A factorisation machine: products of all pairs of vectors, added up."""
+    inputs = keras.Input((10,), dtype="int32")
+    v = layers.Embedding(100, 16, name="factors")(inputs)
+    pairs = ops.square(ops.sum(v, 1)) - ops.sum(ops.square(v), 1)
+    deep = layers.Dense(16, "relu")(layers.Flatten()(v))
+    both = 0.5 * ops.sum(pairs, -1, keepdims=True) + layers.Dense(1)(deep)
+    return keras.Model(inputs, layers.Activation("sigmoid", name="prob")(both))
+
+
+def test_what_sums_and_products_make_of_scaled_layers_is_met_by_smaller_ones() -> None:
+    keras.utils.set_random_seed(0)
+    model, x = factors(), np.random.default_rng(0).integers(0, 100, (256, 10))
+    assert not measure(model, x).findings
+    keras_inits.lsuv_init(model, x)
+    report = measure(model, x)
+    [finding] = report.findings
+    assert "of prob is saturated" in finding.text
+    assert "before training, keras_inits.lsuv_init(model, x, target_std=0.0" in (
+        finding.remedy
+    )
+    follow(finding, model, x)
+    report = measure(model, x)
+    assert not report.findings and report["prob"].std < 1.5
+
+
+def classifier(**head: Any) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    hidden = [layers.Dense(32, "relu", name=f"d{i}") for i in range(3)]
+    stack = [keras.Input((16,)), *hidden, layers.Dense(5, name="head", **head)]
+    return keras.Sequential(stack)
+
+
+@pytest.mark.parametrize("factor", [100.0, 1e4])
+@pytest.mark.parametrize("labels", ["classes", "columns", "small"])
+def test_a_head_that_is_too_large_is_named_and_nothing_is_asked(
+    labels: str, factor: float
+) -> None:
+    x, y = normal(256, 16), np.arange(256) % 5
+    crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss: Any = crossentropy if labels == "classes" else "mse"
+    if labels == "columns":
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    y = y if labels == "classes" else np.eye(5, dtype="float32")[y]
+    model = classifier()
+    assert not measure(model, x, y, loss=loss).findings
+    enlarge(model.layers[-1].kernel, factor)
+    [finding] = measure(model, x, y, loss=loss).findings
+    assert finding.layer == "head"
+    assert finding.remedy == (
+        'draw its kernel: keras_inits.initialize(model, layers=["head"])'
+    )
+    follow(finding, model, x)
+    assert not measure(model, x, y, loss=loss).findings
+
+
+def test_a_head_as_large_as_its_labels_is_told_to_standardise_them() -> None:
+    model, x = classifier(), normal(256, 16)
+    enlarge(model.layers[-1].kernel, 1e4)
+    y = 1e4 * normal(256, 5)
+    [finding] = measure(model, x, y, loss="mse").findings
+    assert finding.remedy.startswith("standardise them: y = (y - y.mean(axis=0))")
+    [asked] = measure(model, x).findings
+    assert asked.remedy.startswith("if its labels are numbers of that size")
+    assert "if they are classes" in asked.remedy
+
+
+def translator(kind: Any = layers.LSTM) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    source, target = keras.Input((8,), dtype="int32"), keras.Input((8,), dtype="int32")
+    e = layers.Embedding(20, 16, name="src")(source)
+    d = layers.Embedding(20, 16, name="tgt")(target)
+    _, *state = kind(24, return_state=True, name="encoder")(e)
+    d = kind(24, return_sequences=True, name="decoder")(d, initial_state=state)
+    head = layers.Dense(20, "softmax", name="head")(d)
+    return keras.Model([source, target], head)
+
+
+def sentences() -> tuple[list[Any], Any]:
+    source = np.random.default_rng(0).integers(1, 20, (64, 8))
+    y = source[:, ::-1].copy()
+    return [source, np.pad(y[:, :-1], ((0, 0), (1, 0)))], y
+
+
+LOSS = {"loss": "sparse_categorical_crossentropy"}
+
+
+def test_a_large_head_is_to_blame_for_gradients_that_explode_before_it() -> None:
+    model, (x, y) = translator(), sentences()
+    assert not measure(model, x, y, **LOSS).findings
+    enlarge(model.get_layer("head").kernel, 1e3)
+    [finding] = measure(model, x, y, **LOSS).findings
+    assert finding.layer == "head" and finding.severity == "error"
+    assert finding.text.startswith("the kernel of head is too large: it makes what it")
+    follow(finding, model, x)
+    assert not measure(model, x, y, **LOSS).findings
+
+
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU, layers.SimpleRNN])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_recurrent_kernel_that_is_too_large_is_named(
+    kind: Any, labelled: bool
+) -> None:
+    model, (x, y) = translator(kind), sentences()
+    given = (y,) if labelled else ()
+    report = measure(model, x, *given, **(LOSS if labelled else {}))
+    assert not report.findings
+    assert 0.4 < report["decoder"].recurrent_gain < 1.01
+    assert report["head"].recurrent_gain is None
+    enlarge(model.get_layer("decoder").cell.recurrent_kernel, 1e4)
+    report = measure(model, x, *given, **(LOSS if labelled else {}))
+    finding = report.findings[0]
+    assert finding.layer == "decoder"
+    assert finding.text.startswith("the recurrent kernel of decoder is too large")
+    follow(finding, model, x)
+    assert not measure(model, x, *given, **(LOSS if labelled else {})).findings

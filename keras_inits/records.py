@@ -134,6 +134,8 @@ class LayerSignal(Record):
         normalised: of an activation that gets zeros only, is dead in part or hardly
             lets anything through, the normalisation layer whose output it takes.
         copies: whether all units have the same weights and bias, to a thousandth.
+        copied_fraction: share of units of which another one has the same weights, bit
+            for bit.
         recurrent_gain: of a recurrent layer, how many times as large its recurrent
             kernel makes a state; of an orthogonal one at most 1.
     """
@@ -169,6 +171,7 @@ class LayerSignal(Record):
     outputs: tuple[str, ...] = ()
     normalised: str | None = None
     copies: bool = False
+    copied_fraction: float | None = None
     recurrent_gain: float | None = None
 
 

@@ -38,6 +38,7 @@ NO_GRADIENT = (
     "have no gradient"
 )
 
+COPIED = "unless that is meant (ICNR, a layer that was widened), "
 MIRRORED = 'keras_inits.initialize(model, "looks_linear")'
 NOT_THROUGH = " (not through max pooling)"
 DEEPER = f"; dozens of plain layers train better from {MIRRORED}"

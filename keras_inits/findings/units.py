@@ -107,7 +107,7 @@ def copies(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
     """Units that are copies of one another, and get the same gradient ever after."""
     rows = [x for x in signals if x.copies and x.trainable and not is_constant(x)]
     if not rows:
-        return []
+        return _some_copies(signals)
     first = rows[0]
     text = f"the units of {first.name} are copies of one another: equal weights"
     if len(rows) > 1:
@@ -115,6 +115,20 @@ def copies(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
         text += f"; so are those of {more}"
     severity: Severity = "error" if plain and first is not signals[-1] else "warning"
     return [Finding.at(first, first.kernel_std, text, remedies.redraw(rows), severity)]
+
+
+def _some_copies(signals: Sequence[LayerSignal]) -> list[Finding]:
+    """Units among others that are copies: the layer is narrower than it looks."""
+    rows = [x for x in signals if (x.copied_fraction or 0.0) >= WORTH_A_WORD]
+    rows = [x for x in rows if x.trainable and not is_constant(x)]
+    if not rows:
+        return []
+    first = rows[0]
+    share = first.copied_fraction or 0.0
+    text = f"{100 * share:.0f} % of the units of {first.name} are copies of others: "
+    text += "equal weights" + _others(rows, "copied_fraction")
+    remedy = f"{remedies.COPIED}{remedies.redraw(rows)}"
+    return [Finding.at(first, share, text, remedy, "warning")]
 
 
 def saturated(signals: Sequence[LayerSignal]) -> list[Finding]:

@@ -26,6 +26,8 @@ Layer = Any
 ALREADY = -0.99
 # Rows of a kernel that are looked at for it.
 ROWS = 64
+# Rows of every kernel that are looked at for units that are equal.
+FEW = 8
 # Deviation between units that are copies of one another, over the size of weights.
 ALIKE = 1e-3
 # Layers with a gamma and a beta.
@@ -70,15 +72,50 @@ def _is_mirrored(m: LinearMap) -> bool:
 def with_copies(
     signals: Sequence[LayerSignal], records: Sequence[Record]
 ) -> list[LayerSignal]:
-    """Whose units all have the same weights and bias, as equal ones are trained."""
+    """Whose units, all or some, have the same weights and bias."""
     asked = [r.map if _may_be_copies(r) else None for r in records]
     ends = fetch([None if m is None else _ends(m) for m in asked])
+    copied = _copied_fractions(records)
     return [
-        dataclasses.replace(x, copies=True)
-        if m is not None and _are_alike(end) and _are_copies(m)
-        else x
-        for x, m, end in zip(signals, asked, ends, strict=True)
+        dataclasses.replace(
+            x,
+            copies=m is not None and _are_alike(end) and _are_copies(m),
+            copied_fraction=fraction,
+        )
+        for x, m, end, fraction in zip(signals, asked, ends, copied, strict=True)
     ]
+
+
+def _copied_fractions(records: Sequence[Record]) -> list[float | None]:
+    """Shares of units of which another is an exact copy; a few rows rule most out."""
+    maps = [
+        r.map if _has_columns(r.map) and _has_rows(r.map) else None for r in records
+    ]
+    few = read([None if m is None else _matrix(m, FEW) for m in maps])
+    shares = [
+        None if m is None else _repeated([x]) for m, x in zip(maps, few, strict=True)
+    ]
+    for i, m in enumerate(maps):
+        if m is not None and shares[i]:
+            weights = [m.kernel.value, *([] if m.bias is None else [m.bias.value])]
+            shares[i] = _repeated([x.reshape(-1, m.channels) for x in read(weights)])
+    return shares
+
+
+def _repeated(parts: Sequence[np.ndarray[Any, Any]]) -> float:
+    """The share of columns that are there several times, those of zeros apart."""
+    generator = np.random.default_rng(0)
+    codes = np.zeros(parts[0].shape[-1], "uint64")
+    weighty = np.zeros(codes.shape, bool)
+    for part in parts:
+        for row in part:  # one at a time: a kernel may be large
+            bits = np.ascontiguousarray(row, "float32").view("uint32")
+            factor = generator.integers(1, 2**63, dtype="uint64")
+            codes += bits.astype("uint64") * (2 * factor + 1)
+            weighty |= bits != 0
+    codes = codes[weighty]
+    _, counts = np.unique(codes, return_counts=True)
+    return float(counts[counts > 1].sum()) / max(1, weighty.size)
 
 
 def _may_be_copies(record: Record) -> bool:
@@ -98,14 +135,26 @@ def _may_be_copies(record: Record) -> bool:
 
 def _has_columns(m: LinearMap | None) -> bool:
     """Whether the columns of a kernel are units that see the same."""
-    if m is None or m.lookup or m.stage or not m.groups == m.gates == 1 < m.channels:
+    if m is None or m.lookup or m.stage or m.group_axes:
+        return False
+    if not m.groups == m.gates == 1 < m.channels:
         return False
     rank = len(m.kernel.shape)
     return m.output_axes == tuple(range(rank - len(m.output_axes), rank))
 
 
+def _has_rows(m: LinearMap | None) -> bool:
+    """Of single weights in half precision many are equal by chance."""
+    return m is not None and math.prod(m.kernel.shape) > m.channels
+
+
 def _ends(m: LinearMap) -> Any:
     """Some weights of the first and the last unit: `(weights, 2)`."""
+    return _matrix(m, ROWS)[:, :: m.channels - 1]
+
+
+def _matrix(m: LinearMap, rows: int) -> Any:
+    """Some rows of the kernel, at least so many where it has them; a column a unit."""
     kernel = in_memory(m.kernel.value)
     if kernel is None and fuses() and loaded().default_backend() == "cpu":
         [kernel] = read([m.kernel.value])  # it shares the memory
@@ -114,7 +163,7 @@ def _ends(m: LinearMap) -> Any:
         matrix = kernel.reshape(shape)
     else:
         matrix = ops.reshape(m.kernel.value, shape)
-    return matrix[:: max(1, matrix.shape[0] // ROWS), :: m.channels - 1]
+    return matrix[:: max(1, matrix.shape[0] // rows)]
 
 
 def _are_alike(columns: np.ndarray[Any, Any]) -> bool:

@@ -54,6 +54,59 @@ def test_units_that_are_copies_are_named(kind: str, apart: float) -> None:
     assert measure(model, x).findings == ()
 
 
+@pytest.mark.parametrize(
+    ("which", "share"),
+    [("half", 0.5), ("quarter", 0.25), ("pairs", 1.0), ("one pair", 2 / 16)],
+)
+@pytest.mark.parametrize("kind", ["Dense", "Conv1D"])
+def test_units_of_which_some_are_copies_are_counted(
+    kind: str, which: str, share: float
+) -> None:
+    more = {"Dense": (), "Conv1D": (3,)}[kind]
+    twins = getattr(layers, kind)(16, *more, activation="relu", name="twins")
+    model = keras.Sequential([keras.Input((6, 8)), twins, layers.Dense(4)])
+    x = normal(64, 6, 8)
+    assert measure(model, x)[0].copied_fraction == 0.0
+
+    kernel = np.array(keras.ops.convert_to_numpy(twins.kernel))
+    if which == "pairs":
+        kernel[..., 8:] = kernel[..., :8]
+    first = {"half": 8, "quarter": 4, "one pair": 2}.get(which, 0)
+    kernel[..., :first] = kernel[..., :1]
+    twins.kernel.assign(kernel)
+    report = measure(model, x)
+    assert report[0].copied_fraction == share and not report[0].copies
+    assert [f.text for f in report.findings] == [
+        f"{100 * share:.0f} % of the units of twins are copies of others: equal weights"
+    ] * (which != "one pair")
+    for finding in report.findings:
+        assert (finding.layer, finding.severity) == ("twins", "warning")
+        assert 'keras_inits.initialize(model, layers=["twins"])' in finding.remedy
+
+    twins.bias.assign(normal(16))  # they see the same and do not give it
+    report = measure(model, x)
+    assert report[0].copied_fraction == 0.0 and not report.findings
+
+
+def test_units_that_are_equal_and_no_copies() -> None:
+    """Filters that see a channel each, pruned units, single weights of few digits."""
+    blur = layers.DepthwiseConv2D(3, depthwise_initializer="ones", name="blur")
+    pruned = layers.Dense(8, "relu", name="pruned")
+    model = keras.Sequential([keras.Input((6, 6, 8)), blur, pruned, layers.Dense(4)])
+    few = 0.1 + 0 * normal(3, 3, 8, 1)
+    few[0, 0] = 0.2
+    blur.kernel.assign(few)
+    kernel = np.array(keras.ops.convert_to_numpy(pruned.kernel))
+    kernel[:, :3] = 0
+    pruned.kernel.assign(kernel)
+    report = measure(model, normal(64, 6, 6, 8))
+    assert [row.copied_fraction for row in report] == [None, 0.0, 0.0]
+    assert not any("copies" in x.text for x in report.findings)
+    one = layers.Dense(1024, "tanh", dtype="bfloat16")
+    model = keras.Sequential([keras.Input((1,)), one, layers.Dense(4)])
+    assert not measure(model, normal(64, 1)).findings
+
+
 def test_a_model_that_started_from_constants_shows_it_after_training() -> None:
     start = {"kernel_initializer": keras.initializers.Constant(0.1)}
     hidden = [layers.Dense(12, "tanh", **start, name=f"a{i}") for i in range(2)]

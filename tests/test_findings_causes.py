@@ -179,3 +179,84 @@ def test_a_recurrent_kernel_that_is_too_large_is_named(
     assert finding.text.startswith("the recurrent kernel of decoder is too large")
     follow(finding, model, x)
     assert not measure(model, x, *given, **(LOSS if labelled else {})).findings
+
+
+def autoencoder() -> keras.Model:
+    """Keras's own start: Conv2DTranspose is given the fans of a convolution."""
+    keras.utils.set_random_seed(0)
+    conv = {"strides": 2, "padding": "same", "activation": "relu"}
+    stack = [layers.Conv2D(16, 3, **conv), layers.Conv2D(8, 3, **conv)]
+    stack += [layers.Conv2DTranspose(n, 3, **conv) for n in (8, 16)]
+    stack += [layers.Conv2D(1, 3, padding="same", activation="sigmoid")]
+    return keras.Sequential([keras.Input((28, 28, 1)), *stack])
+
+
+def generator() -> keras.Model:
+    """That of a DCGAN, without normalisation."""
+    keras.utils.set_random_seed(0)
+    stack = [layers.Dense(4 * 4 * 64), layers.LeakyReLU(0.2)]
+    stack += [layers.Reshape((4, 4, 64))]
+    for n in (64, 32, 16):
+        up = layers.Conv2DTranspose(n, 4, 2, padding="same")
+        stack += [up, layers.LeakyReLU(0.2)]
+    stack += [layers.Conv2D(3, 5, padding="same", activation="tanh")]
+    return keras.Sequential([keras.Input((64,)), *stack])
+
+
+def pictures(*shape: int) -> np.ndarray[Any, Any]:
+    """Mostly dark, 0 to 1."""
+    return np.random.default_rng(0).uniform(size=shape).astype("float32") ** 6
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("made", [autoencoder, generator])
+def test_what_only_the_first_kernel_and_the_last_sigmoid_take_off_is_no_fault(
+    made: Any, labelled: bool
+) -> None:
+    """Both train from there: all gradients that weights see are within some 30."""
+    model = made()
+    drawn = made is generator
+    x = normal(64, 64) if drawn else pictures(64, 28, 28, 1)
+    y = 2 * pictures(64, 32, 32, 3) - 1 if drawn else x
+    loss = {"loss": "mse" if drawn else "binary_crossentropy"}
+    given = (y,) if labelled else ()
+    assert not measure(model, x, *given, **(loss if labelled else {})).findings
+
+
+def test_a_long_chain_of_such_layers_is_told_what_it_can_do() -> None:
+    """Looks-linear is refused for transposed convolutions, and not proposed."""
+    keras.utils.set_random_seed(0)
+    conv = {"strides": 2, "padding": "same", "activation": "relu"}
+    stack = [layers.Conv2D(16, 3, **conv) for _ in range(3)]
+    stack += [layers.Conv2DTranspose(16, 3, **conv) for _ in range(3)]
+    stack += [layers.Conv2D(1, 3, padding="same", activation="sigmoid")]
+    model = keras.Sequential([keras.Input((32, 32, 1)), *stack])
+    x = pictures(64, 32, 32, 1)
+    [finding] = measure(model, x).findings
+    assert "gradient shrinks" in finding.text
+    assert "looks_linear" not in finding.remedy
+    with pytest.raises(keras_inits.UnsupportedLayerError, match="cannot be mirrored"):
+        keras_inits.initialize(model, "looks_linear")
+    follow(finding, model, x)
+    assert not measure(model, x).findings
+
+
+def test_rows_of_a_table_are_not_compared_with_kernels() -> None:
+    """Each has a gradient of its own samples alone, however it was initialised."""
+    keras.utils.set_random_seed(0)
+    users, items = (keras.Input((1,), dtype="int32") for _ in range(2))
+
+    def vectors() -> list[Any]:
+        tables = zip((400, 600), (users, items), strict=True)
+        return [layers.Flatten()(layers.Embedding(n, 16)(i)) for n, i in tables]
+
+    deep = layers.Dense(32, "relu")(layers.Concatenate()(vectors()))
+    deep = layers.Dense(8, "relu")(deep)
+    both = layers.Concatenate()([layers.Multiply()(vectors()), deep])
+    model = keras.Model([users, items], layers.Dense(1, name="head")(both))
+    draw = np.random.default_rng(0)
+    x = [draw.integers(0, n, (512, 1)) for n in (400, 600)]
+    y = draw.uniform(1, 5, (512, 1))
+    assert not measure(model, x, y, loss="mse").findings
+    keras_inits.lsuv_init(model, x)
+    assert not measure(model, x, y, loss="mse").findings

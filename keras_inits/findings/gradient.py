@@ -6,9 +6,9 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 
 from keras_inits.findings import gradient_remedies, remedies
-from keras_inits.findings.kernels import enlarges, is_constant, kernel_input_rms
+from keras_inits.findings.kernels import enlarges, is_constant
 from keras_inits.findings.remedies import redraw
-from keras_inits.findings.signal import HEAD_JUMP
+from keras_inits.findings.signal import HEAD_JUMP, SQUASHING
 from keras_inits.findings.units import WORTH_A_WORD
 from keras_inits.records import (
     Finding,
@@ -71,7 +71,9 @@ def measured(
     field = "gradient_ratio"
     if all(x.gradient_ratio is None for x in signals):
         field = "weight_gradient_std"
-    rows = [x for x in signals if getattr(x, field) is not None]
+    # A row of a table has a gradient of its own samples alone: small, and no news.
+    rows = [x for x in signals if x.layer_type != "Embedding"]
+    rows = [x for x in rows if getattr(x, field) is not None]
     if not plain or any(map(is_constant, signals)):
         # Before a residual branch's kernel of zeros there is no gradient yet, nor in
         # a branch whose gate is shut.
@@ -198,12 +200,16 @@ def foreseen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
     if product is None or math.isnan(product):
         return []
     # A first kernel that is small because the data is large (or the reverse) hurts
-    # only the gradient of the data, which nobody asks for.
+    # only the gradient of the data, which nobody asks for; what a sigmoid at the end
+    # takes off, it takes off for all.
+    felt = counted[:-1] if counted[-1].activation in SQUASHING else counted
+    own = (enlarges(rows[0]) or 1.0) ** 2
     if rows[0].scale is not None:  # LSUV has made it as small as the data is large
-        corrected = gain_product(counted[1:]) or 1.0
-    else:
-        corrected = product * kernel_input_rms(rows[0]) ** 2
-    if any(GAIN_BOUNDS[0] <= x <= GAIN_BOUNDS[1] for x in (product, corrected)):
+        felt, own = felt[1:], 1.0
+    gain = gain_product(felt)
+    corrected = 1.0 if gain is None else gain / own
+    seen = (product, corrected)
+    if any(GAIN_BOUNDS[0] <= x <= GAIN_BOUNDS[1] for x in seen):
         return []
     if (product > 1) != (corrected > 1):
         return []
@@ -214,7 +220,7 @@ def foreseen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
         f"gradient {'grows' if grows else 'shrinks'} {fold} (squared norm) between "
         f"{rows[-1].name} and {rows[0].name}"
     )
-    mild = any(SEVERE[0] <= x <= SEVERE[1] for x in (product, corrected))
+    mild = any(SEVERE[0] <= x <= SEVERE[1] for x in seen)
     severity: Severity = "warning" if mild else "error"
     remedy = gradient_remedies.gradient(rows, grows, plain=plain)
     return [Finding.at(rows[-1], product, text, remedy, severity)]

@@ -20,6 +20,8 @@ from keras_inits.statistics.moments import Moments, widen
 from keras_inits.statistics.reductions import in_memory, mean_square
 from keras_inits.structure.activations import activations_behind
 from keras_inits.structure.selection import Selection
+from keras_inits.structure.walking import is_bypassed
+from keras_inits.weights.looks_linear import suits
 
 Layer = Any
 # Correlation of units and their partners: of mirrored ones -1.
@@ -38,22 +40,17 @@ NORMALISATIONS = (
 )
 
 
-def could_be_mirrored(selection: Selection) -> bool | None:
+def could_be_mirrored(model: keras.Model, selection: Selection) -> bool | None:
     """False where looks-linear kernels do not suit the model, or are those that it has.
 
-    They pass no max pooling, and no ReLU that is bent elsewhere. Of mirrored kernels
-    some rows of the first one show it.
+    Of mirrored kernels some rows of the first one show it. Where something bypasses
+    layers nobody asks.
     """
-    unfit = any(map(_parts_pairs, selection.every))
+    if is_bypassed(selection.every):
+        return None
     first = next((maps[0] for maps in selection.maps.values()), None)
-    refused = unfit or (first is not None and _is_mirrored(first))
-    return False if refused else None
-
-
-def _parts_pairs(layer: Layer) -> bool:
-    if isinstance(layer, keras.layers.ReLU):
-        return layer.max_value is not None or bool(layer.threshold)
-    return "Max" in type(layer).__name__
+    mirrored = first is not None and _is_mirrored(first)
+    return None if not mirrored and suits(model, selection) else False
 
 
 def _is_mirrored(m: LinearMap) -> bool:

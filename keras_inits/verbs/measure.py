@@ -134,7 +134,7 @@ def measure(
         batch_norm=batch_norm(selection.every, training),
         inputs=input_row(model, batch),
         losses=losses,
-        mirrors=could_be_mirrored(selection),
+        mirrors=could_be_mirrored(model, selection),
         whole=covers(selection, [record.layer for record in records]),
     )
 

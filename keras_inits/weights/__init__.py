@@ -4,6 +4,7 @@
 |---|---|
 | `blocks` | a kernel drawn block by block, as its linear map sees it |
 | `looks_linear` | kernels drawn for a whole stack of layers |
+| `pairs` | that stack, and how far units stay in pairs on their way through it |
 | `twins` | weights as a layer made again from its config has them |
 | `trial` | values that only the pass sees |
 | `in_place` | kernels multiplied without a second copy of the model |

@@ -260,3 +260,42 @@ def test_rows_of_a_table_are_not_compared_with_kernels() -> None:
     assert not measure(model, x, y, loss="mse").findings
     keras_inits.lsuv_init(model, x)
     assert not measure(model, x, y, loss="mse").findings
+
+
+def towers() -> keras.Model:
+    """Two stacks side by side: their layers are called in turns."""
+    keras.utils.set_random_seed(0)
+    inputs = [keras.Input((8,), name=name) for name in "uv"]
+    hidden = [layers.Dense(16, "relu", name=f"{x.name}_1")(x) for x in inputs]
+    ends = [
+        layers.Dense(8, name=f"{x.name}_2")(h)
+        for x, h in zip(inputs, hidden, strict=True)
+    ]
+    return keras.Model(inputs, layers.Dense(1, name="head")(layers.Multiply()(ends)))
+
+
+@pytest.mark.parametrize("tower", ["u", "v"])
+def test_a_dead_layer_is_the_cause_whatever_is_called_before_it(tower: str) -> None:
+    model, x = towers(), [normal(64, 8), normal(64, 8)]
+    assert not measure(model, x).findings
+    bias = model.get_layer(f"{tower}_1").bias
+    bias.assign(0 * bias - 10)
+    finding = measure(model, x).findings[0]
+    assert finding.layer == f"{tower}_1"
+    assert finding.text.startswith("100 % of") and "is dead" in finding.text
+    assert finding.remedy.startswith('start from bias_initializer="zeros"')
+
+
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU, layers.SimpleRNN])
+def test_gates_that_a_bias_has_shut_are_named(kind: Any) -> None:
+    keras.utils.set_random_seed(0)
+    stack = [kind(16, name="loop"), layers.Dense(8, "relu"), layers.Dense(2)]
+    model, x = keras.Sequential([keras.Input((12, 8)), *stack]), normal(64, 12, 8)
+    assert not measure(model, x).findings
+    bias = model.get_layer("loop").cell.bias
+    bias.assign(0 * bias - 12)
+    finding = measure(model, x).findings[0]
+    assert finding.layer == "loop"
+    assert finding.text.startswith("loop lets nearly nothing through (std ")
+    follow(finding, model, x)
+    assert not measure(model, x).findings

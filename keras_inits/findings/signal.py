@@ -75,6 +75,8 @@ def not_finite(
 def frozen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
     """Kernels of zeros or of one value, or a layer that gets or gives zeros only."""
     alive = True
+    # A dead layer, wherever it is called, may be what gives another one nothing.
+    killed = any(map(_kills, signals))
     for i, row in enumerate(signals):
         zero = row.std == 0 and row.mean in (0, None)
         # A residual branch may start at zero on purpose: the signal goes on.
@@ -100,12 +102,17 @@ def frozen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
                 text = f"{row.name} is frozen at zero (kernel and output are 0)"
             remedy = remedies.redraw([row, *alike])
             return [Finding.at(row, 0.0, text + more, remedy, severity)]
-        if zero and alive and (i > 0 or _is_activation(row)):
+        if zero and alive and not killed and (i > 0 or _is_activation(row)):
             text = f"nothing reaches {row.name}: all that it takes is 0"
             return [Finding.at(row, 0.0, text, remedies.look_before(row), severity)]
         if row.std is not None:
             alive = row.std > 0 and (row.dead_fraction or 0.0) < 1
     return []
+
+
+def _kills(row: LayerSignal) -> bool:
+    """Whether it is given something, and gives zeros."""
+    return bool(row.std) and (row.dead_fraction or 0.0) >= 1
 
 
 def _and_so(rows: Sequence[LayerSignal], one: str, several: str) -> str:

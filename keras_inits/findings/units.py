@@ -52,21 +52,26 @@ def hushed(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
     row = next((x for x in signals[:-1] if _is_hushed(x)), None)
     if row is None:
         return []
-    side = "below" if (row.mean or 0.0) < 0 else "above"
-    text = (
-        f"{row.name} lets nearly nothing through (std {row.output_std:.2g} of its "
-        f"output): mean {row.mean:.2g} is far {side} 0 for a std of {row.std:.2g}"
-    )
-    by_bias = _is_by_bias(row, signals, plain)
-    remedy = remedies.revive(row, True, by_bias, plain=plain)
+    text = f"{row.name} lets nearly nothing through (std {row.output_std:.2g} of its "
+    if row.recurrent_gain is not None:  # what is before its gates is not in hand
+        text += f"output, {row.std:.2g} of W x): its gates are shut, or it is flat"
+        remedy = remedies.reset([row])
+    else:
+        side = "below" if (row.mean or 0.0) < 0 else "above"
+        text += (
+            f"output): mean {row.mean:.2g} is far {side} 0 for a std of {row.std:.2g}"
+        )
+        by_bias = _is_by_bias(row, signals, plain)
+        remedy = remedies.revive(row, True, by_bias, plain=plain)
     severity: Severity = "error" if plain else "warning"
     return [Finding.at(row, row.output_std, text, remedy, severity)]
 
 
 def _is_hushed(row: LayerSignal) -> bool:
-    """ELU, GELU below 0, ReLU6 above 6, a sigmoid on either side."""
+    """ELU, GELU below 0, ReLU6 above 6, a sigmoid on either side; gates shut."""
     told = (row.dead_fraction or 0.0) >= WORTH_A_WORD
-    if told or row.activation == "softmax" or not (_pushed(row) or _raised(row)):
+    away = _pushed(row) or _raised(row) or row.recurrent_gain is not None
+    if told or row.activation == "softmax" or not away:
         return False
     some = bool(row.std) and row.output_std is not None
     return some and (row.output_std or 0.0) < HUSHED * (row.std or 0.0)

@@ -71,7 +71,8 @@ def kind_of(
     objects = [*parts, *kernels, *selection.watched]
     named = tuple(map(id, objects))
     layers = tuple((_dtype(x), *_marks(x, objects)) for x in parts)
-    shapes = tuple((tuple(x.shape), str(x.dtype)) for x in tree.flatten(batch))
+    # A dict and a list of the same shapes may come in another order.
+    shapes = repr(tree.map_structure(_shape_and_dtype, batch))
     constants = list(_constants(selection.every))
     layers += tuple(_mark("constant", x, objects) for x in constants)
     options = (*options, keras.config.epsilon())
@@ -98,6 +99,10 @@ def _parts(every: Iterable[Any]) -> Iterator[Any]:
         for operation in getattr(layer, "operations", ()):
             if not isinstance(operation, keras.layers.Layer):
                 yield operation
+
+
+def _shape_and_dtype(x: Any) -> Any:
+    return None if x is None else (tuple(x.shape), str(x.dtype))
 
 
 def _dtype(part: Any) -> str | None:

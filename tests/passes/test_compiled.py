@@ -554,3 +554,25 @@ def test_no_kernels_are_made_while_a_target_is_searched_for(
     for _ in range(2):
         keras_inits.lsuv_init(model, normal(64, 6), target_std="critical")
     assert made and not any(made)
+
+
+@pytest.mark.parametrize("verb", ["lsuv", "measure"])
+def test_the_same_shapes_in_another_structure(verb: str) -> None:
+    """In a dict inputs go by name, in whatever order; in a list by their places."""
+    inputs = [keras.Input((6,), name="b"), keras.Input((6,), name="a")]
+    h = layers.Add()([layers.Dense(6)(x) for x in inputs])
+    for _ in range(12):
+        h = layers.Dense(6, activation="tanh")(h)
+    model, b, a = keras.Model(inputs, h), normal(20, 6), 9 * normal(20, 6, seed=1)
+    start = model.get_weights()
+
+    def found(batch: Any) -> list[float]:
+        model.set_weights(start)
+        if verb == "measure":
+            return [row.std for row in keras_inits.measure(model, batch)]
+        return [row.scale for row in keras_inits.lsuv_init(model, batch)]
+
+    expected = found([b, a])
+    for batch in ([b, a], {"b": b, "a": a}, {"a": a, "b": b}, ((b, a),)):
+        for _ in range(3):
+            assert found(batch) == pytest.approx(expected, rel=1e-3)

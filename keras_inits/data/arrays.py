@@ -27,8 +27,11 @@ def is_held(data: Any) -> bool:
 def mapped(function: Callable[[Any], Any], data: Structure) -> Structure:
     """`function` of each array, in the structure of `data`.
 
-    A list or tuple that holds anything but arrays is one array: rows of numbers.
+    A list or tuple that holds anything but arrays is one array: rows of numbers. An
+    optional input may be missing: None stays None.
     """
+    if _is_missing(data):
+        return None
     if isinstance(data, Mapping):
         return {name: mapped(function, x) for name, x in data.items()}
     if _is_several(data):
@@ -37,13 +40,25 @@ def mapped(function: Callable[[Any], Any], data: Structure) -> Structure:
     return function(data)
 
 
+def each(function: Callable[..., Any], *batches: Structure) -> Structure:
+    """`function` of each array of a batch, or of those of several like it."""
+    return tree.map_structure(
+        lambda *xs: None if xs[0] is None else function(*xs), *batches
+    )
+
+
+def arrays_of(batch: Structure) -> list[Any]:
+    """All arrays of a batch, without the optional inputs that are missing."""
+    return [x for x in tree.flatten(batch) if x is not None]
+
+
 def length(arrays: Structure, name: str = "data") -> int:
     """Number of rows `n` of arrays `(n, ...)`; 0 where one of them has none.
 
     Raises:
         DataError: The arrays differ in their number of rows.
     """
-    flat = tree.flatten(arrays)
+    flat = arrays_of(arrays)
     lengths = {int(x.shape[0]) if len(x.shape) else 0 for x in flat}
     if len(lengths) > 1 and 0 not in lengths:
         raise DataError(
@@ -64,7 +79,7 @@ def with_rows(data: Structure, name: str = "data") -> tuple[Structure, int]:
     if not total:
         raise DataError(
             f"`{name}` holds no rows. Received: shapes "
-            f"{[tuple(x.shape) for x in tree.flatten(held)]}. Pass at least one sample."
+            f"{[tuple(x.shape) for x in arrays_of(held)]}. Pass at least one sample."
         )
     return held, total
 
@@ -182,11 +197,17 @@ def is_complex(x: Any) -> bool:
 
 def _is_several(data: Any) -> bool:
     """Whether a list or tuple is a structure of arrays; otherwise it is one array."""
-    return (
-        isinstance(data, (list, tuple))
-        and bool(data)
-        and all(_has_rows(x) or isinstance(x, Mapping) or _is_several(x) for x in data)
+    if not isinstance(data, (list, tuple)):
+        return False
+    given = [x for x in data if not _is_missing(x)]
+    return bool(given) and all(
+        _has_rows(x) or isinstance(x, Mapping) or _is_several(x) for x in given
     )
+
+
+def _is_missing(x: Any) -> bool:
+    """No array: None, for which a `tf.data.Dataset` has an `Optional` without value."""
+    return x is None or (hasattr(x, "has_value") and not bool(x.has_value()))
 
 
 def _has_rows(x: Any) -> bool:

@@ -23,7 +23,9 @@ from keras import ops, tree
 
 from keras_inits.data import inputs
 from keras_inits.data.arrays import (
+    arrays_of,
     as_array,
+    each,
     is_complex,
     is_held,
     length,
@@ -85,7 +87,7 @@ def draw_batch(
     inputs.check_shapes(model, batch)
     inputs.check_rows(model, batch)
     # Values of other processes cannot be looked at; the first layer's signal tells.
-    if check_values and not any(map(is_global, tree.flatten(batch))):
+    if check_values and not any(map(is_global, arrays_of(batch))):
         inputs.check_values(batch)
     return shared_batch(model, batch)
 
@@ -142,13 +144,13 @@ def labels_of(y: Any, data: Any, batch: Batch) -> Batch:
             found, fits = mapped(lambda v: as_array(v)[:count], labels), have >= count
         else:
             found, fits = spaced(labels, have, count, "y"), have == total
-    shapes = [tuple(v.shape) for v in tree.flatten(found)]
+    shapes = [tuple(v.shape) for v in arrays_of(found)]
     if not fits:
         raise DataError(
             "`y` needs one row for each row of `data`, in its order. Received: labels "
             f"of shapes {shapes} as drawn, for data of {total or count} rows."
         )
-    for v in filter(is_complex, tree.flatten(found)):
+    for v in filter(is_complex, arrays_of(found)):
         raise DataError(
             f"`y` takes real numbers. Received: labels of dtype {v.dtype}, of shape "
             f"{tuple(v.shape)}. Pass real and imaginary parts: "
@@ -226,10 +228,10 @@ def _gathered(
         )
     joined = parts[0]
     if len(parts) > 1:
-        joined = tree.map_structure(
+        joined = each(
             lambda *xs: np.concatenate([ops.convert_to_numpy(x) for x in xs]), *parts
         )
-    return tree.map_structure(lambda x: x[:samples], joined)
+    return each(lambda x: x[:samples], joined)
 
 
 def _row_shapes(batch: Batch) -> Any:

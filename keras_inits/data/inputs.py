@@ -10,7 +10,13 @@ import numpy as np
 from keras import tree
 
 from keras_inits.backends import read
-from keras_inits.data.arrays import all_alike, all_finite, is_complex, length
+from keras_inits.data.arrays import (
+    all_alike,
+    all_finite,
+    arrays_of,
+    is_complex,
+    length,
+)
 from keras_inits.errors import DataError, DegenerateDataError
 from keras_inits.findings.remedies import clean_data
 from keras_inits.structure.walking import walk
@@ -111,12 +117,16 @@ def check_shapes(model: keras.Model, batch: Batch) -> None:
     else:
         arrays = tree.flatten(batch)
     if len(arrays) != len(expected):
+        shapes = [tuple(np.shape(x)) for x in arrays]
         raise DataError(
             f"Model {model.name!r} takes {len(expected)} inputs. Received: "
-            f"{len(arrays)} arrays of shapes {[tuple(x.shape) for x in arrays]}. Pass "
+            f"{len(arrays)} arrays of shapes {shapes}. Pass "
             "one array for each input, in a list or a dict by input name."
         )
     for (name, shape, dtype), x in zip(expected, arrays, strict=True):
+        if x is None:
+            _check_optional(model, name)
+            continue
         if isinstance(x, np.ndarray) and x.dtype.kind in "mM":
             raise DataError(
                 f"Input {name!r} of {model.name!r} takes numbers ({dtype}). Received: "
@@ -137,8 +147,17 @@ def check_shapes(model: keras.Model, batch: Batch) -> None:
             )
 
 
+def _check_optional(model: keras.Model, name: str) -> None:
+    specs = {x.name: x for x in tree.flatten(model.input_spec)}
+    if not getattr(specs.get(name), "optional", True):
+        raise DataError(
+            f"Input {name!r} of {model.name!r} takes data. Received: None. Pass an "
+            "array, or build the model with keras.Input(..., optional=True)."
+        )
+
+
 def _check_real(model: keras.Model, batch: Batch) -> None:
-    for x in filter(is_complex, tree.flatten(batch)):
+    for x in filter(is_complex, arrays_of(batch)):
         raise DataError(
             f"Model {model.name!r} takes real numbers. Received: `data` of dtype "
             f"{x.dtype}, of shape {tuple(x.shape)}. Pass real and imaginary parts: "
@@ -176,7 +195,7 @@ def check_values(batch: Batch) -> None:
     """NaN, infinity and constant inputs, said before any layer is run."""
     constant = []
     paths = array_paths(batch)
-    for path, array in zip(paths, read(tree.flatten(batch)), strict=True):
+    for path, array in zip(paths, read(arrays_of(batch)), strict=True):
         if array.dtype.kind in "OSU":
             return  # text for a preprocessing layer
         _check_finite(array, path)
@@ -185,7 +204,7 @@ def check_values(batch: Batch) -> None:
         raise DegenerateDataError(
             "`data` is constant: all rows are the same, so that no layer has a signal "
             f"whose variance could be set. Received: shapes "
-            f"{[tuple(np.shape(x)) for x in tree.flatten(batch)]}. Pass a batch of "
+            f"{[tuple(np.shape(x)) for x in arrays_of(batch)]}. Pass a batch of "
             "your real data, or data=None for standard-normal inputs."
         )
 
@@ -202,21 +221,31 @@ def by_input(model: keras.Model, batch: Batch) -> list[tuple[Any, str | None, An
         model: One that takes the batch.
         batch: What has passed `check_shapes`.
     """
-    arrays = list(zip(array_paths(batch), tree.flatten(batch), strict=True))
+    arrays = _with_paths(batch)
     named = _input_tensors(model)
     if isinstance(batch, Mapping) and named:
         keys = ["/".join(map(str, path)) for path, _ in tree.flatten_with_path(batch)]
         by_name = dict(zip(keys, arrays, strict=True))
         arrays = [by_name[name] for name, _ in named]
     pairs = zip(named, arrays, strict=False)  # nothing is known: no names
-    return [(tensor, *given) for (_, tensor), given in pairs]
+    return [
+        (tensor, path, array)
+        for (_, tensor), (path, array) in pairs
+        if array is not None
+    ]
 
 
 def array_paths(batch: Batch) -> list[str | None]:
     """`"data['u']"` for each array of a structure, None for the only one of none."""
-    paths = [path for path, _ in tree.flatten_with_path(batch)]
-    keys = ["".join(f"[{key!r}]" for key in path) for path in paths]
-    return [f"data{key}" if key else None for key in keys]
+    return [path for path, array in _with_paths(batch) if array is not None]
+
+
+def _with_paths(batch: Batch) -> list[tuple[str | None, Any]]:
+    keys = [
+        ("".join(f"[{key!r}]" for key in path), array)
+        for path, array in tree.flatten_with_path(batch)
+    ]
+    return [(f"data{key}" if key else None, array) for key, array in keys]
 
 
 def _check_finite(array: np.ndarray[Any, Any], path: str | None) -> None:

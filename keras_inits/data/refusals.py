@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-from keras import tree
 
+from keras_inits.data.arrays import arrays_of
 from keras_inits.data.inputs import expected_inputs
 from keras_inits.errors import DataError, KerasInitsError
 
@@ -58,7 +58,7 @@ def _goes_well(call: Callable[[], Any]) -> bool:
 
 def _message(model: keras.Model, batch: Any, built: Any, error: Exception) -> str:
     takes = f" It was built for inputs of shape {built}." if built else ""
-    shapes = [tuple(x.shape) for x in tree.flatten(batch)]
+    shapes = [tuple(x.shape) for x in arrays_of(batch)]
     received = f"shape {shapes[0]}" if len(shapes) == 1 else f"shapes {shapes}"
     return (
         f"Model {model.name!r} cannot be called with these data, with or without "

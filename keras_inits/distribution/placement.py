@@ -38,12 +38,18 @@ def shared_batch(model: keras.Model, batch: Any) -> Any:
     current = current_peers()
     with contextlib.nullcontext(current) if current else peers_of(model) as peers:
         if peers is not None:
-            batch = tree.map_structure(ops.convert_to_numpy, batch)
+            batch = tree.map_structure(_on_host, batch)
             batch = peers.first_object(batch, "has a batch")
     return tree.map_structure(lambda x: _laid_out(distribution, x), batch)
 
 
+def _on_host(x: Any) -> Any:
+    return None if x is None else ops.convert_to_numpy(x)
+
+
 def _laid_out(distribution: Any, x: Any) -> Any:
+    if x is None:  # an optional input that is missing
+        return None
     x = np.asarray(ops.convert_to_numpy(x))
     if x.dtype.kind not in "biufV" or not len(x):
         return x  # text stays on the host

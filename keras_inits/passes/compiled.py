@@ -21,10 +21,11 @@ from typing import Any, TypeAlias
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from keras_inits.backends import is_hooked
 from keras_inits.calling.shortcuts import has_hooks, has_modules
+from keras_inits.data.arrays import each
 from keras_inits.passes import xla
 from keras_inits.passes.kinds import Kind
 from keras_inits.passes.packing import Form, Packed, Packing
@@ -211,7 +212,7 @@ MAKERS: dict[str, Sequence[Maker]] = {
 
 def as_tensors(batch: Any) -> Any:
     """The batch as a compiled function takes it."""
-    return tree.map_structure(ops.convert_to_tensor, batch)
+    return each(ops.convert_to_tensor, batch)
 
 
 def _replicated(variables: Sequence[keras.Variable]) -> bool:

@@ -8,10 +8,14 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
 
 from keras_inits.backends import read
-from keras_inits.data.arrays import all_alike, all_finite, mean_and_deviation
+from keras_inits.data.arrays import (
+    all_alike,
+    all_finite,
+    arrays_of,
+    mean_and_deviation,
+)
 from keras_inits.data.indices import indices_among
 from keras_inits.data.inputs import array_paths
 from keras_inits.findings.scale import INPUT_RMS
@@ -27,7 +31,7 @@ def input_row(model: keras.Model, batch: Any) -> LayerSignal:
 
     Indices into a table are of any size, and left out where there is anything else.
     """
-    arrays, paths = read(tree.flatten(batch)), array_paths(batch)
+    arrays, paths = read(arrays_of(batch)), array_paths(batch)
     if len(arrays) == 1:
         numeric = [x for x in arrays if x.dtype.kind in NUMBERS]
         return _data(paths[0] or "data", numeric, arrays[0], paths[0])

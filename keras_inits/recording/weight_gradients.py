@@ -79,7 +79,7 @@ def weight_gradients(
         )
     if not kernels:
         return {}, []
-    inputs = tree.map_structure(ops.convert_to_tensor, inputs)
+    inputs = compiled.as_tensors(inputs)
     targets = tree.map_structure(_as_tensor, targets)
     unique = {id(k): k for k in kernels}
     variables = list({**{id(v): v for v in model.variables}, **unique}.values())

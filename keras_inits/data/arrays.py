@@ -122,11 +122,15 @@ def spaced(
 def as_array(x: Any, name: str = "data") -> Any:
     """Dense tensors as they are; frames, lists and scalars as NumPy arrays.
 
+    Rows of several lengths, in a `tf.RaggedTensor`, are padded with zeros.
+
     Raises:
         DataError: `x`, a part of the argument `name`, is not made of numbers or text.
     """
     if _is_sparse(x):
         return x.toarray()
+    if type(x).__name__ == "RaggedTensor":
+        return x.to_tensor()
     if ops.is_tensor(x):
         sparse = type(x).__name__ in ("BCOO", "SparseTensor")
         return ops.convert_to_tensor(x, sparse=False) if sparse else x

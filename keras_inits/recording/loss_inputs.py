@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_inits.backends import fetch, read
-from keras_inits.data.arrays import all_alike, mean_and_deviation
+from keras_inits.data.arrays import all_alike, arrays_of, each, mean_and_deviation
 from keras_inits.findings.loss import RANGES, columns
 from keras_inits.records import Finding, LossSignal
 from keras_inits.statistics.moments import widen
@@ -73,13 +73,17 @@ def loss_signals(model: keras.Model, loss: Any, targets: Any) -> list[LossSignal
         targets: Labels, in the structure that the losses have.
     """
     loss = getattr(model, "loss", None) if loss is None else loss
-    names, arrays = _named(model, targets), read(tree.flatten(targets))
+    given = iter(read(arrays_of(targets)))
+    arrays = tree.flatten(each(lambda _: next(given), targets))
+    names = _named(model, targets)
     losses = _each(loss, targets, len(arrays))
     if names is None or losses is None:
         return []
     several = zip(names, losses, arrays, strict=True)
     return [
-        _of_labels(model, *row) for row in several if row[1] is not None and row[2].size
+        _of_labels(model, name, loss, y)
+        for name, loss, y in several
+        if loss is not None and y is not None and y.size
     ]
 
 
@@ -114,8 +118,8 @@ def misfits(loss: Any, targets: Any, predicted: Any) -> list[Finding]:
     if losses is None or len(shapes[0]) != len(shapes[1]):
         return []
     found = []
-    for i, (each, y, output) in enumerate(zip(losses, *shapes, strict=True)):
-        config, called = _described(each)
+    for i, (loss_of_one, y, output) in enumerate(zip(losses, *shapes, strict=True)):
+        config, called = _described(loss_of_one)
         row = LossSignal(
             output=f"output {i}",
             loss=called,

@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_inits.backends import fetch, generators_kept, is_traced
+from keras_inits.data.arrays import arrays_of, each
 from keras_inits.errors import DataError
 from keras_inits.passes import compiled
 from keras_inits.passes.kinds import Kind, kind_of
@@ -80,7 +81,7 @@ def weight_gradients(
     if not kernels:
         return {}, []
     inputs = compiled.as_tensors(inputs)
-    targets = tree.map_structure(_as_tensor, targets)
+    targets = each(_as_tensor, targets)
     unique = {id(k): k for k in kernels}
     variables = list({**{id(v): v for v in model.variables}, **unique}.values())
     of_loss = _OfLoss(model, loss, list(unique.values()), variables, training)
@@ -245,7 +246,7 @@ def _refused(*tensors: Any) -> bool:
     """Whether PyTorch has refused NaN or infinity, of which others' losses are NaN."""
     if keras.backend.backend() != "torch":
         return False  # and may be traced
-    return not all(bool(ops.all(ops.isfinite(x))) for x in tree.flatten(tensors))
+    return not all(bool(ops.all(ops.isfinite(x))) for x in arrays_of(tensors))
 
 
 def _misfit(

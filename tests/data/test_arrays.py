@@ -156,3 +156,20 @@ def test_the_softmax_of_attention_is_looked_at_in_part() -> None:
     [softmax] = [r for r in found.records if r.map is None]
     assert softmax.rows.size <= 5 * SAMPLE < 16 * 4 * 64 * 64
     assert np.isfinite(softmax.gradient_gain)
+
+
+def test_ragged_rows_are_padded() -> None:
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("of TensorFlow")
+    ragged = tf.RaggedTensor.from_row_lengths(np.arange(1, 61) % 9, [2, 4] * 10)
+    inputs = keras.Input((None,), dtype="int32", ragged=True)
+    h = keras.layers.Lambda(lambda t: tf.reduce_mean(t, 1))
+    h = h(keras.layers.Embedding(9, 8)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(h))
+    stream = tf.data.Dataset.from_tensor_slices(ragged).batch(5)
+    for data in (ragged, stream, ragged.to_tensor()):
+        shown = measure(model, data)
+        assert shown[0].output_shape == (None, 4, 8)
+        lsuv_init(model, data)
+        assert measure(model, data)[-1].std == pytest.approx(1, rel=1e-3)

@@ -88,6 +88,23 @@ def test_compiled_it_is_another_pass_than_with_the_input() -> None:
         assert 0.1 < deviations(model) < 0.9
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # in fit, of the other
+@pytest.mark.parametrize("kind", [dict, list])
+def test_no_labels_for_an_output_without_a_loss(kind: type) -> None:
+    inputs = keras.Input((6,))
+    outputs: Any = {name: layers.Dense(3, name=name)(inputs) for name in ("p", "q")}
+    loss: Any = {"p": "mse", "q": None}
+    y: Any = {"p": Y, "q": None}
+    if kind is list:
+        outputs, loss, y = (list(z.values()) for z in (outputs, loss, y))
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.SGD(0.0), loss)
+    model.fit(X, y, batch_size=64, verbose=0)
+    report = measure(model, X, y)
+    assert [report[x].weight_gradient_std == 0 for x in "pq"] == [False, True]
+    assert [signal.output for signal in report.losses] == ["p"]
+
+
 def test_what_is_not_optional_is_asked_for() -> None:
     with pytest.raises(keras_inits.DataError, match=r"Input 'x' .* takes data"):
         lsuv_init(of_two(), {"x": None, "e": EXTRA})

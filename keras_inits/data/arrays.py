@@ -211,7 +211,8 @@ def _is_several(data: Any) -> bool:
 
 def _is_missing(x: Any) -> bool:
     """No array: None, for which a `tf.data.Dataset` has an `Optional` without value."""
-    return x is None or (hasattr(x, "has_value") and not bool(x.has_value()))
+    # Of the type: a frame may have a column of that name.
+    return x is None or (hasattr(type(x), "has_value") and not bool(x.has_value()))
 
 
 def _has_rows(x: Any) -> bool:

@@ -7,8 +7,9 @@
   serve (text is often padded batch by batch).
 
 A generator gives up the batches that were drawn from it, and no more; everything else
-can be iterated again. Of a tuple `(x, y[, sample_weight])` only `x` is used, both as
-`data` and as a batch.
+can be iterated again. None stands for an optional input that is missing, and ragged
+rows of TensorFlow's are padded with zeros. Of a tuple `(x, y[, sample_weight])` only
+`x` is used, both as `data` and as a batch.
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ def lsuv_init(
         data: What `fit` accepts: an array, a list or dict of arrays, also nested, a
             `tf.data.Dataset`, `PyDataset`, `DataLoader` or generator; of a tuple
             `(x, y[, weights])` only `x` is used. Where batches differ in the shape of
-            their rows, those like the first one serve. None draws standard-normal
-            inputs.
+            their rows, those like the first one serve. None among several inputs is
+            an optional one that is missing; None alone draws standard-normal inputs.
         layers: Names, layers, a class or a predicate. None: the layers marked by an
             `lsuv_*` initializer or, where none is marked, every trainable layer that
             has a linear map. Layers that nothing describes are scaled where they are

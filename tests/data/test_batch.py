@@ -86,6 +86,8 @@ def test_data_frames() -> None:
     series = pandas.Series(X[:, 0], index=range(5, 15))
     batch = drawn(series, model=one_input((1,)))
     np.testing.assert_array_equal(np.ravel(batch), X[ROWS, 0])
+    named = frame.rename(columns={"a": "has_value"})  # as TensorFlow's Optional has
+    np.testing.assert_array_equal(drawn(named), X[ROWS])
     batch = drawn((frame, frame["a"]))
     np.testing.assert_array_equal(batch, X[ROWS])
     lsuv_init(one_input(), frame)

@@ -34,8 +34,8 @@ _SMALL = 256
 # Gaussian noise lie within a factor of 6 or 7 (Marchenko and Pastur; a factor of 100
 # has a chance below 1e-20): its Gram matrix is factorised without a loss that shows.
 _MANY = 32
-# Parts that its columns are taken in. Of JAX four take no less time, and more memory; of
-# TensorFlow operations take too long for it to pay.
+# Parts that its columns are taken in. On JAX four take no less time, and more memory;
+# on TensorFlow operations take too long for it to pay.
 _PARTS = {"jax": 2, "torch": 4}
 # Below this a leading entry counts as this: the square of anything smaller would
 # underflow in float32, and a column of length one may consist of it alone.

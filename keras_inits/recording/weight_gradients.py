@@ -88,9 +88,8 @@ def weight_gradients(
     values, found = [v.value for v in variables], None
     if keras.backend.backend() == "jax" and compiled.traceable(selection, variables):
         kind = of_loss.kind(selection, (inputs, targets))
-        arguments = (values, inputs, targets)
+        passed = variables, (values, inputs, targets), of_loss.trace
         with shadowed(_losses(selection)), loss_unbuilt(model):
-            passed = variables, arguments, of_loss.trace
             found = compiled.run(model, "gradients", kind, *passed)
     if found is None:
         with shadowed(_losses(selection)), loss_unbuilt(model):

@@ -84,19 +84,27 @@ def with_copies(
 
 
 def _copied_fractions(records: Sequence[Record]) -> list[float | None]:
-    """Shares of units of which another is an exact copy; a few rows rule most out."""
+    """Shares of units of which another is an exact copy.
+
+    One row rules that out in nearly every kernel, and a few rows in nearly all others.
+    """
     maps = [
         r.map if _has_columns(r.map) and _has_rows(r.map) else None for r in records
     ]
-    few = read([None if m is None else _matrix(m, FEW) for m in maps])
-    shares = [
-        None if m is None else _repeated([x]) for m, x in zip(maps, few, strict=True)
-    ]
+    rows = read([None if m is None else _matrix(m, 1)[0] for m in maps])
+    shares = [None if m is None else 0.0 for m in maps]
     for i, m in enumerate(maps):
-        if m is not None and shares[i]:
-            weights = [m.kernel.value, *([] if m.bias is None else [m.bias.value])]
-            shares[i] = _repeated([x.reshape(-1, m.channels) for x in read(weights)])
+        if m is None or _all_differ(rows[i]) or not _repeated(read([_matrix(m, FEW)])):
+            continue
+        weights = [m.kernel.value, *([] if m.bias is None else [m.bias.value])]
+        shares[i] = _repeated([x.reshape(-1, m.channels) for x in read(weights)])
     return shares
+
+
+def _all_differ(row: np.ndarray[Any, Any]) -> bool:
+    """Whether no two of the weights are equal, and none is zero."""
+    ordered = np.sort(row)
+    return bool(ordered.all() and (ordered[1:] != ordered[:-1]).all())
 
 
 def _repeated(parts: Sequence[np.ndarray[Any, Any]]) -> float:

@@ -14,6 +14,11 @@ from models import normal
 import keras_inits
 from keras_inits import LSUV, lsuv_init, measure
 
+# Keras 3.9 refuses None itself: in a dict of inputs, and in `fit`.
+later = pytest.mark.skipif(
+    keras.__version__.startswith("3.9."), reason="Keras takes no None there"
+)
+
 X, EXTRA, Y = 4 * normal(64, 6), normal(64, 6, seed=1), normal(64, 3, seed=2)
 
 
@@ -57,7 +62,9 @@ def deviations(model: keras.Model) -> Any:
     return (X @ keras.ops.convert_to_numpy(dense.kernel)).std()
 
 
-@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=[] if x == "list" else later) for x in DATA]
+)
 def test_a_missing_input_stays_missing(name: str) -> None:
     make, model = DATA[name], of_two(kind=list if name == "list" else dict)
     [row] = lsuv_init(model, make())
@@ -68,6 +75,7 @@ def test_a_missing_input_stays_missing(name: str) -> None:
     assert row.weight_gradient_std is not None
 
 
+@later
 @pytest.mark.parametrize("given", [True, False], ids=["data", "none"])
 def test_in_fit(given: bool) -> None:
     model, x = of_two(), {"x": X, "e": None}
@@ -77,6 +85,7 @@ def test_in_fit(given: bool) -> None:
     assert deviations(model) == pytest.approx(1.0, rel=1e-3)
 
 
+@later
 def test_compiled_it_is_another_pass_than_with_the_input() -> None:
     model = of_two(12)
     for _ in range(3):
@@ -88,6 +97,7 @@ def test_compiled_it_is_another_pass_than_with_the_input() -> None:
         assert 0.1 < deviations(model) < 0.9
 
 
+@later
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # in fit, of the other
 @pytest.mark.parametrize("kind", [dict, list])
 def test_no_labels_for_an_output_without_a_loss(kind: type) -> None:

@@ -193,7 +193,6 @@ HEALTHY = {
     "lsuv linear": lambda: simulate(40, "linear", lsuv=True),
     "small tanh": lambda: simulate(60, "tanh", lsuv=True, target=0.1),
     "shallow default": lambda: simulate(5, "relu"),
-    "pixels, rescaled by LSUV": lambda: simulate(5, "relu", lsuv=True, x=pixels()),
     "images in 0..1": lambda: simulate(5, "relu", x=pixels() / 255),
     "nothing measured": lambda: [LayerSignal(name="a", layer_type="Dense")],
     "empty": list,

@@ -299,3 +299,42 @@ def test_gates_that_a_bias_has_shut_are_named(kind: Any) -> None:
     assert finding.text.startswith("loop lets nearly nothing through (std ")
     follow(finding, model, x)
     assert not measure(model, x).findings
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["raw", "rescaled inside"])
+def test_large_data_that_the_first_kernel_makes_up_for(inside: bool) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (128, 6, 6, 3)).astype("float32")
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            *([layers.Rescaling(1 / 127.5, offset=-1)] if inside else []),
+            layers.Conv2D(16, 3, activation="relu", name="first"),
+            layers.Flatten(),
+            layers.Dense(3, name="head"),
+        ]
+    )
+    keras_inits.lsuv_init(model, x)
+    found = measure(model, x).findings
+    if inside:
+        assert found == ()
+        return
+    [finding] = found
+    assert finding.layer == "data" and finding.severity == "warning"
+    assert "the kernel of first makes up for that" in finding.text
+    assert "may move its signal by" in finding.text
+    assert "Rescaling(1 / 127.5" in finding.remedy
+
+
+def test_few_inputs_of_any_size_are_no_matter() -> None:
+    """3 x 3 pixels in 0..255 train as well raw as standardised."""
+    x = np.random.default_rng(0).integers(0, 256, (128, 8, 8, 1)).astype("float32")
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(16, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
+    keras_inits.lsuv_init(model, x)
+    assert measure(model, x).findings == ()

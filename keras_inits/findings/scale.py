@@ -12,6 +12,10 @@ from keras_inits.records import Finding, LayerSignal, Severity
 
 # Standardised data has deviation 1; images in 0..1 have 0.2 to 0.5, pixels 50 to 80.
 INPUT_RMS = (1e-2, 10.0)
+# Keras's learning rate, which is Adam's first step; deviations that it may move the
+# first signal by: 0.8 with 784 standardised inputs, 67 with as many pixels in 0..255.
+ADAM_STEP = 1e-3
+MOVED = 3.0
 # Vectors of an embedding; Keras draws them with 0.03.
 EMBEDDING_STD = (1e-4, 1e2)
 
@@ -28,7 +32,7 @@ def same_rows(inputs: Sequence[LayerSignal]) -> list[Finding]:
 def unscaled_input(
     inputs: Sequence[LayerSignal], signals: Sequence[LayerSignal], plain: bool
 ) -> list[Finding]:
-    """Data that is not of order 1, unless the first layer's signal is all the same."""
+    """Data that is not of order 1, or that the first kernel alone makes so."""
     if any(x.layer_type == "Embedding" for x in signals):
         # Indices are of any size: what is named is none.
         inputs = [x for x in inputs if x.path is not None]
@@ -37,9 +41,10 @@ def unscaled_input(
     if first is None:
         return []
     if VANISHED <= (first.std or 0.0) <= INPUT_RMS[1]:  # by the model, or by LSUV
-        inputs = [x for x in inputs if _explodes_from(x, signals)]
-        if not inputs:
-            return []
+        large = [x for x in inputs if _explodes_from(x, signals)]
+        if not large:
+            return _made_up_for(inputs, first)
+        inputs = large
     # Normalisation inside the model copes, at the price of a slow start.
     severity: Severity = "error" if plain else "warning"
     for row in inputs:
@@ -62,14 +67,40 @@ def unscaled_input(
     return []
 
 
+def _made_up_for(inputs: Sequence[LayerSignal], first: LayerSignal) -> list[Finding]:
+    """Large data that nothing scales before the first kernel, which is small instead.
+
+    A step of Adam's is as large for every weight, whatever that multiplies.
+    """
+    if len(inputs) != 1 or not (first.kernel_std and first.trainable):
+        return []
+    [row] = inputs
+    size = math.hypot(row.mean or 0.0, row.std or 0.0)
+    fan_in = math.prod((first.kernel_shape or ())[:-1])
+    moved = ADAM_STEP * math.sqrt(fan_in) / first.kernel_std
+    if not (row.std and size > INPUT_RMS[1] and moved > MOVED and _is_of(size, first)):
+        return []
+    text = (
+        f"input {row.name} is not standardised (mean {row.mean:.3g}, std "
+        f"{row.std:.3g}): the kernel of {first.name} makes up for that (std "
+        f"{first.kernel_std:.2g}), and the first step of Adam, {ADAM_STEP:g} for each "
+        f"weight, may move its signal by {moved:.2g} deviations"
+    )
+    return [Finding.at(row, row.std, text, remedies.standardise(row), "warning")]
+
+
+def _is_of(size: float, layer: LayerSignal) -> bool:
+    """Whether a layer may take what is of this size, by its kernel and signal."""
+    return 0.1 * size < kernel_input_rms(layer) < 10 * size
+
+
 def _explodes_from(row: LayerSignal, signals: Sequence[LayerSignal]) -> bool:
     """Whether this one input of several is what a later layer takes and explodes on."""
     grown, several = exploding(signals), row.path is not None
     if not (grown and several):
         return False
-    taken = kernel_input_rms(named(signals, grown[0].layer))
     size = math.hypot(row.mean or 0.0, row.std or 0.0)
-    return 0.1 * size < taken < 10 * size
+    return _is_of(size, named(signals, grown[0].layer))
 
 
 def unscaled_embedding(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:

@@ -100,6 +100,9 @@ def _environment(rank: int, ports: list[int], devices: int) -> dict[str, str]:
         "KERAS_DISTRIBUTION_PROCESS_ID": str(rank),
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(ports[0]),
+        # Threads of XLA's pools. With no more of them than devices, operations one by
+        # one may wait for each other for ever, in plain JAX too.
+        "NPROC": "16",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(Path(keras_inits.__file__).parent.parent),
         "RANK": str(rank),

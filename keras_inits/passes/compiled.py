@@ -210,6 +210,11 @@ MAKERS: dict[str, Sequence[Maker]] = {
 }
 
 
+def arguments_of(model: keras.Model, batch: Any, *others: Any) -> tuple[Any, ...]:
+    """What a pass over the model as it is takes, the batch as tensors."""
+    return [v.value for v in model.variables], as_tensors(batch), *others
+
+
 def as_tensors(batch: Any) -> Any:
     """The batch as a compiled function takes it."""
     return each(ops.convert_to_tensor, batch)

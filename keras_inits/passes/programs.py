@@ -3,9 +3,9 @@
 A program serves as long as its kind of pass does; where a model has code of a user's
 own, for one period: a call of a verb, or a `fit`.
 
-To know the kind takes as long as some layers do. A device that works by itself (JAX)
-need not wait for that: it begins the pass that has served before, and where another
-one is wanted nobody reads its results.
+To know the layers and the kind takes as long as some layers do. A device that works by
+itself (JAX) need not wait for that: it begins the pass that has served before, and
+where another one is wanted nobody reads its results.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 import contextvars
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import keras
@@ -102,15 +102,28 @@ def state_of(model: keras.Model, verb: str, kind: Kind, key: Hashable) -> State:
     return state
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Begun:
-    """A pass that has begun, if any, before it is known whether it is the right one."""
+    """A pass that has begun, if any, before it is known whether it is the right one.
+
+    Args:
+        program: The pass.
+        arguments: What it was begun with.
+        wait: For its arrays.
+    """
 
     program: Program | None = None
+    arguments: tuple[Any, ...] | None = None
     wait: Wait | None = None
 
+    def taken(self) -> Begun:
+        """The same; this one no longer keeps the arguments: they are all kernels."""
+        taken = replace(self)
+        self.program = self.arguments = self.wait = None
+        return taken
+
     def found(self, program: Program, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
-        """What a program makes of these arguments: of those that were begun with."""
+        """What a program makes of these arguments, those begun with where any were."""
         if self.wait is None or program is not self.program:
             return program.results(program.begin(arguments))
         return program.results(self.wait)
@@ -119,8 +132,17 @@ class Begun:
 NOTHING = Begun()
 
 
-def begun(model: keras.Model, verb: str, arguments: tuple[Any, ...]) -> Begun:
-    """The last pass for this verb, where it has served twice: it may well again."""
+def begun(
+    model: keras.Model, verb: str, arguments: Callable[[], tuple[Any, ...]]
+) -> Begun:
+    """The last pass for this verb, where it has served twice: it may well again.
+
+    Args:
+        model: Whose pass it is.
+        verb: What it is for.
+        arguments: What the pass will be given, if it is the right one. What it raises
+            is for the pass itself to meet.
+    """
     if keras.backend.backend() != "jax":
         return NOTHING  # others wait for the results
     known = reversed((STATES.get(model) or {}).values())
@@ -130,5 +152,6 @@ def begun(model: keras.Model, verb: str, arguments: tuple[Any, ...]) -> Begun:
     if last.period is not None and last.period is not _PERIOD.get(None):
         return NOTHING
     with contextlib.suppress(Exception):  # of other shapes, say
-        return Begun(last.program, last.program.begin(arguments))
+        given = arguments()
+        return Begun(last.program, given, last.program.begin(given))
     return NOTHING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,16 +14,27 @@ from keras_inits.histograms import evenly_spaced
 from keras_inits.passes import compiled
 from keras_inits.passes.kinds import kind_of
 from keras_inits.passes.packing import refilled
-from keras_inits.passes.programs import begun
+from keras_inits.passes.programs import NOTHING, Begun, begun
 from keras_inits.recording.recorder import Record, Recorder
 from keras_inits.statistics.moments import UNDERFLOW, Moments, underflows
 from keras_inits.structure.selection import Selection
 from keras_inits.sweep import TRACED, sweep
 from keras_inits.weights.trial import Trial
 
+VERB = "measure"
+
+
+def begun_with(model: keras.Model, batch: Callable[[], Any]) -> Begun:
+    """The pass, before anything is known of the layers."""
+    return begun(model, VERB, lambda: compiled.arguments_of(model, batch()))
+
 
 def recorded(
-    model: keras.Model, batch: Any, selection: Selection, training: bool
+    model: keras.Model,
+    batch: Any,
+    selection: Selection,
+    training: bool,
+    ahead: Begun = NOTHING,
 ) -> Recorder:
     """What each stop of one pass shows, in NumPy.
 
@@ -32,8 +43,9 @@ def recorded(
         batch: What it is called with.
         selection: The layers to stop at.
         training: The mode the layers run in.
+        ahead: The pass, where it has `begun`.
     """
-    recorder = _compiled(model, batch, selection, training)
+    recorder = _compiled(model, batch, selection, training, ahead)
     if recorder is None:
         recorder = _eager(model, batch, selection, training)
     recorder = _in_numpy(recorder)
@@ -112,9 +124,14 @@ def _whole(x: Any, parts: Sequence[Any]) -> Any:
 
 
 def _compiled(
-    model: keras.Model, batch: Any, selection: Selection, training: bool
+    model: keras.Model,
+    batch: Any,
+    selection: Selection,
+    training: bool,
+    ahead: Begun,
 ) -> Recorder | None:
     """The same by one compiled function; None where that is not possible."""
+    ahead = ahead.taken()
     variables = model.variables
     if not compiled.possible(selection, variables):
         return None
@@ -130,11 +147,9 @@ def _compiled(
             seen = look_inside(recorder.probes())
         return (found, seen), (bare, recorder.repeats)
 
-    batch = compiled.as_tensors(batch)
-    arguments = [v.value for v in variables], batch
-    ahead = begun(model, "measure", arguments)
-    kind = kind_of(selection, batch, "measure", training)
-    found = compiled.run(model, "measure", kind, variables, arguments, trace, ahead)
+    arguments = ahead.arguments or compiled.arguments_of(model, batch)
+    kind = kind_of(selection, arguments[1], VERB, training)
+    found = compiled.run(model, VERB, kind, variables, arguments, trace, ahead)
     if found is None:
         return None
     (tensors, seen), (bare, repeats) = found

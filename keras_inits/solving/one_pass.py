@@ -7,6 +7,7 @@ cannot be traced, it runs eagerly: the same sweep, the same solver.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from keras_inits.backward.slopes import look_inside
 from keras_inits.passes import compiled
 from keras_inits.passes.kinds import kind_of
 from keras_inits.passes.packing import Stays, refilled
-from keras_inits.passes.programs import begun
+from keras_inits.passes.programs import NOTHING, Begun, begun
 from keras_inits.solving import verdict
 from keras_inits.solving.decision import Decision, Options, apply
 from keras_inits.solving.solver import Solver
@@ -29,6 +30,20 @@ from keras_inits.weights.in_place import may_lie_beside
 from keras_inits.weights.trial import Trial
 
 Tensor = Any
+
+
+VERB = "lsuv_init"
+
+
+def begun_with(
+    model: keras.Model, batch: Callable[[], Any], target_std: float
+) -> Begun:
+    """The pass over the model as it is, before anything is known of its layers."""
+
+    def arguments() -> tuple[Any, ...]:
+        return compiled.arguments_of(model, batch(), _as_tensor(target_std))
+
+    return begun(model, VERB, arguments)
 
 
 @dataclass
@@ -53,6 +68,7 @@ class OnePass:
         training: The mode the layers run in.
         verbose: Whether to show a progress bar.
         last: Whether its result will be written, not compared with others.
+        ahead: The first pass, where it has `begun`.
     """
 
     model: keras.Model
@@ -62,6 +78,7 @@ class OnePass:
     training: bool
     verbose: int
     last: bool
+    ahead: Begun = NOTHING
 
     def __call__(self, options: Options) -> Solved:
         """Run it; raises where a layer cannot meet its target."""
@@ -110,22 +127,24 @@ class OnePass:
 
     def _compiled(self, options: Options) -> tuple[Solver, Trial] | None:
         """The same by one compiled function; None where that is not possible."""
+        ahead = self.ahead.taken()
         variables = self.model.variables
         if options.signal == "output" or not compiled.possible(
             self.selection, variables
         ):
             return None
         trial, solver = self._trial(), self._solver(options)
-        batch = compiled.as_tensors(self.batch)
-        target = _as_tensor(options.target_std)
+        arguments = ahead.arguments or (
+            [trial.base(v) for v in variables],
+            compiled.as_tensors(self.batch),
+            _as_tensor(options.target_std),
+        )
         maps = [m for maps in self.selection.maps.values() for m in maps]
         kernels = [v for m in maps for v in (m.kernel, *m.extra_kernels)]
         with_products = self.last and may_lie_beside(kernels)
-        arguments = [trial.base(v) for v in variables], batch, target
-        ahead = begun(self.model, "lsuv_init", arguments)
         kind = kind_of(
             self.selection,
-            batch,
+            arguments[1],
             replace(options, target_std=1.0),
             solver.biased,
             self.training,
@@ -133,7 +152,7 @@ class OnePass:
         )
         found = compiled.run(
             self.model,
-            "lsuv_init",
+            VERB,
             kind,
             variables,
             arguments,

@@ -16,22 +16,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import keras
 
+from keras_inits.data.arrays import is_held
 from keras_inits.data.batch import draw_batch
 from keras_inits.data.indices import check_indices
 from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import ConvergenceError, UnsupportedLayerError, check_flags
 from keras_inits.initializers import LSUVNormal
-from keras_inits.passes.programs import one_period
+from keras_inits.passes.programs import NOTHING, one_period
 from keras_inits.report import SignalReport
 from keras_inits.solving.constraints import constrained
 from keras_inits.solving.decision import Options, Signal
 from keras_inits.solving.half_precision import require_room
-from keras_inits.solving.one_pass import OnePass, Solved
+from keras_inits.solving.one_pass import OnePass, Solved, begun_with
 from keras_inits.solving.reporting import report
 from keras_inits.solving.verdict import gain_of, to_scale
 from keras_inits.structure.naming import Layers
@@ -131,16 +132,21 @@ def lsuv_init(
         tolerance,
         max_iterations,
     )
+    draw = cache(partial(draw_batch, model, data, samples, first_rows=False))
+    # A stream is not drawn from before it is known that the layers are there.
+    early = is_held(data) and not orthonormal
+    ahead = begun_with(model, draw, options.target_std) if early else NOTHING
     selection = select(model, layers)
     selection.watched = activation_layers(selection.every)
-    batch = draw_batch(model, data, samples, first_rows=False)
+    batch = draw()
     check_indices(model, batch)
     if center:
         _require_biases(selection)
     if per_channel or orthonormal:
         _require_maps(selection, "per_channel" if per_channel else "orthonormal")
     redrawn = _orthonormal_kernels(selection) if orthonormal else []
-    solve = OnePass(model, batch, selection, redrawn, training, verbose, not critical)
+    once = not critical
+    solve = OnePass(model, batch, selection, redrawn, training, verbose, once, ahead)
     with one_period():
         solved = _critical(solve, options) if critical else solve(options)
     require_room(solved.decisions, solved.trial)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import keras
 
+from keras_inits.data.arrays import is_held
 from keras_inits.data.batch import draw_batch, labels_of
 from keras_inits.data.indices import check_indices
 from keras_inits.distribution import shared_batch
 from keras_inits.errors import DataError, check_flags
 from keras_inits.findings.loss import unusable
 from keras_inits.histograms import histograms
+from keras_inits.passes.programs import NOTHING
 from keras_inits.recording.causes import (
     bias_means,
     could_be_mirrored,
@@ -24,7 +27,7 @@ from keras_inits.recording.causes import (
 )
 from keras_inits.recording.input_rows import input_row
 from keras_inits.recording.loss_inputs import loss_signals, with_outputs
-from keras_inits.recording.one_pass import recorded
+from keras_inits.recording.one_pass import begun_with, recorded
 from keras_inits.recording.recorder import Record
 from keras_inits.recording.rows import row_of
 from keras_inits.recording.weight_gradients import WeightGradient, weight_gradients
@@ -89,12 +92,14 @@ def measure(
             "The gradient of a loss needs labels: pass them as `y`. "
             f"Received: loss={loss!r}, y=None"
         )
+    options = {"check_values": False, "first_rows": y is not None}
+    draw = cache(partial(draw_batch, model, data, samples, **options))
+    # A stream is not drawn from before it is known that the layers are there.
+    ahead = begun_with(model, draw) if is_held(data) else NOTHING
     selection = everything(model, layers)
-    batch = draw_batch(
-        model, data, samples, check_values=False, first_rows=y is not None
-    )
+    batch = draw()
     check_indices(model, batch)
-    recorder = recorded(model, batch, selection, training)
+    recorder = recorded(model, batch, selection, training, ahead)
     records = recorder.records
     gradients: dict[int, WeightGradient] = {}
     losses: Sequence[LossSignal] = ()

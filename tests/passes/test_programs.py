@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any
 
 import keras
@@ -54,28 +56,96 @@ def eagerly(monkeypatch: pytest.MonkeyPatch, model: keras.Model, x: Any) -> list
         return [row.std for row in keras_inits.measure(model, x)]
 
 
-@pytest.mark.skipif(not ON_JAX, reason="others wait for the results")
-def test_the_pass_that_serves_begins_before_its_kind_is_known(
-    begun: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, x = stack(), normal(8, 6)
-    keras_inits.measure(model, x)
-    keras_inits.measure(model, x)
-    begun.clear()
-    from keras_inits.recording import one_pass
+VERBS = pytest.mark.parametrize("verb", ["measure", "lsuv_init"])
 
-    kind_of = one_pass.kind_of
+
+@pytest.mark.skipif(not ON_JAX, reason="others wait for the results")
+@VERBS
+def test_the_pass_that_serves_begins_before_the_layers_are_known(
+    begun: list[str], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    model, x, run = stack(), normal(8, 6), getattr(keras_inits, verb)
+    run(model, x)
+    run(model, x)
+    begun.clear()
+    module = importlib.import_module(run.__module__)
+    name = "everything" if verb == "measure" else "select"
+    original = getattr(module, name)
 
     def told(*arguments: Any) -> Any:
-        begun.append("kind")
-        return kind_of(*arguments)
+        begun.append("layers")
+        return original(*arguments)
 
-    monkeypatch.setattr(one_pass, "kind_of", told)
-    keras_inits.measure(model, x)
-    assert begun == ["begin", "kind", "read"]
+    monkeypatch.setattr(module, name, told)
+    run(model, x)
+    assert begun == ["begin", "layers", "read"]
 
 
-@pytest.mark.parametrize("verb", ["measure", "lsuv_init"])
+@VERBS
+def test_a_stream_is_drawn_from_once_and_after_the_layers_are_known(verb: str) -> None:
+    model, run = stack(), getattr(keras_inits, verb)
+    x = normal(8, 6)
+    for _ in range(3):
+        run(model, x)
+    batches = iter([x, x])
+    with pytest.raises(keras_inits.UnsupportedLayerError, match="nobody"):
+        run(model, batches, layers=["nobody"])
+    run(model, batches, samples=8)
+    assert len(list(batches)) == 1
+
+
+@VERBS
+def test_data_that_do_not_fit_are_refused_as_in_the_first_call(verb: str) -> None:
+    model, run = stack(), getattr(keras_inits, verb)
+    refusals = []
+    for _ in range(2):
+        with pytest.raises(keras_inits.DataError) as refusal:
+            run(model, normal(8, 5))
+        refusals.append(str(refusal.value))
+        for _ in range(3):
+            run(model, normal(8, 6))
+    assert refusals[0] == refusals[1]
+
+
+def test_kernels_that_are_drawn_anew_are_those_of_the_pass(
+    monkeypatch: pytest.MonkeyPatch, begun: list[str]
+) -> None:
+    model, x = stack(), normal(8, 6)
+    for _ in range(3):
+        keras_inits.lsuv_init(model, x)
+    begun.clear()
+    report = keras_inits.lsuv_init(model, x, orthonormal=True)
+    if ON_JAX:
+        assert begun == ["begin", "read"]
+    found = [row.std for row in keras_inits.measure(model, x)]
+    assert [1.0] * len(found) == pytest.approx(found, abs=1e-4)
+    expected = eagerly(monkeypatch, model, x)
+    np.testing.assert_allclose([row.std for row in report], expected, rtol=1e-4)
+
+
+@pytest.mark.skipif(not ON_JAX, reason="others wait for the results")
+def test_a_pass_that_has_begun_holds_no_kernel_when_new_ones_are_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or all old kernels would lie beside all new ones."""
+    model, x = stack(), normal(8, 6)
+    for _ in range(3):
+        keras_inits.lsuv_init(model, x)
+    module = importlib.import_module(keras_inits.lsuv_init.__module__)
+    commit, held = module.commit, []
+
+    def told(*arguments: Any) -> Any:
+        held.append(sys.getrefcount(model.layers[3].kernel.value))
+        return commit(*arguments)
+
+    monkeypatch.setattr(module, "commit", told)
+    keras_inits.lsuv_init(model, x)
+    monkeypatch.setattr(module, "begun_with", lambda *_: programs.NOTHING)
+    keras_inits.lsuv_init(model, x)
+    assert held[0] == held[1]
+
+
+@VERBS
 def test_what_has_changed_is_seen(
     monkeypatch: pytest.MonkeyPatch, begun: list[str], verb: str
 ) -> None:

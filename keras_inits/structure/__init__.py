@@ -10,4 +10,5 @@
 | `chains` | whether a model is one chain of known layers |
 | `training` | whether it has been trained |
 | `heads` | which outputs of a model each layer leads to |
+| `turns` | threads that share layers: one verb at a time |
 """

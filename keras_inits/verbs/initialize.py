@@ -27,6 +27,7 @@ from keras_inits.structure.activations import activations_behind
 from keras_inits.structure.cases import first, is_table, matches, require_matches
 from keras_inits.structure.naming import Layers, named_layers
 from keras_inits.structure.selection import FROZEN, UNDESCRIBED, Selection, select_all
+from keras_inits.structure.turns import in_turn
 from keras_inits.structure.walking import walk
 from keras_inits.weights.blocks import redraw
 from keras_inits.weights.commit import commit
@@ -38,6 +39,7 @@ Layer = Any
 Changes = list[tuple[keras.Variable, Tensor]]
 
 
+@in_turn
 @everywhere
 def initialize(
     model: keras.Model,
@@ -212,7 +214,7 @@ def _warn_of_undrawn(selection: Selection, cases: Any) -> None:
             f"initialize left kernels as they are: {', '.join(undrawn[:5])}"
             f"{', ...' * (len(undrawn) > 5)}. Choose the others with layers= if that "
             "is meant.",
-            stacklevel=4,  # who called the verb, which `everywhere` wraps
+            stacklevel=5,  # who called the verb, which is wrapped twice
         )
 
 

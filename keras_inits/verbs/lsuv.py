@@ -37,6 +37,7 @@ from keras_inits.solving.reporting import report
 from keras_inits.solving.verdict import gain_of, to_scale
 from keras_inits.structure.naming import Layers
 from keras_inits.structure.selection import Selection, activation_layers, select
+from keras_inits.structure.turns import in_turn
 from keras_inits.weights.blocks import redraw
 from keras_inits.weights.commit import commit
 
@@ -48,6 +49,7 @@ GROWTH = 10.0
 SMALLEST_TARGET = 1e-3
 
 
+@in_turn
 @everywhere
 def lsuv_init(
     model: keras.Model,

@@ -37,11 +37,13 @@ from keras_inits.structure.chains import is_plain
 from keras_inits.structure.heads import outputs_led_to
 from keras_inits.structure.naming import Layers
 from keras_inits.structure.selection import Selection, covers, everything
+from keras_inits.structure.turns import in_turn
 from keras_inits.structure.walking import batch_norm, is_bypassed
 
 NOISE = "No data were given: this is the signal of standard-normal noise."
 
 
+@in_turn
 def measure(
     model: keras.Model,
     data: Any,

@@ -9,6 +9,7 @@ object in place of any such string that it loads. Aliases are names of initializ
 and of nothing else.
 """
 
+import contextlib
 import difflib
 import shutil
 import textwrap
@@ -184,7 +185,7 @@ def available() -> Available:
 
 
 def resolved(initializer: Any) -> Any:
-    """An initializer from whatever `keras.initializers.get` takes.
+    """An initializer from whatever `keras.initializers.get` takes, or a class name.
 
     Raises:
         KerasInitsError: Nothing has this name; names that are close are listed.
@@ -192,14 +193,27 @@ def resolved(initializer: Any) -> Any:
     try:
         return keras.initializers.get(initializer)
     except (ValueError, TypeError) as error:
-        names = [*_OBJECTS, *filter(str.islower, vars(keras.initializers))]
-        close = difflib.get_close_matches(str(initializer), names, n=3)
-        hint = f"Did you mean {', '.join(map(repr, close))}? " if close else ""
+        # Keras's own names come first: `"HeNormal"` is its class.
+        with (
+            contextlib.suppress(ValueError, TypeError),
+            keras.saving.custom_object_scope(_OBJECTS),
+        ):
+            return keras.initializers.get(initializer)
         raise KerasInitsError(
-            f"Unknown initializer. Received: {initializer!r}. {hint}"
+            f"Unknown initializer. Received: {initializer!r}. {_hint(initializer)}"
             "print(keras_inits.available()) lists the strings of keras_inits; those "
             "of Keras are taken, too."
         ) from error
+
+
+def _hint(initializer: Any) -> str:
+    """Strings that are close, whatever their case."""
+    own = (record.name for record in _RECORDS)
+    names = [*own, *filter(str.islower, vars(keras.initializers))]
+    folded = {name.casefold(): name for name in names}
+    close = difflib.get_close_matches(str(initializer).casefold(), folded, n=3)
+    names = [folded[x] for x in close]
+    return f"Did you mean {', '.join(map(repr, names))}? " if names else ""
 
 
 def custom_objects() -> dict[str, Any]:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import keras
 
@@ -59,7 +59,14 @@ class Stop:
 
 
 class Visitor(Protocol):
-    """Decides at each stop."""
+    """Decides at each stop.
+
+    Attributes:
+        every_layer: Whether a kernel that a second layer applies is a stop there, too;
+            otherwise it is decided, and seen by both.
+    """
+
+    every_layer: ClassVar[bool]
 
     def signal(self, stop: Stop, signal: Tensor) -> Tensor:
         """Receives `W x + b` (a probe: `W x`); returns what the layer goes on with."""
@@ -147,7 +154,7 @@ class _Interceptor:
         self.compiled = compiled
         self.products = products(selection.maps)
         self.thread = threading.get_ident()
-        self.decided: set[int] = set()
+        self.decided: set[Hashable] = set()
         self.traced: list[keras.layers.Layer] = []
 
     def of(self, layer: keras.layers.Layer) -> Call:
@@ -192,10 +199,11 @@ class _Interceptor:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        fresh = [m for m in maps if id(m.kernel) not in self.decided]
+        about = id(layer) if self.visitor.every_layer else None
+        fresh = [m for m in maps if (about, id(m.kernel)) not in self.decided]
         if not fresh:
             self.visitor.repeated(layer)
-        self.decided.update(id(m.kernel) for m in fresh)
+        self.decided.update((about, id(m.kernel)) for m in fresh)
         output, last = None, None
         for linear_map in fresh:
             product = self.products.get(layer)

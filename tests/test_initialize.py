@@ -779,6 +779,7 @@ def two_by_two(shape: Any, dtype: Any = None) -> Any:
     [
         ("he_normol", {}, "Received: 'he_normol'. Did you mean 'he_normal'"),
         ("lsuv-normal", {}, "Received: 'lsuv-normal'. Did you mean 'lsuv_normal'"),
+        ("LSUV_Normal", {}, "Received: 'LSUV_Normal'. Did you mean 'lsuv_normal'"),
         ({3: "zeros"}, {}, "name patterns or layer classes"),
         ("auto", {"seed": 1.5}, "`seed` must be an integer or None"),
         ("auto", {"seed": True}, "`seed` must be an integer or None"),
@@ -799,6 +800,30 @@ def test_refusals_name_what_is_wrong_and_change_nothing(
     with pytest.raises(keras_inits.KerasInitsError, match=reason):
         initialize(model, initializer, **options)
     assert changed(before, model) == []
+
+
+def test_the_whole_map_of_a_lora_layer_is_drawn() -> None:
+    """What LoRA has learnt is not added to the new kernel."""
+    layer = layers.Dense(64, name="adapted")
+    model = keras.Sequential([keras.Input((64,)), layer])
+    layer.enable_lora(8)
+    layer.lora_kernel_b.assign(np.ones((8, 64)))
+    initialize(model, "lecun_normal", layers=["adapted"], seed=0)
+    drawn = numpy(ops.convert_to_tensor(layer.kernel))
+    assert drawn.std() == pytest.approx(1 / 8, rel=0.05)
+    assert np.any(numpy(layer.lora_kernel_a))  # and it can learn again
+
+
+@pytest.mark.parametrize(
+    "named_so", ["XavierNormal", {"class_name": "XavierNormal", "config": {"gain": 1}}]
+)
+def test_names_of_classes_do_as_well(named_so: Any) -> None:
+    """As Keras takes those of its own; they are what its error proposed."""
+    one, other = named(), named()
+    initialize(one, named_so, seed=1)
+    initialize(other, "xavier_normal", seed=1)
+    for ours, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_model_without_weights_is_refused() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -79,6 +79,8 @@ class Record:
 @dataclass
 class Recorder:
     """The visitor: records and changes nothing."""
+
+    every_layer: ClassVar[bool] = True
 
     in_float64: bool = False  # the moments; eagerly
     records: list[Record] = field(default_factory=list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -60,6 +60,8 @@ class Solver:
         biased: `id` of every bias that is not zero: read before the pass, since
             inside it nothing is read from the device.
     """
+
+    every_layer: ClassVar[bool] = False
 
     options: Options
     selection: Selection

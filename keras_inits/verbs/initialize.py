@@ -31,6 +31,7 @@ from keras_inits.structure.turns import in_turn
 from keras_inits.structure.walking import walk
 from keras_inits.weights.blocks import redraw
 from keras_inits.weights.commit import commit
+from keras_inits.weights.extras import borrowed, without_lora
 from keras_inits.weights.looks_linear import looks_linear_kernels
 from keras_inits.weights.twins import reset_values
 
@@ -110,14 +111,15 @@ def initialize(
         require_matches(model, selection.every, initializer)
     _require_described(selection, layers, initializer)
     changes = []
-    fresh = _freshener(seed)
+    fresh, left = _freshener(seed), borrowed(selection)
     for layer, maps in selection.maps.items():
         stages = {id(m.stage) for m in maps if m.stage is not None}
         for m in maps:
-            draw = chosen(m)
+            draw = None if id(m) in left else chosen(m)
             draw = _of_stage(draw) if id(m) in stages else draw
             if draw is not None:
                 changes.append((m.kernel, _drawn(layer, m, draw, fresh)))
+                changes += without_lora(m)
     changes += _reset(model, initializer, layers, seed)
     _warn_of_undrawn(selection, initializer)
     commit(changes, None)

@@ -7,6 +7,7 @@
 | `pairs` | that stack, and how far units stay in pairs on their way through it |
 | `twins` | weights as a layer made again from its config has them |
 | `trial` | values that only the pass sees |
+| `extras` | what else a drawn kernel is part of: other layers, LoRA |
 | `in_place` | kernels multiplied without a second copy of the model |
 | `commit` | all or nothing, in this process and in all others |
 """

@@ -1,4 +1,4 @@
-"""A kernel that several layers apply: the decoder of an autoencoder with tied weights."""
+"""A kernel that several layers apply: an autoencoder with tied weights."""
 
 from __future__ import annotations
 

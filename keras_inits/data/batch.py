@@ -134,8 +134,7 @@ def labels_of(y: Any, data: Any, batch: Batch) -> Batch:
     if isinstance(y, tuple):  # one for each output
         y = y[0] if len(y) == 1 else list(y)
     count = length(batch)
-    x = inputs_of(data) if isinstance(data, tuple) else data
-    total = length(mapped(_with_shape, x)) if is_held(x) else None
+    total = rows_held(data)
     if not is_held(y):
         found = rows(y, count, name="y")
         fits = length(found) == count and total in (None, count)
@@ -158,6 +157,12 @@ def labels_of(y: Any, data: Any, batch: Batch) -> Batch:
             "np.stack([y.real, y.imag], -1)."
         )
     return found
+
+
+def rows_held(data: Any) -> int | None:
+    """How many rows arrays have; None of a stream."""
+    x = inputs_of(data) if isinstance(data, tuple) else data
+    return length(mapped(_with_shape, x)) if is_held(x) else None
 
 
 def inputs_of(batch: Any) -> Any:

@@ -13,7 +13,8 @@ from typing import Any
 
 import keras
 
-from keras_inits.data.arrays import arrays_of
+from keras_inits.data.arrays import arrays_of, length
+from keras_inits.data.batch import rows_held
 from keras_inits.data.inputs import expected_inputs
 from keras_inits.errors import DataError, KerasInitsError
 
@@ -46,6 +47,26 @@ def explained(
         if expected_inputs(model) or (again is not None and _goes_well(again)):
             raise
         raise DataError(_message(model, batch, built, error)) from error
+
+
+@contextlib.contextmanager
+def told_of_rows(data: Any, batch: Any) -> Iterator[None]:
+    """Around a pass: an error of the model's own says that not all rows were drawn.
+
+    A graph has its nodes as rows, and does without none of them.
+    """
+    try:
+        yield
+    except Exception as error:
+        ours = isinstance(error, KerasInitsError) and error.__cause__ is None
+        total = None if ours or data is None else rows_held(data)
+        if total is not None and length(batch) < total:
+            error.add_note(
+                f"keras_inits has drawn {length(batch)} of the {total} rows of the "
+                "data. Where rows belong together, as the nodes of a graph do, pass "
+                f"samples={total}."
+            )
+        raise
 
 
 def _goes_well(call: Callable[[], Any]) -> bool:

@@ -24,6 +24,7 @@ import keras
 from keras_inits.data.arrays import is_held
 from keras_inits.data.batch import draw_batch
 from keras_inits.data.indices import check_indices
+from keras_inits.data.refusals import told_of_rows
 from keras_inits.distribution import everywhere, placed
 from keras_inits.errors import ConvergenceError, UnsupportedLayerError, check_flags
 from keras_inits.initializers import LSUVNormal
@@ -106,7 +107,8 @@ def lsuv_init(
             layer's compute dtype can hold).
         max_iterations: Steps of the solver for `signal="output"`, where the
             activation makes it iterate, and for layers without an adapter.
-        samples: Number of rows to draw from `data`.
+        samples: Number of rows to draw from `data`; all of them where rows belong
+            together, as the nodes of a graph do.
         verbose: 0: silent. 1: a progress bar over the layers.
 
     Returns:
@@ -149,7 +151,7 @@ def lsuv_init(
     redrawn = _orthonormal_kernels(selection) if orthonormal else []
     once = not critical
     solve = OnePass(model, batch, selection, redrawn, training, verbose, once, ahead)
-    with one_period():
+    with told_of_rows(data, batch), one_period():
         solved = _critical(solve, options) if critical else solve(options)
     require_room(solved.decisions, solved.trial)
     undone = constrained(solved.decisions, solved.trial)

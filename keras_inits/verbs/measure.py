@@ -11,6 +11,7 @@ import keras
 from keras_inits.data.arrays import is_held
 from keras_inits.data.batch import draw_batch, labels_of
 from keras_inits.data.indices import check_indices
+from keras_inits.data.refusals import told_of_rows
 from keras_inits.distribution import shared_batch
 from keras_inits.errors import DataError, check_flags
 from keras_inits.findings.loss import unusable
@@ -101,7 +102,8 @@ def measure(
     selection = everything(model, layers)
     batch = draw()
     check_indices(model, batch)
-    recorder = recorded(model, batch, selection, training, ahead)
+    with told_of_rows(data, batch):
+        recorder = recorded(model, batch, selection, training, ahead)
     records = recorder.records
     gradients: dict[int, WeightGradient] = {}
     losses: Sequence[LossSignal] = ()

@@ -35,7 +35,7 @@ def _holds(m: LinearMap) -> bool:
 
 
 def without_lora(m: LinearMap) -> list[tuple[keras.Variable, Tensor]]:
-    """LoRA's second factor as `enable_lora` has it: the kernel is then the whole map."""
+    """LoRA's second factor as `enable_lora` has it: the kernel is the whole map."""
     if not getattr(m.layer, "lora_enabled", False):
         return []
     return [(v, placed(v, partial(ops.zeros_like, v.value))) for v in m.extra_kernels]

@@ -15,7 +15,13 @@ from keras import layers, ops
 from models import normal
 from textbook import numpy
 
-from keras_inits import DataError, DegenerateDataError, lsuv_init, measure
+from keras_inits import (
+    DataError,
+    DegenerateDataError,
+    DegenerateSignalError,
+    lsuv_init,
+    measure,
+)
 from keras_inits.data.batch import OTHERS, draw_batch, labels_of, rows
 
 
@@ -584,3 +590,55 @@ def test_a_stateful_model_of_one_row_gets_one() -> None:
         [keras.Input(batch_shape=(1, 5, 3)), keras.layers.LSTM(4, stateful=True)]
     )
     assert draw_batch(model, normal(9, 5, 3)).shape == (1, 5, 3)
+
+
+class Neighbours(layers.Layer):
+    """Means over the neighbours in a graph, whose nodes are the rows."""
+
+    def call(self, graph: Any, x: Any) -> Any:
+        return ops.matmul(graph, x)
+
+    def compute_output_shape(self, graph_shape: Any, x_shape: Any) -> Any:
+        return x_shape
+
+
+def a_graph() -> tuple[keras.Model, list[Any]]:
+    nodes = 300
+    graph, x = keras.Input((nodes,)), keras.Input((6,))
+    hidden = Neighbours()(graph, layers.Dense(4, "relu")(x))
+    model = keras.Model([graph, x], layers.Dense(2)(hidden))
+    return model, [np.eye(nodes, k=1, dtype="float32"), normal(nodes, 6)]
+
+
+@pytest.mark.parametrize("verb", [lsuv_init, measure])
+def test_an_error_says_that_not_all_rows_were_drawn(verb: Any) -> None:
+    model, data = a_graph()
+    with pytest.raises(Exception, match="256") as caught:  # the backend's own
+        verb(model, data)
+    (note,) = caught.value.__notes__
+    assert "256 of the 300 rows" in note and "samples=300" in note
+    assert len(verb(model, data, samples=300)) == 2
+
+
+def test_nothing_is_noted_where_the_refusal_is_ours() -> None:
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(2)])
+    model.layers[-1].kernel.assign(np.zeros((6, 2)))
+    with pytest.raises(DegenerateSignalError) as caught:
+        lsuv_init(model, normal(300, 6))
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_a_refusal_of_the_models_own_call_is_noted_too() -> None:
+    class Graph(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.mean = layers.Dense(4), Neighbours()
+
+        def call(self, data: Any) -> Any:
+            return self.mean(data[0], self.inner(data[1]))
+
+    model, (_, data) = Graph(), a_graph()
+    model(data)
+    with pytest.raises(DataError, match="cannot be called with these data") as caught:
+        lsuv_init(model, data)
+    assert "samples=300" in caught.value.__notes__[0]

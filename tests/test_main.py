@@ -416,6 +416,9 @@ def test_help_has_examples_that_parse(
 def test_a_message_becomes_one_line() -> None:
     assert one_line("a\n  b\n\nconfig={...}") == "a b"
     assert len(one_line("x" * 1000)) == 600
+    error = ValueError("a")
+    error.add_note("b")
+    assert one_line(error) == "a b"
 
 
 def test_it_runs_as_a_module_and_loads_only_what_it_needs(folder: Path) -> None:

@@ -9,7 +9,8 @@ class Refusal(Exception):
 
 
 def one_line(message: object, longest: int = 600) -> str:
-    """The first paragraph of a message, its lines joined."""
+    """The first paragraph of a message, its lines joined, and an error's notes."""
     paragraph = str(message).strip().split("\n\n")[0]
     text = " ".join(paragraph.split())
-    return text if len(text) <= longest else text[: longest - 4] + " ..."
+    text = text if len(text) <= longest else text[: longest - 4] + " ..."
+    return " ".join([text, *getattr(message, "__notes__", ())])

@@ -82,7 +82,7 @@ def _message(model: keras.Model, batch: Any, built: Any, error: Exception) -> st
     shapes = [tuple(x.shape) for x in arrays_of(batch)]
     received = f"shape {shapes[0]}" if len(shapes) == 1 else f"shapes {shapes}"
     return (
-        f"Model {model.name!r} cannot be called with these data, with or without "
+        f"Model {model.name!r} cannot be called with this batch, with or without "
         f"keras_inits: {_reason(error)}{takes} Received: data of {received}. If "
         "its `call` takes other data, pass those: lsuv_init(model, data); in `fit`, "
         "where it is given what `call` does not take (a GAN called on latents), "

@@ -639,6 +639,6 @@ def test_a_refusal_of_the_models_own_call_is_noted_too() -> None:
 
     model, (_, data) = Graph(), a_graph()
     model(data)
-    with pytest.raises(DataError, match="cannot be called with these data") as caught:
+    with pytest.raises(DataError, match="cannot be called with this batch") as caught:
         lsuv_init(model, data)
     assert "samples=300" in caught.value.__notes__[0]

@@ -75,7 +75,7 @@ class SignalReport(Sequence[LayerSignal]):
             mean nothing. None: judged by the types of the layers in the report.
         bypassed: whether something is known to do so: then a signal that fades says
             less. None: where it is not `plain`.
-        inputs: what the data is like: shown above the layers, no member of them.
+        inputs: what the data is like, if looked at: shown above the layers.
         losses: what the loss is given, for each output: used by the findings.
         mirrors: whether looks-linear initialisation suits the model, and is no news
             to it. None: not known.

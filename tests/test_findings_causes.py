@@ -303,26 +303,46 @@ def test_gates_that_a_bias_has_shut_are_named(kind: Any) -> None:
 
 @pytest.mark.parametrize("inside", [False, True], ids=["raw", "rescaled inside"])
 def test_large_data_that_the_first_kernel_makes_up_for(inside: bool) -> None:
-    x = np.random.default_rng(0).integers(0, 256, (128, 6, 6, 3)).astype("float32")
+    x = np.random.default_rng(0).integers(0, 256, (128, 8, 8, 3)).astype("float32")
     model = keras.Sequential(
         [
-            keras.Input((6, 6, 3)),
+            keras.Input((8, 8, 3)),
             *([layers.Rescaling(1 / 127.5, offset=-1)] if inside else []),
-            layers.Conv2D(16, 3, activation="relu", name="first"),
+            layers.Conv2D(16, 5, activation="relu", name="first"),
             layers.Flatten(),
             layers.Dense(3, name="head"),
         ]
     )
-    keras_inits.lsuv_init(model, x)
-    found = measure(model, x).findings
-    if inside:
-        assert found == ()
-        return
-    [finding] = found
-    assert finding.layer == "data" and finding.severity == "warning"
-    assert "the kernel of first makes up for that" in finding.text
-    assert "may move its signal by" in finding.text
-    assert "Rescaling(1 / 127.5" in finding.remedy
+    told = [keras_inits.lsuv_init(model, x), measure(model, x)]
+    told += [keras_inits.lsuv_init(model, x, per_channel=True)]
+    model.compile("sgd", "mse")
+    callback = keras_inits.LSUV(x)
+    model.fit(x, normal(128, 3), epochs=1, verbose=0, callbacks=[callback])
+    told += [callback.report]
+    for report in told:
+        if inside:
+            assert report.findings == ()
+            continue
+        [finding] = report.findings
+        assert report.inputs.name == finding.layer == "data"
+        assert finding.severity == "warning"
+        assert "the kernel of first makes up for that" in finding.text
+        assert "may move its signal by" in finding.text
+        assert "Rescaling(1 / 127.5" in finding.remedy
+
+
+def test_lsuv_says_that_numbers_beside_an_embedding_are_raw() -> None:
+    ids, raw = keras.Input((4,), name="ids"), keras.Input((64,), name="raw")
+    vectors = layers.Flatten()(layers.Embedding(50, 8)(ids))
+    both = layers.Dense(16, "relu", name="first")(raw), vectors
+    model = keras.Model([ids, raw], layers.Dense(3)(layers.Concatenate()(both)))
+    rows = np.random.default_rng(0).integers(0, 50, (128, 4))
+    x = {"ids": rows, "raw": 300 + 100 * normal(128, 64)}
+    [finding] = keras_inits.lsuv_init(model, x).findings
+    assert finding.layer == "data['raw']" and "of first makes up" in finding.text
+    x["raw"] = normal(128, 64)
+    report = keras_inits.lsuv_init(model, x)
+    assert report.inputs is None and report.findings == ()
 
 
 def test_few_inputs_of_any_size_are_no_matter() -> None:

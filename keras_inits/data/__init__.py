@@ -4,6 +4,7 @@
 |---|---|
 | `batch` | a batch from whatever `fit` accepts |
 | `inputs` | what a model takes, and whether a batch is fit for it |
+| `input_rows` | the data as a row of a report |
 | `refusals` | what to say where a model does not take a batch |
 | `indices` | inputs that number the rows of a table |
 | `arrays` | what lies in memory, in any structure |

@@ -76,8 +76,7 @@ def _made_up_for(inputs: Sequence[LayerSignal], first: LayerSignal) -> list[Find
         return []
     [row] = inputs
     size = math.hypot(row.mean or 0.0, row.std or 0.0)
-    fan_in = math.prod((first.kernel_shape or ())[:-1])
-    moved = ADAM_STEP * math.sqrt(fan_in) / first.kernel_std
+    moved = first_step(first.kernel_std, first.kernel_shape or ())
     if not (row.std and size > INPUT_RMS[1] and moved > MOVED and _is_of(size, first)):
         return []
     text = (
@@ -87,6 +86,11 @@ def _made_up_for(inputs: Sequence[LayerSignal], first: LayerSignal) -> list[Find
         f"weight, may move its signal by {moved:.2g} deviations"
     )
     return [Finding.at(row, row.std, text, remedies.standardise(row), "warning")]
+
+
+def first_step(kernel_std: float, shape: Sequence[int]) -> float:
+    """Deviations that Adam's first step may move the signal of such a kernel by."""
+    return ADAM_STEP * math.sqrt(math.prod(shape[:-1])) / kernel_std
 
 
 def _is_of(size: float, layer: LayerSignal) -> bool:

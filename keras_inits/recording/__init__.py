@@ -4,7 +4,7 @@
 |---|---|
 | `recorder` | what is recorded at each stop |
 | `one_pass` | runs the sweep, eagerly or compiled as one |
-| `rows`, `input_rows` | a record, and the data, as a row |
+| `rows` | a record as a row |
 | `weight_gradients` | the gradient of a loss for every kernel |
 | `loss_inputs` | what a loss is given: labels and outputs, in figures |
 | `causes` | what a report says beside the figures: whose doing they may be |

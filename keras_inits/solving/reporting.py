@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_inits.data.input_rows import input_row
 from keras_inits.records import LayerSignal
 from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Decision, Options
@@ -26,11 +28,20 @@ def report(
     decisions: Sequence[Decision],
     shared: dict[keras.layers.Layer, int],
     options: Options,
-    training: bool = False,
+    *,
+    training: bool,
+    batch: Any,
+    small: Mapping[int, float],
 ) -> SignalReport:
-    """One row per decision in the order of the calls, then what was left out."""
+    """One row per decision in the order of the calls, then what was left out.
+
+    The data are looked at where `small_kernel` says so.
+    """
     led = outputs_led_to(model)
     rows = [_row(decision, led.get(decision.layer, ())) for decision in decisions]
+    for i, decision in enumerate(decisions):
+        if decision.map and (size := small.get(id(decision.map.kernel))):
+            rows[i] = dataclasses.replace(rows[i], kernel_std=size)
     rows += [_bare(layer, "shared") for layer in shared]
     decided = {id(d.layer) for d in decisions} | {id(layer) for layer in shared}
     left = {layer: reason for layer, reason in selection.left.items()}
@@ -47,6 +58,7 @@ def report(
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
         batch_norm=batch_norm(selection.every, training),
+        inputs=input_row(model, batch) if small else None,
         whole=covers(selection, [*(d.layer for d in decisions), *shared]),
     )
 

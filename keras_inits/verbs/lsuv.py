@@ -34,6 +34,7 @@ from keras_inits.solving.constraints import constrained
 from keras_inits.solving.decision import Options, Signal
 from keras_inits.solving.half_precision import require_room
 from keras_inits.solving.one_pass import OnePass, Solved, begun_with
+from keras_inits.solving.raw_data import small_kernel
 from keras_inits.solving.reporting import report
 from keras_inits.solving.verdict import gain_of, to_scale
 from keras_inits.structure.naming import Layers
@@ -114,7 +115,8 @@ def lsuv_init(
     Returns:
         A `SignalReport`, one row per layer in the order of the calls, then those left
         out. Figures "before" are those of the layer's old kernel, on inputs already
-        initialised.
+        initialised. Its `inputs` describes the data where they are so large that the
+        first kernel is too small for steps of training, as a finding then says.
 
     Raises:
         DataError: The data are missing, empty, of the wrong shape.
@@ -155,9 +157,11 @@ def lsuv_init(
         solved = _critical(solve, options) if critical else solve(options)
     require_room(solved.decisions, solved.trial)
     undone = constrained(solved.decisions, solved.trial)
+    small = small_kernel(solved.decisions, solved.trial)
     changes = solved.trial.changes(to_scale(solved.decisions))
     found = solved.decisions, solved.shared, solved.options
-    shown = report(model, selection, *found, training=training)
+    seen = {"training": training, "batch": batch, "small": small}
+    shown = report(model, selection, *found, **seen)
     for note in undone:
         shown = shown.with_note(note)
     if not len(shown):

@@ -11,6 +11,7 @@ import keras
 from keras_inits.data.arrays import is_held
 from keras_inits.data.batch import draw_batch, labels_of
 from keras_inits.data.indices import check_indices
+from keras_inits.data.input_rows import input_row
 from keras_inits.data.refusals import told_of_rows
 from keras_inits.distribution import shared_batch
 from keras_inits.errors import DataError, check_flags
@@ -26,7 +27,6 @@ from keras_inits.recording.causes import (
     with_normalisations,
     with_recurrence,
 )
-from keras_inits.recording.input_rows import input_row
 from keras_inits.recording.loss_inputs import loss_signals, with_outputs
 from keras_inits.recording.one_pass import begun_with, recorded
 from keras_inits.recording.recorder import Record

@@ -1,0 +1,34 @@
+"""Data so large that the first kernel has become too small for steps of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_inits.backends import fetch
+from keras_inits.findings.scale import MOVED, first_step
+from keras_inits.solving.decision import Decision
+from keras_inits.statistics.moments import widen
+from keras_inits.statistics.reductions import mean_square
+from keras_inits.weights.trial import Trial
+
+
+def small_kernel(decisions: Sequence[Decision], trial: Trial) -> dict[int, float]:
+    """The size of the first kernel, by `id` of it, where it is that small; else {}.
+
+    Args:
+        decisions: What a pass has decided.
+        trial: The new kernels, not written yet.
+    """
+    described = ((d, d.map) for d in decisions if d.map and not d.map.lookup)
+    first, m = next(described, (None, None))
+    if first is None or m is None or not m.kernel.trainable:
+        return {}
+    kernel = m.kernel
+    [square] = fetch([mean_square(widen(trial.base(kernel)))])
+    factors = np.square(first.scale * first.moved).mean()
+    size = math.sqrt(float(square) * float(factors))
+    small = size > 0 and first_step(size, kernel.shape) > MOVED
+    return {id(kernel): size} if small else {}

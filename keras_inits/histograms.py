@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_inits.records import Histogram
+from keras_inits.plain_record import Histogram
 
 Array = np.ndarray[Any, Any]
 

@@ -1,4 +1,4 @@
-"""A record of plain values: kept, compared, pickled, written as JSON."""
+"""Records of plain values: kept, compared, pickled, written as JSON."""
 
 from __future__ import annotations
 
@@ -85,3 +85,24 @@ class Record:
         """The fields as JSON takes them: NaN and infinity become None."""
         fields = dataclasses.fields(self)
         return {f.name: _json_safe(getattr(self, f.name)) for f in fields}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Histogram(Record):
+    """Counts of a layer's pre-activations.
+
+    Args:
+        counts: one count per bin.
+        edges: bin edges in ascending order, one more than there are counts.
+    """
+
+    counts: tuple[int, ...]
+    edges: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.edges) != len(self.counts) + 1:
+            raise ValueError(
+                "A histogram has one edge more than it has counts. Received: "
+                f"{len(self.counts)} counts and {len(self.edges)} edges."
+            )

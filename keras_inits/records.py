@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from keras_inits.plain_record import Record
+from keras_inits.plain_record import Histogram, Record
 
 Severity = Literal["error", "warning"]
 # What BatchNormalization does in a pass: at rest it passes its input through.
@@ -24,27 +24,6 @@ INPUT_TYPES = frozenset({"Input", "InputLayer"})
 
 # exp() of more than this overflows a Python float.
 _LOG_MAX = math.log(sys.float_info.max)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Histogram(Record):
-    """Counts of a layer's pre-activations.
-
-    Args:
-        counts: one count per bin.
-        edges: bin edges in ascending order, one more than there are counts.
-    """
-
-    counts: tuple[int, ...]
-    edges: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.edges) != len(self.counts) + 1:
-            raise ValueError(
-                "A histogram has one edge more than it has counts. Received: "
-                f"{len(self.counts)} counts and {len(self.edges)} edges."
-            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -136,6 +115,8 @@ class LayerSignal(Record):
         copies: whether all units have the same weights and bias, to a thousandth.
         copied_fraction: share of units of which another one has the same weights, bit
             for bit.
+        columns: of data whose columns, or channels, are of different size: the largest
+            and the smallest, or those furthest apart, each `(index, mean, std)`.
         recurrent_gain: of a recurrent layer, how many times as large its recurrent
             kernel makes a state; of an orthogonal one at most 1.
     """
@@ -172,6 +153,7 @@ class LayerSignal(Record):
     normalised: str | None = None
     copies: bool = False
     copied_fraction: float | None = None
+    columns: tuple[tuple[int, float, float], ...] = ()
     recurrent_gain: float | None = None
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 from keras_inits import rendering
 from keras_inits.findings import find, is_plain
+from keras_inits.plain_record import Histogram
 from keras_inits.records import (
     BatchNorm,
     Finding,
-    Histogram,
     LayerSignal,
     LossSignal,
     column,

@@ -186,3 +186,73 @@ def test_the_code_for_one_input_standardises_it() -> None:
     code = measure(single, x).findings[0].remedy
     done = after(code.removeprefix("standardise the data: "), x=x)["x"]
     np.testing.assert_allclose(done["a"].std(axis=0), 1, rtol=1e-4)
+
+
+def table(columns: int = 8) -> Any:
+    """Rows of a table: years, shares, sums of money."""
+    means = np.resize([2000.0, 0.3, 5e4, 12.0], columns)
+    stds = np.resize([10.0, 0.1, 2e4, 4.0], columns)
+    stds[1:3] *= 0.5, 2.0
+    return (means + stds * normal(128, columns)).astype("float32")
+
+
+def bands() -> Any:
+    """What a satellite sees, in bands that are not alike."""
+    scale = np.array([10.0, 500.0, 50.0, 1000.0])
+    return (scale * (3 + normal(128, 6, 6, 4))).astype("float32")
+
+
+UNLIKE = {
+    "columns": (table, "column 2: mean ", "column 1: mean 0."),
+    "channels": (bands, "channel 3: mean 3", "channel 0: mean 3"),
+    "steps": (lambda: table(24).reshape(128, 6, 4), "channel 2: ", "channel 1: "),
+    "offsets": (
+        lambda: (normal(128, 3) + np.array([900, 0, 500])).astype("float32"),
+        *("column 0: mean 9", "column 1: mean "),
+    ),
+}
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("name", UNLIKE)
+def test_columns_of_different_size_are_standardised_each(
+    name: str, inside: bool
+) -> None:
+    draw, *shown = UNLIKE[name]
+    x = draw()
+    model = keras.Sequential(
+        [keras.Input(x.shape[1:]), layers.Flatten(), layers.Dense(4)]
+    )
+    finding = measure(model, x).findings[0]
+    kind = "column" if x.ndim == 2 else "channel"
+    assert finding.text.startswith("input data is not standardised (mean ")
+    assert all(text in finding.text for text in shown)
+    code = finding.remedy.removeprefix(f"standardise each {kind}: ")
+    made, alone = code.split("; and take it as the first layer, or ")
+    norm = after(made, x=x)["norm"]
+    first = [norm] if inside else []
+    x = x if inside else after(alone, x=x, norm=norm)["x"]
+    model = keras.Sequential([keras.Input(x.shape[1:]), *first, *model.layers])
+    report = measure(model, x)
+    assert not report.findings and 0.3 < report[0].std < 3
+
+
+@pytest.mark.parametrize("shape", [(6, 6, 3), (784,)], ids=str)
+def test_pixels_are_of_one_size(shape: Any) -> None:
+    """At the edges of digits they hardly vary: a deviation of each would be noise."""
+    x = pixels(128, *shape) * (np.arange(shape[-1]) % 20 > 0)
+    model = keras.Sequential([keras.Input(shape), layers.Flatten(), layers.Dense(4)])
+    [finding, *_] = measure(model, x).findings
+    assert "is not standardised" in finding.text and "column" not in finding.text
+    assert "Normalization" not in finding.remedy
+
+
+def test_of_several_inputs_the_columns_of_the_one_that_is_off_are_told() -> None:
+    a, b = keras.Input((3,), name="a"), keras.Input((8,), name="b")
+    both = layers.Dense(8)(a), layers.Dense(8)(b)
+    model = keras.Model({"a": a, "b": b}, layers.Concatenate()(both))
+    finding = measure(model, x := {"a": normal(128, 3), "b": table()}).findings[0]
+    assert "input data['b'] is not standardised" in finding.text
+    code = finding.remedy.removeprefix("standardise each column: ")
+    code = code.replace("; and ", "; ")
+    assert not measure(model, after(code, x=x)["x"]).findings

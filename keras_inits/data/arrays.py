@@ -178,6 +178,17 @@ def mean_and_deviation(arrays: Iterable[np.ndarray[Any, Any]]) -> tuple[float, f
     return mean, math.sqrt(squares / max(1, count))
 
 
+def column_figures(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Mean and deviation for each entry of the last axis: `(columns, 2)`."""
+    rows = array.reshape(-1, array.shape[-1])
+    step = max(1, BLOCK // rows.shape[1])
+    blocks = [rows[i : i + step] for i in range(0, len(rows), step)]
+    with np.errstate(all="ignore"):
+        means = sum(x.sum(axis=0, dtype="float64") for x in blocks) / len(rows)
+        squares = sum(np.square(x - means).sum(axis=0) for x in blocks) / len(rows)
+    return np.stack([means, np.sqrt(squares)], axis=1)
+
+
 def all_finite(array: np.ndarray[Any, Any]) -> bool:
     """Whether no value is NaN or infinite."""
     return all(bool(np.isfinite(block).all()) for block in _blocks(array))

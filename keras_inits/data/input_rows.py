@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from keras_inits.data.arrays import (
     all_alike,
     all_finite,
     arrays_of,
+    column_figures,
     mean_and_deviation,
 )
 from keras_inits.data.indices import indices_among
@@ -22,6 +24,12 @@ from keras_inits.findings.scale import INPUT_RMS
 from keras_inits.records import LayerSignal
 from keras_inits.structure.walking import walk
 
+# Columns whose deviations differ by more, or whose means lie further apart in
+# deviations, want a scale and an offset each; channels of photographs do not.
+UNLIKE = 10.0
+APART = 3.0
+# A deviation of less than this share of a mean is rounding: the column does not vary.
+STILL = 1e-6
 # Kinds of dtypes whose values have a mean.
 NUMBERS = "fiub"
 
@@ -34,7 +42,8 @@ def input_row(model: keras.Model, batch: Any) -> LayerSignal:
     arrays, paths = read(arrays_of(batch)), array_paths(batch)
     if len(arrays) == 1:
         numeric = [x for x in arrays if x.dtype.kind in NUMBERS]
-        return _data(paths[0] or "data", numeric, arrays[0], paths[0])
+        row = _data(paths[0] or "data", numeric, arrays[0], paths[0])
+        return _with_columns(row, arrays[0]) if numeric and _off(row) else row
     found = [
         (str(path), x)
         for path, x in zip(paths, arrays, strict=True)
@@ -48,7 +57,10 @@ def input_row(model: keras.Model, batch: Any) -> LayerSignal:
         for name, x in found
         if name not in indices or not all_finite(x)
     ]
-    return max(rows, key=_off, default=together) if any(map(_off, rows)) else together
+    if not any(map(_off, rows)):
+        return together
+    row = max(rows, key=_off)
+    return _with_columns(row, dict(found)[row.name])
 
 
 def _indices(model: keras.Model, batch: Any, found: dict[str, Any]) -> set[str]:
@@ -77,6 +89,39 @@ def _data(
         output_std=std,
         batch_std=0.0 if several and all(map(all_alike, several)) else None,
         path=path,
+    )
+
+
+def _with_columns(row: LayerSignal, array: Any) -> LayerSignal:
+    """Two columns, or channels, that show it where no one scale suits them all."""
+    if array.ndim < 2 or array.shape[-1] < 2 or _are_pixels(array):
+        return row
+    if array.ndim > 2 and keras.config.image_data_format() == "channels_first":
+        return row
+    figures = column_figures(array)
+    means, stds = figures.T
+    varies = np.flatnonzero(stds > STILL * np.abs(means))
+    if not np.isfinite(figures).all() or len(varies) < 2:
+        return row
+    means, stds = means[varies], stds[varies]
+    within, between = math.sqrt(float(np.mean(stds * stds))), float(means.std())
+    if stds.max() > UNLIKE * stds.min():
+        ends = [stds.argmax(), stds.argmin()]
+    elif between > APART * within:
+        ends = [means.argmax(), means.argmin()]
+    else:
+        return row
+    shown = [(int(varies[i]), float(means[i]), float(stds[i])) for i in ends]
+    return dataclasses.replace(row, columns=tuple(shown))
+
+
+def _are_pixels(array: Any) -> bool:
+    """Whether these are values of one scale, at the edges of images nearly still."""
+    return (
+        array.ndim == 2
+        and array.shape[1] >= 64
+        and array.min() >= 0
+        and (128 <= array.max() <= 255)
     )
 
 

@@ -18,7 +18,7 @@ from keras_inits.data.arrays import (
     length,
 )
 from keras_inits.errors import DataError, DegenerateDataError
-from keras_inits.findings.remedies import clean_data
+from keras_inits.findings.data_remedies import clean_data
 from keras_inits.structure.walking import walk
 
 Batch = Any

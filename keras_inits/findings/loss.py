@@ -8,6 +8,7 @@ from functools import partial
 
 from keras_inits.findings import last_activations
 from keras_inits.findings import loss_remedies as remedies
+from keras_inits.findings.data_remedies import clean_labels
 from keras_inits.findings.loss_families import (
     BINARY,
     CATEGORICAL,
@@ -19,7 +20,6 @@ from keras_inits.findings.loss_families import (
     is_of,
     is_of_keras,
 )
-from keras_inits.findings.remedies import clean_labels
 from keras_inits.records import Finding, LayerSignal, LossSignal, Severity
 
 # What activations put out.

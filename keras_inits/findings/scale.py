@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from keras_inits.findings import remedies
+from keras_inits.findings import data_remedies, remedies
 from keras_inits.findings.kernels import kernel_input_rms
 from keras_inits.findings.signal import VANISHED, exploding, named
 from keras_inits.records import Finding, LayerSignal, Severity
@@ -25,7 +25,7 @@ def same_rows(inputs: Sequence[LayerSignal]) -> list[Finding]:
     for row in inputs:
         if row.batch_std == 0 and (row.std or row.mean):
             text = f"the rows of input {row.name} are all the same"
-            return [Finding.at(row, 0.0, text, remedies.DIFFERENT_ROWS)]
+            return [Finding.at(row, 0.0, text, data_remedies.DIFFERENT_ROWS)]
     return []
 
 
@@ -53,8 +53,11 @@ def unscaled_input(
             continue
         if not INPUT_RMS[0] <= math.hypot(mean, std) <= INPUT_RMS[1]:
             wrong = "is constant" if std == 0 else "is not standardised"
-            text = f"input {row.name} {wrong} (mean {mean:.3g}, std {std:.3g})"
-            return [Finding.at(row, std, text, remedies.standardise(row), severity)]
+            figures = f"mean {mean:.3g}, std {std:.3g}{_by_column(row)}"
+            text = f"input {row.name} {wrong} ({figures})"
+            return [
+                Finding.at(row, std, text, data_remedies.standardise(row), severity)
+            ]
     # A signal that LSUV has scaled says nothing of the input.
     told = not inputs and first.scale is None
     if told and _input_rms(first, signals) > INPUT_RMS[1]:
@@ -62,9 +65,16 @@ def unscaled_input(
             f"the input is not standardised (the signal of {first.name}, the first "
             f"layer, has std {first.std:.3g})"
         )
-        remedy = remedies.standardise(first)
+        remedy = data_remedies.standardise(first)
         return [Finding.at(first, first.std, text, remedy, severity)]
     return []
+
+
+def _by_column(row: LayerSignal) -> str:
+    """Where columns differ, two that show it."""
+    kind = "column" if len(row.output_shape or ()) == 2 else "channel"
+    each = (f"{kind} {i}: mean {m:.3g}, std {s:.3g}" for i, m, s in row.columns)
+    return "".join(f"; {text}" for text in each)
 
 
 def _made_up_for(inputs: Sequence[LayerSignal], first: LayerSignal) -> list[Finding]:
@@ -79,13 +89,13 @@ def _made_up_for(inputs: Sequence[LayerSignal], first: LayerSignal) -> list[Find
     moved = first_step(first.kernel_std, first.kernel_shape or ())
     if not (row.std and size > INPUT_RMS[1] and moved > MOVED and _is_of(size, first)):
         return []
+    figures = f"mean {row.mean:.3g}, std {row.std:.3g}{_by_column(row)}"
     text = (
-        f"input {row.name} is not standardised (mean {row.mean:.3g}, std "
-        f"{row.std:.3g}): the kernel of {first.name} makes up for that (std "
-        f"{first.kernel_std:.2g}), and the first step of Adam, {ADAM_STEP:g} for each "
-        f"weight, may move its signal by {moved:.2g} deviations"
+        f"input {row.name} is not standardised ({figures}): the kernel of {first.name} "
+        f"makes up for that (std {first.kernel_std:.2g}), and the first step of Adam, "
+        f"{ADAM_STEP:g} for each weight, may move its signal by {moved:.2g} deviations"
     )
-    return [Finding.at(row, row.std, text, remedies.standardise(row), "warning")]
+    return [Finding.at(row, row.std, text, data_remedies.standardise(row), "warning")]
 
 
 def first_step(kernel_std: float, shape: Sequence[int]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from keras_inits.findings import remedies
+from keras_inits.findings import data_remedies, remedies
 from keras_inits.findings.kernels import (
     enlarges,
     has_several,
@@ -42,7 +42,7 @@ def not_finite(
     for row in inputs:
         if not is_finite(row.mean, row.std):
             text = f"input {row.name} holds NaN or infinity"
-            remedy = remedies.clean_data(row.path, labelled=labelled)
+            remedy = data_remedies.clean_data(row.path, labelled=labelled)
             return [Finding.at(row, row.std, text, remedy)]
     for i, row in enumerate(signals):
         if is_finite(row.mean, row.std, row.output_mean, row.output_std):
@@ -61,7 +61,9 @@ def not_finite(
                 f"input {large.name} is too large for float32 (std {large.std:.3g}): "
                 f"its variance overflows at {row.name}"
             )
-            return [Finding.at(large, large.std, text, remedies.standardise(large))]
+            return [
+                Finding.at(large, large.std, text, data_remedies.standardise(large))
+            ]
         if row.broken:
             text = f"{row.broken} holds NaN or infinity, as {row.name} shows"
             return [Finding.at(row, math.nan, text, remedies.RESET)]

@@ -9,9 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_inits.plain_record import Histogram
 from keras_inits.recording.recorder import Record
 from keras_inits.recording.weight_gradients import WeightGradient
-from keras_inits.records import Histogram, LayerSignal
+from keras_inits.records import LayerSignal
 from keras_inits.statistics.moments import Moments
 from keras_inits.structure.activations import activation_name
 

@@ -115,6 +115,7 @@ class LayerSignal(Record):
         copies: whether all units have the same weights and bias, to a thousandth.
         copied_fraction: share of units of which another one has the same weights, bit
             for bit.
+        zero_fraction: share of units whose weights in the kernel are all 0.
         columns: of data whose columns, or channels, are of different size: the largest
             and the smallest, or those furthest apart, each `(index, mean, std)`.
         recurrent_gain: of a recurrent layer, how many times as large its recurrent
@@ -153,6 +154,7 @@ class LayerSignal(Record):
     normalised: str | None = None
     copies: bool = False
     copied_fraction: float | None = None
+    zero_fraction: float | None = None
     columns: tuple[tuple[int, float, float], ...] = ()
     recurrent_gain: float | None = None
 

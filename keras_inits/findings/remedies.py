@@ -37,6 +37,7 @@ NO_GRADIENT = (
     "have no gradient"
 )
 
+PRUNED = "unless that is meant (units that were pruned), "
 COPIED = "unless that is meant (ICNR, a layer that was widened), "
 MIRRORED = 'keras_inits.initialize(model, "looks_linear")'
 NOT_THROUGH = " (not through max pooling)"

@@ -14,6 +14,8 @@ NEVER_ZERO = frozenset({"exponential", "sigmoid", "softplus"})
 WORTH_A_WORD = 0.25
 DEAD = 0.9
 SATURATED = 0.75
+# Of dead units those of zeros, so that these are the cause.
+MOST = 0.8
 # Deviation of an output over that of the pre-activation: below, it has no slope.
 HUSHED = 1e-3
 
@@ -40,10 +42,15 @@ def dead(
     text = f"{100 * share:.0f} % of {first.name} is dead (zero for the whole batch)"
     if _pushed(first):
         text += f": mean {first.mean:.2g} is far below 0 for a std of {first.std:.2g}"
-    text += _others(rows, "dead_fraction")
     severity: Severity = "error" if blocking else "warning"
-    by_bias = _is_by_bias(first, signals, plain)
-    remedy = remedies.revive(first, _pushed(first), by_bias, plain=plain)
+    if _by_zeros(first):
+        zeros = f"{100 * (first.zero_fraction or 0.0):.0f} %"
+        text += f": the kernel is 0 for {zeros} of its units"
+        remedy = f"{remedies.PRUNED}{remedies.redraw([first])}"
+    else:
+        by_bias = _is_by_bias(first, signals, plain)
+        remedy = remedies.revive(first, _pushed(first), by_bias, plain=plain)
+    text += _others(rows, "dead_fraction")
     return [Finding.at(first, share, text, remedy, severity)]
 
 
@@ -100,6 +107,11 @@ def _is_by_bias(
     bias = _bias_before(layer, signals) if plain else layer.bias_mean
     off = _pushed if (layer.mean or 0.0) < 0 else _raised
     return bias is not None and not off(layer, without=bias)
+
+
+def _by_zeros(layer: LayerSignal) -> bool:
+    """Whether most of the units that are dead have no weight but 0."""
+    return (layer.zero_fraction or 0.0) > MOST * (layer.dead_fraction or 0.0)
 
 
 def _bias_before(layer: LayerSignal, signals: Sequence[LayerSignal]) -> float | None:

@@ -72,19 +72,20 @@ def with_copies(
     """Whose units, all or some, have the same weights and bias."""
     asked = [r.map if _may_be_copies(r) else None for r in records]
     ends = fetch([None if m is None else _ends(m) for m in asked])
-    copied = _copied_fractions(records)
+    shares = _shares(records)
     return [
         dataclasses.replace(
             x,
             copies=m is not None and _are_alike(end) and _are_copies(m),
-            copied_fraction=fraction,
+            copied_fraction=copied,
+            zero_fraction=zero,
         )
-        for x, m, end, fraction in zip(signals, asked, ends, copied, strict=True)
+        for x, m, end, (copied, zero) in zip(signals, asked, ends, shares, strict=True)
     ]
 
 
-def _copied_fractions(records: Sequence[Record]) -> list[float | None]:
-    """Shares of units of which another is an exact copy.
+def _shares(records: Sequence[Record]) -> list[tuple[float | None, float | None]]:
+    """Shares of units of which another is an exact copy, and of those of zeros.
 
     One row rules that out in nearly every kernel, and a few rows in nearly all others.
     """
@@ -92,13 +93,23 @@ def _copied_fractions(records: Sequence[Record]) -> list[float | None]:
         r.map if _has_columns(r.map) and _has_rows(r.map) else None for r in records
     ]
     rows = read([None if m is None else _matrix(m, 1)[0] for m in maps])
-    shares = [None if m is None else 0.0 for m in maps]
-    for i, m in enumerate(maps):
-        if m is None or _all_differ(rows[i]) or not _repeated(read([_matrix(m, FEW)])):
+    shares: list[tuple[float | None, float | None]] = []
+    for m, row in zip(maps, rows, strict=True):
+        shares.append((None, None) if m is None else (0.0, 0.0))
+        if m is None or _all_differ(row):
+            continue
+        few = read([_matrix(m, FEW)])
+        if not (_repeated(few) or _zeros(few[0])):
             continue
         weights = [m.kernel.value, *([] if m.bias is None else [m.bias.value])]
-        shares[i] = _repeated([x.reshape(-1, m.channels) for x in read(weights)])
+        columns = [x.reshape(-1, m.channels) for x in read(weights)]
+        shares[-1] = _repeated(columns), _zeros(columns[0])
     return shares
+
+
+def _zeros(rows: np.ndarray[Any, Any]) -> float:
+    """The share of columns of zeros."""
+    return 1.0 - float(rows.any(axis=0).mean())
 
 
 def _all_differ(row: np.ndarray[Any, Any]) -> bool:

@@ -107,6 +107,34 @@ def test_units_that_are_equal_and_no_copies() -> None:
     assert not measure(model, normal(64, 1)).findings
 
 
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("apart", [False, True], ids=["own", "layer behind"])
+def test_units_whose_weights_are_zero_are_said_to_be_so(
+    center: bool, apart: bool
+) -> None:
+    keras.utils.set_random_seed(0)
+    part = layers.Dense(16, None if apart else "relu", name="part")
+    rest = [layers.ReLU(name="relu")] if apart else []
+    model = keras.Sequential([keras.Input((8,)), part, *rest, layers.Dense(4)])
+    kernel = np.array(keras.ops.convert_to_numpy(part.kernel))
+    kernel[:, :6] = 0
+    part.kernel.assign(kernel)
+    x = normal(256, 8)
+    keras_inits.lsuv_init(model, x, center=center)
+    report = measure(model, x)
+    assert report["part"].zero_fraction == 6 / 16
+    [finding] = report.findings
+    assert finding.layer == "part" and finding.severity == "warning"
+    text = "38 % of part is dead (zero for the whole batch): the kernel is 0 for 38 %"
+    assert finding.text.startswith(f"{text} of its units")
+    assert 'keras_inits.initialize(model, layers=["part"])' in finding.remedy
+
+    part.bias.assign(np.r_[np.ones(6), -9 * np.ones(10)])  # the others are dead
+    report = measure(model, x)
+    assert report["part"].zero_fraction == 6 / 16
+    assert "the kernel is 0" not in report.findings[0].text
+
+
 def test_a_model_that_started_from_constants_shows_it_after_training() -> None:
     start = {"kernel_initializer": keras.initializers.Constant(0.1)}
     hidden = [layers.Dense(12, "tanh", **start, name=f"a{i}") for i in range(2)]

@@ -358,3 +358,34 @@ def test_few_inputs_of_any_size_are_no_matter() -> None:
     )
     keras_inits.lsuv_init(model, x)
     assert measure(model, x).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("where", "factor", "labelled"),
+    [
+        ("encoder", 1e2, True),
+        *((x, 1e3, y) for x in ("encoder", "decoder") for y in (False, True)),
+    ],
+)
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
+def test_a_kernel_that_shuts_its_gates_is_named_and_no_gradient_that_vanishes(
+    kind: Any, where: str, factor: float, labelled: bool
+) -> None:
+    model, (x, y) = translator(kind), sentences()
+    labels = {"y": y, **LOSS} if labelled else {}
+    assert not measure(model, x, **labels).findings
+    enlarge(model.get_layer(where).cell.kernel, factor)
+    [finding] = measure(model, x, **labels).findings
+    assert finding.layer == where
+    assert finding.text.startswith(f"the kernel of {where} is too large: it makes ")
+    follow(finding, model, x)
+    assert not measure(model, x, **labels).findings
+
+
+def test_gates_that_take_a_large_signal_are_not_said_to_be_shut() -> None:
+    """What a tanh lets through is of size 1 at most, whatever it takes."""
+    model, (x, _) = translator(), sentences()
+    keras_inits.lsuv_init(model, x)
+    enlarge(model.get_layer("encoder").cell.kernel, 1e4)
+    finding = measure(model, x).findings[0]
+    assert finding.text.startswith("the kernel of encoder is too large")

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from keras_inits.findings import gradient_remedies, remedies
 from keras_inits.findings.kernels import enlarges, is_constant
 from keras_inits.findings.remedies import redraw
-from keras_inits.findings.signal import HEAD_JUMP, SQUASHING
+from keras_inits.findings.signal import HEAD_JUMP, SQUASHING, is_flat
 from keras_inits.findings.units import WORTH_A_WORD
 from keras_inits.records import (
     Finding,
@@ -95,6 +95,8 @@ def measured(
     if (large := _too_large(signals, near - far)) is not None:
         own, before = getattr(large, field), getattr(rows[0], field)
         return [] if large.name in blamed else [_made_by(large, own, before, field)]
+    if near < far and (large := _flattens(rows[:few], signals)) is not None:
+        return [] if large.name in blamed else [_made_flat(large, rows[-1], field)]
     severe = abs(near - far) > math.log(GRADIENT_SPREAD)
     # Of each end the layer that shows it best.
     ends = rows[:few], rows[-few:]
@@ -126,6 +128,30 @@ def _too_large(signals: Sequence[LayerSignal], spread: float) -> LayerSignal | N
     row = max(rows, key=enlarges)
     alone = spread - 2 * math.log(enlarges(row)) <= math.log(GRADIENT_SPREAD)
     return row if spread > 0 and alone else None
+
+
+def _flattens(
+    end: Sequence[LayerSignal], signals: Sequence[LayerSignal]
+) -> LayerSignal | None:
+    """The kernel that is so large that its own gradient, or one before it, is small.
+
+    A step moves such a kernel by little; and what it gives is out where gates, or an
+    activation with bounds, are flat.
+    """
+    rows = [x for x in signals if x.trainable and enlarges(x) > HEAD_JUMP]
+    rows = [x for x in rows if x in end or is_flat(x)]
+    return max(rows, key=enlarges, default=None)
+
+
+def _made_flat(row: LayerSignal, last: LayerSignal, field: str) -> Finding:
+    own = getattr(row, field) or 0.0
+    text = (
+        f"the kernel of {row.name} is too large: it makes what it takes "
+        f"{enlarges(row):.3g} times as large, and its own gradient, or that of what "
+        f"comes before it, small ({_FIGURES[field]} {own:.2g} here, "
+        f"{getattr(last, field):.2g} at {last.name})"
+    )
+    return Finding.at(row, enlarges(row), text, redraw([row]))
 
 
 def _made_by(row: LayerSignal, own: float | None, before: float, field: str) -> Finding:

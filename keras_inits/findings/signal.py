@@ -28,6 +28,8 @@ LARGEST = 1e15
 HEAD_JUMP = 30.0
 # A signal of this size, out of a kernel that makes it so, is none of a sound network.
 OVERSIZED = 1e2
+# Of a signal of this deviation a sigmoid is flat for more than half (beyond 6).
+SHUT = 10.0
 # Last activations whose outputs are of no size of their own.
 SQUASHING = ("sigmoid", "softmax")
 
@@ -239,8 +241,8 @@ def oversized(signals: Sequence[LayerSignal]) -> list[Finding]:
         )
         remedy = remedies.reset(looping)
         return [Finding.at(first, first.recurrent_gain, text, remedy, "warning")]
-    rows = [x for x in signals if x.trainable and (x.std or 0.0) > OVERSIZED]
-    rows = [x for x in rows if enlarges(x) > HEAD_JUMP]
+    rows = [x for x in signals if x.trainable and enlarges(x) > HEAD_JUMP]
+    rows = [x for x in rows if (x.std or 0.0) > OVERSIZED or _shuts_gates(x)]
     if rows and rows[-1] is signals[-1] and rows[-1].activation not in SQUASHING:
         rows = rows[:-1]
     if not rows:
@@ -252,6 +254,16 @@ def oversized(signals: Sequence[LayerSignal]) -> list[Finding]:
     )
     text += _and_so(rows[1:], "; so does that of {}", "; so do those of {} more layers")
     return [Finding.at(first, first.std, text, remedies.redraw(rows), "warning")]
+
+
+def _shuts_gates(layer: LayerSignal) -> bool:
+    """Whether the gates of a recurrent layer are flat for most of what they get."""
+    return layer.recurrent_gain is not None and (layer.std or 0.0) > SHUT
+
+
+def is_flat(layer: LayerSignal) -> bool:
+    """Whether a layer's signal is mostly out where its activation, or gates, are."""
+    return _shuts_gates(layer) or (layer.saturated_fraction or 0.0) > 0.5
 
 
 # What the checks share

@@ -81,7 +81,10 @@ def _is_hushed(row: LayerSignal) -> bool:
     if told or row.activation == "softmax" or not away:
         return False
     some = bool(row.std) and row.output_std is not None
-    return some and (row.output_std or 0.0) < HUSHED * (row.std or 0.0)
+    size = row.std or 0.0
+    if row.recurrent_gain is not None:  # what gates let through is of size 1 at most
+        size = min(size, 1.0)
+    return some and (row.output_std or 0.0) < HUSHED * size
 
 
 def _is_sure(layer: LayerSignal, signals: Sequence[LayerSignal]) -> bool:

@@ -116,6 +116,8 @@ class LayerSignal(Record):
         copied_fraction: share of units of which another one has the same weights, bit
             for bit.
         zero_fraction: share of units whose weights in the kernel are all 0.
+        squashed: of an output that a loss takes for logits, what it makes of it,
+            `"sigmoid"` or `"softmax"`.
         columns: of data whose columns, or channels, are of different size: the largest
             and the smallest, or those furthest apart, each `(index, mean, std)`.
         recurrent_gain: of a recurrent layer, how many times as large its recurrent
@@ -155,6 +157,7 @@ class LayerSignal(Record):
     copies: bool = False
     copied_fraction: float | None = None
     zero_fraction: float | None = None
+    squashed: str | None = None
     columns: tuple[tuple[int, float, float], ...] = ()
     recurrent_gain: float | None = None
 

@@ -389,3 +389,102 @@ def test_gates_that_take_a_large_signal_are_not_said_to_be_shut() -> None:
     enlarge(model.get_layer("encoder").cell.kernel, 1e4)
     finding = measure(model, x).findings[0]
     assert finding.text.startswith("the kernel of encoder is too large")
+
+
+def compiled(model: keras.Model, *losses: Any) -> keras.Model:
+    logits = [loss(from_logits=True) for loss in losses]
+    model.compile("sgd", logits if len(logits) > 1 else logits[0])
+    return model
+
+
+BINARY = keras.losses.BinaryCrossentropy
+SPARSE = keras.losses.SparseCategoricalCrossentropy
+
+
+@pytest.mark.parametrize("start", ["own", "lsuv"])
+@pytest.mark.parametrize(
+    "last", ["softmax", "sigmoid", "Softmax", "from_logits", "from_logits, sigmoid"]
+)
+def test_a_head_that_is_too_large_is_named_without_labels(
+    last: str, start: str
+) -> None:
+    activation = {"softmax": "softmax", "sigmoid": "sigmoid"}.get(last)
+    model, x = classifier(activation=activation), normal(256, 16)
+    if last == "Softmax":
+        model.add(layers.Softmax())
+    elif last.startswith("from_logits"):
+        compiled(model, BINARY if "sigmoid" in last else SPARSE)
+    if start == "lsuv":
+        keras_inits.lsuv_init(model, x)
+    assert not measure(model, x).findings
+    enlarge(model.get_layer("head").kernel, 60.0)
+    squashed = "sigmoid" if "sigmoid" in last else "softmax"
+    report = measure(model, x)
+    assert report["head"].squashed == (squashed if "from" in last else None)
+    [finding] = report.findings
+    assert finding.layer == "head" and finding.severity == "warning"
+    assert "the kernel of head is too large: it makes what it takes" in finding.text
+    assert f"and the {squashed} of that is sure of every sample" in finding.text
+    follow(finding, model, x)
+    assert not measure(model, x).findings
+
+
+def test_of_a_large_head_for_regression_nothing_is_said_without_labels() -> None:
+    model, x = classifier(), normal(256, 16)
+    enlarge(model.get_layer("head").kernel, 60.0)
+    for loss in ("mse", None, "sparse_categorical_crossentropy", lambda y, p: p):
+        model.compile("sgd", loss)
+        report = measure(model, x)
+        assert not report.findings and report["head"].squashed is None
+
+
+def deep_factors(*, layer: bool) -> keras.Model:
+    """DeepFM: products of all pairs of vectors, and a stack beside them."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((10,), dtype="int32")
+    v = layers.Embedding(100, 16, name="factors")(inputs)
+    pairs = ops.square(ops.sum(v, 1)) - ops.sum(ops.square(v), 1)
+    pairs = 0.5 * ops.sum(pairs, -1, keepdims=True)
+    deep = layers.Dense(1)(layers.Dense(16, "relu")(layers.Flatten()(v)))
+    both = layers.Add(name="logit")([pairs, deep]) if layer else pairs + deep
+    return keras.Model(inputs, layers.Flatten()(both))
+
+
+@pytest.mark.parametrize("layer", [True, False])
+def test_a_sum_that_a_loss_takes_for_logits_is_looked_at(layer: bool) -> None:
+    x = np.random.default_rng(0).integers(0, 100, (256, 10))
+    model = deep_factors(layer=layer)
+    before = len(measure(model, x))
+    compiled(model, BINARY)
+    report = measure(model, x)
+    assert not report.findings and len(report) == before + 1
+    assert report[-1].squashed == "sigmoid"
+    given = ops.convert_to_numpy(model(x))
+    np.testing.assert_allclose(report[-1].std, given.std(), rtol=1e-4)
+    keras_inits.lsuv_init(model, x)
+    [finding] = measure(model, x).findings
+    assert finding.layer == report[-1].name
+    assert "is too large for a sigmoid (std 3" in finding.text
+    assert "keras_inits.lsuv_init(model, x, target_std=0.0" in finding.remedy
+    follow(finding, model, x)
+    report = measure(model, x)
+    assert not report.findings and report[-1].std < 1.5
+
+
+def test_each_of_several_outputs_has_its_own_loss() -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16,))
+    h = layers.Dense(32, "relu")(inputs)
+    a, c = layers.Dense(5, name="a")(h), layers.Dense(2, name="c")(h)
+    b = layers.Dense(2, name="left")(h) + layers.Dense(2, name="right")(inputs)
+    model, x = keras.Model(inputs, [a, b, c]), normal(256, 16)
+    model.compile("sgd", [SPARSE(from_logits=True), BINARY(from_logits=True), "mse"])
+    report = measure(model, x)
+    assert not report.findings
+    squashed = {row.name: (row.squashed, row.outputs) for row in report}
+    [total] = squashed.keys() - {"a", "c", "left", "right", report[0].name}
+    assert squashed["a"] == ("softmax", ("a",)) and squashed["c"] == (None, ("c",))
+    assert squashed[total][0] == "sigmoid" and len(squashed[total][1]) == 1
+    for name, told in (("a", True), ("c", False)):
+        enlarge(model.get_layer(name).kernel, 60.0)
+        assert (name in {f.layer for f in measure(model, x).findings}) is told

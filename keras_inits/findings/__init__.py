@@ -100,18 +100,21 @@ def find(
     # Along a plain chain the explosion itself says where it begins.
     large = [] if plain and exploded else large
     found += large or exploded
-    found += _merged(map(units.saturated, chains))
+    sure = _merged(map(heads.sure, chains))
+    sure = [x for x in sure if x.layer not in {y.layer for y in found}]
+    flat = _merged(map(units.saturated, chains))
+    found += sure + [x for x in flat if x.layer not in {y.layer for y in sure}]
     blocked = _merged(_blocked(rows, plain) for rows in chains)
     if all(x.severity == "warning" for x in blocked):
         foreseen, known = [], plain if chain is None else chain
-        if known and not large:
+        if known and not (large or sure):
             foreseen = gradient.foreseen(signals, plain)
         if any(x.weight_gradient_std is not None for x in signals):
             # Where nothing comes through, no gradient does.
             causes = unfit + (lost if nowhere else [])
             explained = any(x.severity == "error" for x in causes)
             faded = bool(large) or (not plain and any(map(_drifts, chains)))
-            found += gradient.measured(
+            unequal = gradient.measured(
                 signals,
                 losses,
                 plain,
@@ -121,6 +124,9 @@ def find(
                 known=known,
                 blamed={x.layer for x in exploded},
             )
+            again = {x.layer for x in unequal}  # with what it does to gradients
+            found = [x for x in found if not (x in sure and x.layer in again)]
+            found += unequal
         else:
             found += foreseen
         found += _merged(units.dead(x, plain, blocking=False) for x in chains)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 
 from keras_inits.findings import gradient_remedies, remedies
+from keras_inits.findings.heads import FLAT
 from keras_inits.findings.kernels import enlarges, is_constant
 from keras_inits.findings.remedies import redraw
 from keras_inits.findings.signal import HEAD_JUMP, SQUASHING, is_flat
@@ -33,9 +34,6 @@ _FIGURES = {
 }
 # A gradient below the first is 0 a few layers on by underflow.
 UNDERFLOW = 1e-20
-# Logits of such a deviation: Keras clips probabilities at 1e-7, and the loss is flat
-# where one is that far behind.
-FLAT = -math.log(1e-7)
 
 
 def nowhere(signals: Sequence[LayerSignal]) -> bool:

@@ -119,7 +119,7 @@ def misfits(loss: Any, targets: Any, predicted: Any) -> list[Finding]:
         return []
     found = []
     for i, (loss_of_one, y, output) in enumerate(zip(losses, *shapes, strict=True)):
-        config, called = _described(loss_of_one)
+        config, called = described(loss_of_one)
         row = LossSignal(
             output=f"output {i}",
             loss=called,
@@ -168,7 +168,7 @@ def _each(loss: Any, targets: Any, count: int) -> list[Any] | None:
 def _of_labels(model: Any, name: str, loss: Any, y: Any) -> LossSignal:
     layer = _layer(model, name)
     activation, shape = _applied(layer), _shape(model, name)
-    config, called = _described(loss)
+    config, called = described(loss)
     last = config.get("axis", -1) == -1
     ignored = config.get("ignore_class")
     kept = y.ravel() if ignored is None else y[y != ignored]
@@ -217,7 +217,7 @@ def _layer(model: Any, name: str) -> Any:
 def _shape(model: Any, name: str) -> Any:
     """Of one output, where the model knows it."""
     try:
-        return tuple(_tensor(model, name).shape)
+        return tuple(output_tensor(model, name).shape)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
@@ -225,17 +225,18 @@ def _shape(model: Any, name: str) -> Any:
 def _activations(model: Any, name: str) -> tuple[str, ...]:
     """Those that one output comes out of, where the model knows them."""
     try:
-        return applied_last(model, _tensor(model, name))
+        return applied_last(model, output_tensor(model, name))
     except (AttributeError, KeyError, TypeError, ValueError):
         return ()
 
 
-def _tensor(model: Any, name: str) -> Any:
+def output_tensor(model: Any, name: str) -> Any:
+    """The tensor of this name among the outputs of a graph."""
     tensors = zip(output_names(model), tree.flatten(model.outputs), strict=True)
     return dict(tensors)[name]
 
 
-def _described(loss: Any) -> tuple[dict[str, Any], str]:
+def described(loss: Any) -> tuple[dict[str, Any], str]:
     """Its options and its name; of a function the options are those by default."""
     try:
         loss = keras.losses.get(loss)

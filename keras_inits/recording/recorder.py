@@ -115,8 +115,9 @@ class Recorder:
         return output
 
     def watched(self, layer: Any, inputs: Tensor, output: Tensor) -> None:
-        """An activation: its input is the pre-activation."""
-        record = self._seen(layer, None, inputs)
+        """An activation: its input is the pre-activation. A sum: what it gives."""
+        z = inputs if is_activation(layer) else first_tensor(output)
+        record = self._seen(layer, None, z)
         self._put_out(record, output)
         self.records.append(record)
 

@@ -10,8 +10,7 @@ import numpy as np
 from keras_inits.backends import fetch
 from keras_inits.findings.scale import MOVED, first_step
 from keras_inits.solving.decision import Decision
-from keras_inits.statistics.moments import widen
-from keras_inits.statistics.reductions import mean_square
+from keras_inits.statistics.moments import moments, widen
 from keras_inits.weights.trial import Trial
 
 
@@ -27,8 +26,8 @@ def small_kernel(decisions: Sequence[Decision], trial: Trial) -> dict[int, float
     if first is None or m is None or not m.kernel.trainable:
         return {}
     kernel = m.kernel
-    [square] = fetch([mean_square(widen(trial.base(kernel)))])
+    [variance] = fetch([moments(widen(trial.base(kernel))).variance])
     factors = np.square(first.scale * first.moved).mean()
-    size = math.sqrt(float(square) * float(factors))
+    size = math.sqrt(float(variance) * float(factors))
     small = size > 0 and first_step(size, kernel.shape) > MOVED
     return {id(kernel): size} if small else {}

@@ -144,6 +144,15 @@ def applied_last(model: Any, tensor: Any = None) -> tuple[str, ...]:
     return tuple(names)
 
 
+def put_out_by(model: Any, tensor: Any = None) -> Any:
+    """The layer, or the operation, that computes an output; None where it is unsure.
+
+    What keeps the values, as a Flatten behind it, is passed over. Arguments are those
+    of `applied_last`.
+    """
+    return next((x for x in _backwards(model, tensor) if not keeps_values(x)), None)
+
+
 def _backwards(model: Any, tensor: Any = None) -> Iterator[Any]:
     """What is called in front of an output, the last first; None where that is unsure.
 

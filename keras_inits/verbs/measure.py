@@ -27,6 +27,7 @@ from keras_inits.recording.causes import (
     with_normalisations,
     with_recurrence,
 )
+from keras_inits.recording.logits import logits_of, watch, with_logits
 from keras_inits.recording.loss_inputs import loss_signals, with_outputs
 from keras_inits.recording.one_pass import begun_with, recorded
 from keras_inits.recording.recorder import Record
@@ -75,7 +76,8 @@ def measure(
         loss: What `model.compile` accepts: a loss, its name, a function, or a list or
             dict of these. None: the loss that the model was compiled with.
         layers: Names, layers or a predicate. None: every layer with a linear map,
-            frozen ones too, and Keras's activation layers.
+            frozen ones too, Keras's activation layers, and sums or products that a
+            compiled loss takes for logits.
         training: Run the layers in training mode.
         samples: Number of rows to draw from `data`.
 
@@ -99,7 +101,9 @@ def measure(
     draw = cache(partial(draw_batch, model, data, samples, **options))
     # A stream is not drawn from before it is known that the layers are there.
     ahead = begun_with(model, draw) if is_held(data) else NOTHING
-    selection = everything(model, layers)
+    selection, logits = everything(model, layers), logits_of(model, loss)
+    if layers is None:
+        watch(selection, logits)
     batch = draw()
     check_indices(model, batch)
     with told_of_rows(data, batch):
@@ -127,6 +131,7 @@ def measure(
     signals = with_normalisations(model, signals, before)
     signals = with_copies(signals, records)
     signals = with_recurrence(signals, records)
+    signals = with_logits(signals, [x.layer for x in records], logits)
     signals = with_broken(model, signals)
     signals += _uncalled(selection, records)
     return SignalReport(

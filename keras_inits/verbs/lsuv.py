@@ -87,6 +87,7 @@ def lsuv_init(
             `(x, y[, weights])` only `x` is used. Where batches differ in the shape of
             their rows, those like the first one serve. None among several inputs is
             an optional one that is missing; None alone draws standard-normal inputs.
+            Steps that a mask leaves out count like others: pass rows without padding.
         layers: Names, layers, a class or a predicate. None: the layers marked by an
             `lsuv_*` initializer or, where none is marked, every trainable layer that
             has a linear map. Layers that nothing describes are scaled where they are

@@ -14,6 +14,8 @@ from textbook import textbook_lsuv
 
 from keras_inits import lsuv_init
 
+pytestmark = pytest.mark.any_keras
+
 
 def conv_stack(depth: int = 40) -> tuple[keras.Model, Any]:
     """Plain: no normalisation, no skips."""

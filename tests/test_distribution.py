@@ -25,6 +25,8 @@ import keras_inits
 from keras_inits.distribution.peers import Peers, patience
 from keras_inits.errors import DistributionError, KerasInitsError
 
+pytestmark = pytest.mark.any_keras
+
 PROGRAMS = Path(__file__).parent / "distributed"
 # Seconds for one setting, of which most pass with imports and compilation: a bound on
 # what a hang costs, not a claim.

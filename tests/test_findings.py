@@ -14,6 +14,8 @@ import pytest
 from keras_inits.findings import find, is_plain
 from keras_inits.records import LayerSignal
 
+pytestmark = pytest.mark.any_keras
+
 WIDTH, SAMPLES = 128, 200
 
 

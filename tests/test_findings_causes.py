@@ -14,6 +14,8 @@ from models import normal
 import keras_inits
 from keras_inits import measure
 
+pytestmark = pytest.mark.any_keras
+
 
 def follow(finding: Any, model: keras.Model, x: Any) -> None:
     """Runs the first line of code of a remedy."""

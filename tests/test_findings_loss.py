@@ -18,6 +18,7 @@ from keras_inits.findings import find
 
 # Of Keras's own.
 pytestmark = [
+    pytest.mark.any_keras,
     pytest.mark.filterwarnings("ignore:.*from_logits=True"),
     pytest.mark.filterwarnings("ignore:.*softmax over axis"),
 ]

@@ -15,6 +15,7 @@ from keras_inits.records import Finding
 
 # Of Keras's own.
 pytestmark = [
+    pytest.mark.any_keras,
     pytest.mark.filterwarnings("ignore:.*from_logits=True"),
     pytest.mark.filterwarnings("ignore:.*softmax over axis"),
 ]

@@ -13,6 +13,8 @@ from models import normal
 
 from keras_inits import DegenerateDataError, lsuv_init, measure
 
+pytestmark = pytest.mark.any_keras
+
 
 def after(code: str, **names: Any) -> dict[str, Any]:
     """The names as they are once the code has run."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from keras_inits.backends import fetch
+from keras_inits.backends import fetch, in_memory, read
 from keras_inits.findings.scale import MOVED, first_step
+from keras_inits.histograms import evenly_spaced
 from keras_inits.solving.decision import Decision
 from keras_inits.statistics.moments import moments, widen
 from keras_inits.weights.trial import Trial
+
+Tensor = Any
 
 
 def small_kernel(decisions: Sequence[Decision], trial: Trial) -> dict[int, float]:
@@ -26,8 +30,16 @@ def small_kernel(decisions: Sequence[Decision], trial: Trial) -> dict[int, float
     if first is None or m is None or not m.kernel.trainable:
         return {}
     kernel = m.kernel
-    [variance] = fetch([moments(widen(trial.base(kernel))).variance])
     factors = np.square(first.scale * first.moved).mean()
-    size = math.sqrt(float(variance) * float(factors))
+    size = math.sqrt(_variance(trial.base(kernel)) * float(factors))
     small = size > 0 and first_step(size, kernel.shape) > MOVED
     return {id(kernel): size} if small else {}
+
+
+def _variance(kernel: Tensor) -> float:
+    """Of evenly spaced values, unless a device has to be asked: it makes new kernels."""
+    if in_memory(kernel):
+        [values] = read([kernel])
+        return float(np.var(evenly_spaced(values), dtype="float64"))
+    [variance] = fetch([moments(widen(kernel)).variance])
+    return float(variance)

@@ -23,6 +23,8 @@ from keras_inits.backward.gradient_gains import mean_square_slopes
 from keras_inits.backward.slopes import Probe, acts_on_each
 from keras_inits.statistics.moments import some_rows
 
+pytestmark = pytest.mark.any_keras
+
 Array = np.ndarray[Any, Any]
 
 

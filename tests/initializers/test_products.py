@@ -18,6 +18,8 @@ from keras_inits import backends
 from keras_inits.initializers import products
 from keras_inits.initializers.products import exact_products
 
+pytestmark = pytest.mark.any_keras
+
 # By panels, by Cholesky, by LAPACK.
 SHAPES = [(600, 600), (512, 128), (64, 64)]
 

@@ -15,6 +15,8 @@ import keras_inits.initializers as inits
 from keras_inits.initializers.base import Seeds
 from keras_inits.initializers.orthonormal import haar
 
+pytestmark = pytest.mark.any_keras
+
 
 @pytest.mark.parametrize("record", FIXED, ids=lambda record: record.name)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])

@@ -16,6 +16,8 @@ from keras_inits.initializers import triangles
 from keras_inits.initializers.base import Seeds
 from keras_inits.initializers.orthonormal import haar
 
+pytestmark = pytest.mark.any_keras
+
 ON_JAX = keras.backend.backend() == "jax"
 SIZES = (1, 2, 31, 32, 127, 128, 129, 300, 513)
 

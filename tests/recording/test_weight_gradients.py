@@ -18,6 +18,8 @@ import keras_inits
 from keras_inits import DataError, measure
 from keras_inits.passes import compiled
 
+pytestmark = pytest.mark.any_keras
+
 X = normal(20, 4)
 CLASSES = np.arange(20) % 3
 

@@ -143,7 +143,7 @@ def begun(
         arguments: What the pass will be given, if it is the right one. What it raises
             is for the pass itself to meet.
     """
-    if keras.backend.backend() != "jax":
+    if keras.backend.backend() != "jax" or not isinstance(model, keras.layers.Layer):
         return NOTHING  # others wait for the results
     known = reversed((STATES.get(model) or {}).values())
     last = next((x for x in known if x.verb == verb), None)

@@ -37,7 +37,7 @@ def small_kernel(decisions: Sequence[Decision], trial: Trial) -> dict[int, float
 
 
 def _variance(kernel: Tensor) -> float:
-    """Of evenly spaced values, unless a device has to be asked: it makes new kernels."""
+    """Of evenly spaced values, where no device has to be asked: it is busy."""
     if in_memory(kernel):
         [values] = read([kernel])
         return float(np.var(evenly_spaced(values), dtype="float64"))

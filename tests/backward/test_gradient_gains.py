@@ -544,14 +544,14 @@ def test_critical_leaves_the_target_where_it_does_not_matter() -> None:
 
 
 def test_the_gain_of_the_first_layer_is_the_data_s() -> None:
-    """After LSUV on data of deviation 1,000 the first kernel is small: no harm."""
+    """After LSUV on data of deviation 1,000 the first kernel is small: they are named."""
     keras.utils.set_random_seed(0)
     hidden = [layers.Dense(32, "tanh") for _ in range(4)]
     model = keras.Sequential([keras.Input((8,)), *hidden])
     x = 1000 * np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
     report = keras_inits.lsuv_init(model, x)
     assert report.gradient_gain < 1e-3
-    assert not report.findings
+    assert [finding.layer for finding in report.findings] == ["data"]
 
 
 def rising(shape: tuple[int, ...], dtype: Any = None) -> Array:

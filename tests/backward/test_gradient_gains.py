@@ -544,7 +544,7 @@ def test_critical_leaves_the_target_where_it_does_not_matter() -> None:
 
 
 def test_the_gain_of_the_first_layer_is_the_data_s() -> None:
-    """After LSUV on data of deviation 1,000 the first kernel is small: they are named."""
+    """After LSUV on data of deviation 1,000 the first kernel is small: told so."""
     keras.utils.set_random_seed(0)
     hidden = [layers.Dense(32, "tanh") for _ in range(4)]
     model = keras.Sequential([keras.Input((8,)), *hidden])

@@ -179,14 +179,6 @@ def whole(x: Any) -> Any:
     return multihost_utils.process_allgather(x, tiled=True)
 
 
-def in_memory(tensor: Any) -> bool:
-    """Whether one CPU has it: to read it copies nothing, and waits for nothing else."""
-    if keras.backend.backend() == "jax":
-        (first, *others) = tensor.devices()
-        return not others and first.platform == "cpu"
-    return "cpu" in str(tensor.device).lower()
-
-
 def fetch(tensors: Sequence[Any]) -> list[Any]:
     """Tensors as NumPy arrays in float64, by one transfer where the backend can.
 

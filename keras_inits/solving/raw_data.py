@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_inits.backends import fetch, in_memory, read
+from keras_inits.backends import fetch, read
 from keras_inits.findings.scale import MOVED, first_step
 from keras_inits.histograms import evenly_spaced
 from keras_inits.solving.decision import Decision
@@ -38,10 +38,16 @@ def small_kernel(decisions: Sequence[Decision], trial: Trial) -> dict[int, float
 
 def _variance(kernel: Tensor) -> float:
     """Of evenly spaced values, where no device has to be asked: it is busy."""
-    if in_memory(kernel):
+    if _in_memory(kernel):
         [values] = read([kernel])
         values = evenly_spaced(values).astype("float64")
         values -= values.mean()
         return float(values.dot(values)) / values.size
     [variance] = fetch([moments(widen(kernel)).variance])
     return float(variance)
+
+
+def _in_memory(tensor: Tensor) -> bool:
+    """Whether one CPU has it: to read it copies nothing, and waits for nothing else."""
+    devices = tensor.devices() if hasattr(tensor, "devices") else [tensor.device]
+    return len(devices) == 1 and "cpu" in str(*devices).lower()

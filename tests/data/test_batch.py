@@ -623,7 +623,7 @@ def test_an_error_says_that_not_all_rows_were_drawn(verb: Any) -> None:
 def test_nothing_is_noted_where_the_refusal_is_ours() -> None:
     model = keras.Sequential([keras.Input((6,)), layers.Dense(2)])
     model.layers[-1].kernel.assign(np.zeros((6, 2)))
-    with pytest.raises(DegenerateSignalError) as caught:
+    with pytest.raises(DegenerateSignalError, match="zero variance") as caught:
         lsuv_init(model, normal(300, 6))
     assert not hasattr(caught.value, "__notes__")
 

@@ -14,7 +14,7 @@ def standardise(row: LayerSignal) -> str:
     if of_data and std == 0:
         return "look at the data: all of its values are the same"
     if row.columns:
-        kind = "column" if len(row.output_shape or ()) == 2 else "channel"
+        kind = column_of(row)
         where = "and take it as the first layer, or " if x == "x" else "and "
         return (
             f"standardise each {kind}: norm = keras.layers.Normalization(); "
@@ -34,6 +34,11 @@ def standardise(row: LayerSignal) -> str:
     least = " + 1e-6" if std > 1e-3 else ""  # of columns that do not vary
     deviation = f"({x}.std(axis=0){least})" if least else f"{x}.std(axis=0)"
     return f"standardise the data: {x} = ({x} - {x}.mean(axis=0)) / {deviation}"
+
+
+def column_of(row: LayerSignal) -> str:
+    """What the last axis of the data counts."""
+    return "column" if len(row.output_shape or ()) == 2 else "channel"
 
 
 def clean_data(path: str | None = None, *, labelled: bool = False) -> str:

@@ -72,7 +72,7 @@ def unscaled_input(
 
 def _by_column(row: LayerSignal) -> str:
     """Where columns differ, two that show it."""
-    kind = "column" if len(row.output_shape or ()) == 2 else "channel"
+    kind = data_remedies.column_of(row)
     each = (f"{kind} {i}: mean {m:.3g}, std {s:.3g}" for i, m, s in row.columns)
     return "".join(f"; {text}" for text in each)
 

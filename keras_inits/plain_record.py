@@ -52,8 +52,7 @@ class Record:
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
+        for name, value in [*vars(self).items()]:
             if type(value) in _PLAIN_TYPES:
                 continue
             if type(value) is tuple and _PLAIN_TYPES.issuperset(map(type, value)):

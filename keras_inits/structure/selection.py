@@ -14,6 +14,7 @@ from keras_inits.initializers.marking import MarksForLSUV, is_marked
 from keras_inits.linear_maps import LinearMap, adapter_of, held_by, linear_maps
 from keras_inits.structure.activations import ACTIVATION_LAYERS, operation_name
 from keras_inits.structure.naming import Layers, as_names, matching, require_built
+from keras_inits.structure.turns import layers_of
 from keras_inits.structure.walking import nodes_of, own_variables, walk
 
 
@@ -93,7 +94,7 @@ def _obstacle(layer: Any, normalised: set[int]) -> str | None:
 
 def candidates(model: keras.Model) -> Selection:
     """Every layer that has a linear map, or that only its output can describe."""
-    layers = list(walk(model))
+    layers = layers_of(model)
     wrapper = keras.layers.SpectralNormalization
     normalised = {id(x.layer) for x in layers if isinstance(x, wrapper)}
     found = Selection(every=layers)

@@ -131,22 +131,30 @@ def nodes_of(graph: Any) -> Iterator[Any]:
     A layer that is called several times has a node for each call; `layer.input` shows
     the first one alone, wherever that was.
     """
-    for nodes in getattr(graph, "_nodes_by_depth", {}).values():
+    for nodes in getattr(graph, "__dict__", {}).get("_nodes_by_depth", {}).values():
         yield from nodes
 
 
 def own_variables(layer: Any) -> list[keras.Variable]:
     """Variables that the layer itself holds (an RNN: its cells too), not sublayers."""
     found: dict[int, keras.Variable] = {}
+    drives = isinstance(layer, keras.layers.RNN)
+    # As in `walk`: a model holds many objects, of few types.
+    nothing: set[type] = set()
     stack: list[Any] = held_by(layer)
     while stack:
         item = stack.pop()
+        kind = type(item)
+        if kind in nothing:
+            continue
         if isinstance(item, keras.Variable):
             found[id(item)] = item
         elif isinstance(item, (list, tuple)):
             stack.extend(item)
         elif isinstance(item, dict):
             stack.extend(item.values())
-        elif isinstance(layer, keras.layers.RNN) and isinstance(item, Layer):
+        elif drives and isinstance(item, Layer):
             found.update((id(v), v) for v in item.trainable_variables)
+        else:
+            nothing.add(kind)
     return list(found.values())

@@ -260,11 +260,8 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     return _lasting(function) if lasting else _jit(function)
 
 
-def _jit(
-    function: Callable[..., Any], options: dict[str, Any] | None = None
-) -> Callable[..., Any]:
-    given = {"compiler_options": options} if options else {}  # JAX 0.4.34 has none
-    jitted = loaded().jit(function, **given)
+def _jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    jitted = loaded().jit(function, **options)
     compiled: Callable[..., Any] = functools.wraps(function)(jitted)
     return compiled
 
@@ -281,17 +278,28 @@ _BY_LIBRARY = {
 }
 
 
-@functools.cache
-def fused_arithmetic(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `fused`, of plain arithmetic on many shapes; compiled more quickly."""
-    if not fuses() or loaded().default_backend() != "cpu":
+@functools.lru_cache(maxsize=64)
+def fused_arithmetic(
+    function: Callable[..., Any], **options: Any
+) -> Callable[..., Any]:
+    """As `fused`, of plain arithmetic on many shapes; compiled more quickly.
+
+    Args:
+        function: A function of tensors.
+        options: What else `jax.jit` takes.
+    """
+    if not fuses():
         return fused(function)
-    quick = functools.cache(lambda: _jit(function, _BY_LIBRARY))
+    plain = functools.cache(lambda: _jit(function, **options))
+    if loaded().default_backend() != "cpu":
+        return plain()
+    library = {"compiler_options": _BY_LIBRARY}
+    quick = functools.cache(lambda: _jit(function, **library, **options))
 
     def compiled(*arguments: Any) -> Any:
         try:
             return quick()(*arguments)
         except Exception:  # options come and go with the versions
-            return fused(function)(*arguments)
+            return plain()(*arguments)
 
     return compiled

@@ -264,7 +264,13 @@ def test_a_process_that_cannot_write_stops_all() -> None:
 def test_layouts_are_kept(kind: str) -> None:
     (seen,) = found("sharded")
     assert (4, kind == "ModelParallel") == (seen[kind]["spread"], seen[kind]["split"])
-    for key in ("kept", "kept by all", "fit: kept", "fit on data: kept"):
+    for key in (
+        "kept",
+        "in its memory",
+        "kept by all",
+        "fit: kept",
+        "fit on data: kept",
+    ):
         assert seen[kind][key], key
 
 

@@ -159,7 +159,7 @@ def _in_pieces(function: Function, arguments: tuple[Any, ...]) -> Program | None
     trace = function.traced(arguments)
     compile = partial(xla.once, piece=True)
     leaves = jax.tree.leaves(arguments)
-    pieces = in_pieces(trace, leaves, compile, function.form.staying)
+    pieces = in_pieces(trace, leaves, compile)
     if pieces is None:
         return None
 
@@ -177,20 +177,17 @@ def _as_a_whole(function: Function, arguments: tuple[Any, ...]) -> Program:
         tensors = function(*arguments)
         read = len(tensors) - function.form.staying
         packing = Packing(tensors[:read])
-        return [*packing.pack(tensors[:read]), *(() if on_jax else tensors[read:])]
+        return [*packing.pack(tensors[:read]), *tensors[read:]]
 
-    # XLA takes memory for all results from the start: those that stay are not made, or
-    # they would lie beside every signal.
-    on_jax = keras.backend.backend() == "jax"
     # Compiled right away: the function itself would keep the model alive for ever.
     module = sys.modules[keras.backend.backend()]
-    if on_jax:
+    if keras.backend.backend() == "jax":
         lowered = module.jit(packed, keep_unused=True).lower(*arguments)
         compiled = xla.once(lowered, piece=False)
     else:
         traced = module.function(packed, autograph=False, reduce_retracing=False)
         compiled = traced.get_concrete_function(*arguments)
-    packed_ones = Packed(compiled, packing, 0 if on_jax else function.form.staying)
+    packed_ones = Packed(compiled, packing, function.form.staying)
     return Program(packed_ones, function.form, function.notes)
 
 

@@ -100,34 +100,24 @@ def _comparable(parameter: Any) -> Hashable:
     return type(parameter), parameter
 
 
-def pieces_of(trace: Trace, staying: int = 0) -> list[Piece]:
-    """All steps that are needed, by pieces that run one after the other.
-
-    Args:
-        trace: Of a function.
-        staying: How many of its last results are not read. What only they need is the
-            last piece: who reads the others does not wait for it.
-    """
-    read_ones = len(trace.results) - staying
-    wanted = {x: None for x in trace.results[:read_ones] if isinstance(x, Variable)}
-    stay = {x: None for x in trace.results[read_ones:] if isinstance(x, Variable)}
-    groups = _groups(trace, wanted, stay)
+def pieces_of(trace: Trace) -> list[Piece]:
+    """All steps that are needed, by pieces that run one after the other."""
+    wanted = {x: None for x in trace.results if isinstance(x, Variable)}
+    groups = _groups(trace, wanted)
     read = [dict.fromkeys(v for x in steps for v in x.variables) for steps in groups]
     made = [dict.fromkeys(v for x in steps for v in x.made) for steps in groups]
     reader = {v: i for i, names in enumerate(read) for v in names}
     pieces = []
     for i, steps in enumerate(groups):
         inputs = [v for v in read[i] if v not in made[i]]
-        outputs = [v for v in made[i] if reader.get(v, i) > i or v in stay]
+        outputs = [v for v in made[i] if reader.get(v, i) > i]
         results = [v for v in made[i] if v in wanted]
-        last = [v for v in inputs if reader[v] == i and v not in stay | wanted]
+        last = [v for v in inputs if reader[v] == i and v not in wanted]
         pieces.append(Piece(steps, inputs, outputs, results, last))
     return pieces
 
 
-def _groups(
-    trace: Trace, wanted: Iterable[Variable], stay: Iterable[Variable]
-) -> list[list[Step]]:
+def _groups(trace: Trace, wanted: Iterable[Variable]) -> list[list[Step]]:
     """A step goes to the first group that it can be in, wherever it was written.
 
     What is asked of all layers at the end is so asked of each beside it.
@@ -142,7 +132,6 @@ def _groups(
         at = here if step.begins else at
         groups[at].append(step)
         place.update((v, at) for v in step.made)
-    groups.append([x for x in trace.needed(stay) if place.keys().isdisjoint(x.made)])
     return [steps for steps in groups if steps]
 
 
@@ -176,19 +165,17 @@ class InPieces:
     Args:
         trace: Of the function.
         pieces: Its pieces.
-        staying: How many of its last results are not read.
     """
 
-    def __init__(self, trace: Trace, pieces: list[Ready], staying: int) -> None:
+    def __init__(self, trace: Trace, pieces: list[Ready]) -> None:
         self._arguments, self._constants = trace.arguments, trace.constants
         self._results, self._pieces = trace.results, pieces
-        self._read = len(trace.results) - staying
 
     def __call__(self, arguments: Sequence[Tensor]) -> Callable[[], list[Any]]:
         """Begin: wait for each program, run it, not for what it computes.
 
-        What this returns waits for that: for what the function returns, what is read as
-        numbers and NumPy arrays.
+        What this returns waits for that: for what the function returns, as numbers and
+        NumPy arrays.
         """
         values = dict(self._constants)
         values.update(zip(self._arguments, arguments, strict=True))
@@ -209,10 +196,7 @@ class InPieces:
             values.update(zip(piece.results, found, strict=True))
         named = [values[x] if isinstance(x, Variable) else x.val for x in self._results]
         # An argument, or a literal, may be a result, too.
-        known = (
-            x if isinstance(x, _READ) else read([x])[0] for x in named[: self._read]
-        )
-        return [*known, *named[self._read :]]
+        return [x if isinstance(x, _READ) else read([x])[0] for x in named]
 
 
 # What is in memory already.
@@ -223,7 +207,6 @@ def in_pieces(
     trace: Trace,
     arguments: Sequence[Tensor],
     compile: Callable[[Any], Callable[..., list[Tensor]]],
-    staying: int = 0,
 ) -> InPieces | None:
     """The traced function, its programs being compiled in the background.
 
@@ -231,16 +214,14 @@ def in_pieces(
         trace: Of the function.
         arguments: Tensors as it will be called with.
         compile: From what `jax.jit(...).lower(...)` makes to a program.
-        staying: How many of its last results stay where they are, unread.
 
     Returns:
         None where that would not pay, since few pieces are alike; where the function
         has side effects; where an argument is on another device.
     """
-    pieces = pieces_of(trace, staying)
+    pieces = pieces_of(trace)
     keys = [piece.key() for piece in pieces]
-    in_line = keys[: len(keys) - bool(staying)]
-    few = 2 * len(set(in_line)) > len(in_line)
+    few = 2 * len(set(keys)) > len(keys)
     if few or trace.has_effects or _are_elsewhere(arguments):
         return None
     programs: dict[Hashable, Future[Any]] = {}
@@ -252,7 +233,7 @@ def in_pieces(
     finally:
         pool.shutdown(wait=False)  # of new work: what is submitted is done
     ready = [Ready(x, programs[key]) for x, key in zip(pieces, keys, strict=True)]
-    return InPieces(trace, ready, staying)
+    return InPieces(trace, ready)
 
 
 def _lowered(piece: Piece) -> Any:

@@ -20,15 +20,13 @@ Program = Callable[..., Any]
 OPTIONS = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_COMPILE"}
 BY_YNN = ["INDIVIDUAL_DOT", "REDUCE"]
 
-# Of pieces with a product: machine code is made in a third of the time, and is no
-# slower but where one program needs the same code for many layers, as new kernels do.
+# Of pieces: machine code is made in a third of the time, and is no slower.
 OF_PIECES = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 
 # The last ones used: the next model often has the same layers.
 PROGRAMS: dict[Hashable, Program] = {}
 MOST_PROGRAMS = 256
 _LOCK = threading.Lock()
-_PRODUCT = re.compile(r"stablehlo\.(dot|convolution|while)")
 # What a text does not say all about: which function of Python a callback calls, say.
 _UNSAID = re.compile(r"custom_call @(?!lapack_)|stablehlo\.(send|recv|infeed|outfeed)")
 
@@ -49,7 +47,7 @@ def program(lowered: Any, more: Mapping[str, Any] | None = None) -> Program:
 def once(lowered: Any, *, piece: bool) -> Program:
     """The same, known by what it says: every input is to be an argument there."""
     text = lowered.as_text()
-    more = OF_PIECES if piece and _PRODUCT.search(text) else None
+    more = OF_PIECES if piece else None
     if getattr(loaded().config, "jax_use_simplified_jaxpr_constants", False):
         return program(lowered, more)  # it does not say its constants then
     if _UNSAID.search(text):

@@ -10,7 +10,8 @@ import keras
 from keras_inits.backends import snapshot
 from keras_inits.distribution import Peers, current_peers, is_global, laid_out_like
 from keras_inits.errors import DistributionError
-from keras_inits.weights.in_place import can_multiply_in_place, in_place, insist
+from keras_inits.weights.in_place import can_multiply_in_place, in_place
+from keras_inits.weights.interrupts import insist
 from keras_inits.weights.trial import Product
 
 Tensor = Any

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
-import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -15,28 +12,20 @@ import keras
 from keras_inits.backends import fused_arithmetic, loaded
 from keras_inits.distribution import laid_out_like
 from keras_inits.statistics.moments import widen
+from keras_inits.weights.interrupts import ATTEMPTS, insist, undisturbed
+from keras_inits.weights.sharing import unshared
 
 Tensor = Any
 Pair = tuple[keras.Variable, Tensor]
 
-# Bytes of kernels that are multiplied together where each takes new memory.
-PART = 2**26
-# Interrupts that are overheard in a row.
-ATTEMPTS = 100
+# Bytes of new kernels that a pass may make beside the old ones.
+BESIDE = 2**26
 
 
 def multiply(base: Tensor, factor: Tensor) -> Tensor:
     """The product, in the dtype of the kernel."""
     dtype = keras.backend.standardize_dtype(base.dtype)
     return keras.ops.cast(widen(base) * factor, dtype)
-
-
-def insist(function: Callable[..., Any], *arguments: Any) -> None:
-    """Call what must not stay half done, and does the same again: interrupts wait."""
-    for _ in range(ATTEMPTS):
-        with contextlib.suppress(KeyboardInterrupt):
-            function(*arguments)
-            return
 
 
 def can_multiply_in_place(variable: keras.Variable) -> bool:
@@ -56,10 +45,10 @@ def can_multiply_in_place(variable: keras.Variable) -> bool:
 def may_lie_beside(variables: Iterable[keras.Variable]) -> bool:
     """Whether a pass may make new values, which lie beside the old until written.
 
-    On PyTorch none are made: kernels are multiplied where they lie.
+    On TensorFlow alone: elsewhere kernels are multiplied in their own memory.
     """
     values = sum(math.prod(v.shape) for v in variables)
-    return keras.backend.backend() != "torch" and 4 * values <= PART
+    return keras.backend.backend() == "tensorflow" and 4 * values <= BESIDE
 
 
 class InMemory:
@@ -99,69 +88,61 @@ class InMemory:
                 x.mul_(factor)
 
 
-class InParts:
-    """Some new kernels at a time: JAX, whose arrays stay as they are.
+class InReusedMemory:
+    """Every new kernel in the memory of the old one: JAX.
 
-    The memory of old ones is free for the next, where nobody else holds them. The
-    largest comes first: where there is no memory for it, nothing has changed. Small
-    models are one part, of which the old kernels are kept until all are written.
+    Arrays do not change there, but a program may take over the memory of what it is
+    given. Where somebody else holds an old kernel, the new one lies beside it.
     """
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self.pairs = sorted(pairs, key=lambda pair: -pair[0].value.nbytes)
-        self.before = [weakref.ref(v.value) for v, _ in self.pairs]
-        small = sum(v.value.nbytes for v, _ in pairs) <= PART
-        self.kept = [v.value for v, _ in self.pairs] if small else None
+        alone = set(map(id, unshared([v for v, _ in pairs])))
+        self.own = [pair for pair in pairs if id(pair[0]) in alone]
+        self.held = [pair for pair in pairs if id(pair[0]) not in alone]
         self.written = False
 
     def __call__(self) -> None:
-        """Multiply: all, or none; of several parts, the rest after an interrupt."""
-        try:
-            self._multiply()
-        except BaseException:
-            if self.kept is not None:
-                for (variable, _), value in zip(self.pairs, self.kept, strict=True):
-                    insist(variable.assign, value)
-            elif self._pairs(done=True):
-                with contextlib.suppress(BaseException):
-                    insist(self._multiply)
-                if not self.written:
-                    self._divide()
-            raise
-
-    def _pairs(self, *, done: bool) -> list[Pair]:
-        columns = zip(self.pairs, self.before, strict=True)
-        return [pair for pair, old in columns if (pair[0].value is not old()) == done]
-
-    def _multiply(self) -> None:
-        _multiply_in_parts(self._pairs(done=False))
-        self.written = True
-
-    def _divide(self) -> None:
-        """Back to the old values, but for rounding: those are gone."""
-        _multiply_in_parts([(v, 1.0 / factor) for v, factor in self._pairs(done=True)])
+        """Multiply: all, or none where there is no memory for those held elsewhere."""
+        beside = _products(self.held)
+        with undisturbed():
+            values = [*beside, *_products(self.own, reuse=True)]
+            self.written = True  # there is no way back
+            _write([*self.held, *self.own], values)
 
 
-def _multiply_in_parts(pairs: Sequence[Pair]) -> None:
-    ends = list(itertools.accumulate(v.value.nbytes for v, _ in pairs))
-    parts = itertools.groupby(range(len(pairs)), lambda i: (ends[i] - 1) // PART)
-    for _, part in parts:
-        some = [pairs[i] for i in part]
-        bases, factors = [v.value for v, _ in some], [x for _, x in some]
-        values = fused_arithmetic(_multiply_all)(bases, factors)
-        if ends[-1] > PART:
-            # Or the next part would take memory before this one has left it, and one
-            # that there is no memory for would be noticed too late.
-            loaded().block_until_ready(values)
-        for (variable, _), value in zip(some, values, strict=True):
-            variable.assign(laid_out_like(variable, value))
+def _products(pairs: Sequence[Pair], *, reuse: bool = False) -> list[Tensor]:
+    if not pairs:
+        return []
+    bases, factors = [v.value for v, _ in pairs], [x for _, x in pairs]
+    if not reuse:
+        # Where there is no memory for them, that has to be known now.
+        values = list(map(fused_arithmetic(multiply), bases, factors))
+        return list(loaded().block_until_ready(values))
+    options: dict[str, Any] = {"donate_argnums": 0}
+    if any(len(x.sharding.device_set) > 1 for x in bases):
+        options["out_shardings"] = tuple(x.sharding for x in bases)
+    return list(fused_arithmetic(_multiply_all, **options)(bases, factors))
 
 
-def _multiply_all(bases: list[Tensor], factors: list[Tensor]) -> list[Tensor]:
-    return list(map(multiply, bases, factors))
+def _multiply_all(bases: list[Tensor], factors: list[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(map(multiply, bases, factors))
 
 
-def in_place(pairs: Sequence[Pair]) -> InMemory | InParts:
+def _write(pairs: Sequence[Pair], values: Sequence[Tensor]) -> None:
+    """Whatever goes wrong, each of them; the first error comes afterwards."""
+    first: BaseException | None = None
+    for (variable, _), value in zip(pairs, values, strict=True):
+        for _ in range(ATTEMPTS):
+            try:
+                variable.assign(laid_out_like(variable, value))
+                break
+            except BaseException as error:
+                first = first or error
+    if first is not None:
+        raise first
+
+
+def in_place(pairs: Sequence[Pair]) -> InMemory | InReusedMemory:
     """`variable *= factor` for every pair, ready to be called."""
-    kind = InParts if keras.backend.backend() == "jax" else InMemory
+    kind = InReusedMemory if keras.backend.backend() == "jax" else InMemory
     return kind(pairs)

@@ -32,6 +32,13 @@ def kernels(model: keras.Model) -> list[np.ndarray]:
     ]
 
 
+def places(model: keras.Model) -> list[int]:
+    """Where the first part of each kernel lies."""
+    held = [x.kernel for x in model.layers if hasattr(x, "kernel")]
+    shards = (kernel.value.addressable_shards[0] for kernel in held)
+    return [shard.data.unsafe_buffer_pointer() for shard in shards]
+
+
 def check(kind: str) -> None:
     keras.utils.set_random_seed(0)
     plain = network()
@@ -39,10 +46,11 @@ def check(kind: str) -> None:
     keras.utils.set_random_seed(0)
     with layout(kind).scope():
         model = network()
-        before = shardings(model)
+        before, memory = shardings(model), places(model)
         report = keras_inits.lsuv_init(model, rows(0))
         figures = {
             "kept": shardings(model) == before,
+            "in its memory": places(model) == memory,
             "scales": [layer.scale for layer in report],
             "as on one device": max(
                 float(np.abs(a - b).max())

@@ -290,35 +290,3 @@ def test_arguments_on_another_device_are_left_to_one_program() -> None:
         sharding = type("Sharding", (), {"device_set": {"another"}})()
 
     assert run_in_pieces(trace, [*here[:-1], Elsewhere()], compile) is None
-
-
-@pytest.mark.parametrize("shared", [False, True])
-def test_results_that_stay_are_made_behind_all_others(shared: bool) -> None:
-    """New kernels: no layer waits for them, unless it reads one."""
-
-    def function(x: Any, *weights: Any) -> list[Any]:
-        scales, new = [], []
-        for kernel in weights:
-            z = x @ kernel
-            scales.append(1.0 / jnp.std(z))
-            new.append(kernel * scales[-1])
-            x = jax.nn.relu(z * scales[-1])
-        last = x @ new[0] if shared else x
-        return [last, *scales, *new]
-
-    arguments = [normal(4, 5), *kernels()]
-    trace = trace_of(function, *arguments)
-    pieces = pieces_of(trace, DEPTH)
-    assert len(pieces) == DEPTH + 1 + shared
-    *others, behind = pieces
-    assert not behind.results and len(behind.outputs) == DEPTH - shared
-    assert {str(x.primitive) for x in behind.steps} == {"mul"}
-    assert all(piece.results for piece in others)
-    made = in_pieces(trace, arguments, compile, DEPTH)
-    assert made is not None
-    for inputs in (arguments, [1.1 * x for x in arguments]):
-        found = made(inputs)()
-        for a, b in zip(found, function(*inputs), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-        kinds = [isinstance(x, jax.Array) for x in found]
-        assert kinds == [False] * (1 + DEPTH) + [True] * DEPTH

@@ -8,12 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from keras import layers
 from models import normal
 from textbook import numpy
 
-import keras_inits
-from keras_inits.weights import in_place
 from keras_inits.weights.commit import assign_all
 from keras_inits.weights.trial import Product
 
@@ -130,9 +127,6 @@ def test_no_product_where_another_value_cannot_be_written() -> None:
 on_torch = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="in its own memory: torch"
 )
-in_parts = pytest.mark.skipif(
-    keras.backend.backend() != "jax", reason="a part at a time: JAX"
-)
 
 
 @on_torch
@@ -167,111 +161,6 @@ def test_products_in_place_are_all_formed_before_an_interrupt_goes_on(
         np.testing.assert_allclose(numpy(variable), (2.0 + n) * value, rtol=1e-6)
 
 
-class Failing:
-    """`keras.Variable.assign` that raises when it is called for the n-th time."""
-
-    def __init__(self, error: BaseException, calls: set[int], late: bool) -> None:
-        self.error, self.calls, self.late, self.count = error, calls, late, 0
-
-    def __call__(self, original: Any) -> Any:
-        def assign(variable: keras.Variable, value: Any) -> Any:
-            self.count += 1
-            fails = self.count in self.calls
-            if fails and not self.late:
-                raise self.error
-            result = original(variable, value)
-            if fails:
-                raise self.error
-            return result
-
-        return assign
-
-
-def failing_products(
-    monkeypatch: pytest.MonkeyPatch, failing: Failing, part: int
-) -> tuple[list[Any], list[keras.Variable]]:
-    """The values before, and the variables after all failed."""
-    monkeypatch.setattr(in_place, "PART", part)
-    held = variables()
-    before, changes = [numpy(v) for v in held], products(held)
-    # By identity it is the class's own.
-    patched = failing(keras.Variable.assign)
-    monkeypatch.setattr(keras.Variable, "assign", patched)
-    with pytest.raises(type(failing.error), match="during"):
-        assign_all(changes)
-    monkeypatch.undo()
-    return before, held
-
-
-@in_parts
-@pytest.mark.parametrize("part", [1, 2**20])
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_one_part_is_put_back_and_several_are_all_written(
-    monkeypatch: pytest.MonkeyPatch, part: int, late: bool, error: Any
-) -> None:
-    failing = Failing(error("during the second"), {2}, late)
-    before, held = failing_products(monkeypatch, failing, part)
-    for n, (variable, value) in enumerate(zip(held, before, strict=True)):
-        if part == 1:
-            np.testing.assert_allclose(numpy(variable), (2.0 + n) * value, rtol=1e-6)
-        else:
-            np.testing.assert_array_equal(numpy(variable), value)
-
-
-@in_parts
-def test_parts_that_fail_twice_are_not_written(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    failing = Failing(MemoryError("during the third"), {3, 4}, False)
-    before, held = failing_products(monkeypatch, failing, 1)
-    for variable, value in zip(held, before, strict=True):
-        np.testing.assert_allclose(numpy(variable), value, rtol=1e-6)
-    failing = Failing(MemoryError("during the first"), {1}, False)
-    before, held = failing_products(monkeypatch, failing, 1)
-    for variable, value in zip(held, before, strict=True):
-        np.testing.assert_array_equal(numpy(variable), value)
-
-
-@in_parts
-@pytest.mark.parametrize("part", [1, 2**20])
-def test_interrupts_in_a_row_leave_nothing_half_done(
-    monkeypatch: pytest.MonkeyPatch, part: int
-) -> None:
-    failing = Failing(KeyboardInterrupt("during some"), {2, 3, 4, 6}, False)
-    before, held = failing_products(monkeypatch, failing, part)
-    for n, (variable, value) in enumerate(zip(held, before, strict=True)):
-        factor = 2.0 + n if part == 1 else 1.0
-        np.testing.assert_allclose(numpy(variable), factor * value, rtol=1e-6)
-
-
-@in_parts
-def test_old_kernels_are_let_go_as_new_ones_come(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import jax
-
-    monkeypatch.setattr(in_place, "PART", 1)
-    hidden = [layers.Dense(96, activation="relu") for _ in range(10)]
-    model = keras.Sequential([keras.Input((96,)), *hidden])
-    data, original = normal(16, 96), keras.Variable.assign
-    for _ in range(3):
-        for layer in hidden:
-            layer.kernel.assign(2.0 * layer.kernel)
-        live: list[int] = []
-
-        def assign(variable: keras.Variable, value: Any, live: Any = live) -> Any:
-            arrays = [x for x in jax.live_arrays() if x.shape == (96, 96)]
-            live.append(len(arrays))
-            return original(variable, value)
-
-        monkeypatch.setattr(keras.Variable, "assign", assign)
-        keras_inits.lsuv_init(model, data)
-        monkeypatch.setattr(keras.Variable, "assign", original)
-        assert len(live) == 10
-        assert max(live) <= min(live) + 1
-
-
 def test_nothing_to_write() -> None:
     assign_all([])
 
@@ -287,7 +176,7 @@ def test_biases_stay_where_kernels_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(self: Any) -> None:
         raise KeyboardInterrupt("between")
 
-    kind = {"torch": "InMemory", "jax": "InParts"}.get(keras.backend.backend())
+    kind = {"torch": "InMemory", "jax": "InReusedMemory"}.get(keras.backend.backend())
     if kind is not None:
         monkeypatch.setattr(f"keras_inits.weights.in_place.{kind}.__call__", interrupt)
         with pytest.raises(KeyboardInterrupt, match="between"):

@@ -10,6 +10,12 @@ from typing import Any
 
 # Errors that are overheard in a row.
 ATTEMPTS = 100
+# Signals that come from outside, or from a timer; not those of a fault.
+_NAMES = (
+    *("SIGINT", "SIGBREAK", "SIGTERM", "SIGHUP", "SIGALRM", "SIGVTALRM", "SIGPROF"),
+    *("SIGUSR1", "SIGUSR2", "SIGTSTP", "SIGCONT", "SIGCHLD", "SIGWINCH"),
+)
+_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 def insist(function: Callable[..., Any], *arguments: Any) -> None:
@@ -30,7 +36,7 @@ def undisturbed() -> Iterator[None]:
     heard: list[tuple[int, Any]] = []
     with contextlib.ExitStack() as handlers:
         if threading.current_thread() is threading.main_thread():
-            for number in signal.valid_signals():
+            for number in _SIGNALS:
                 handler = signal.getsignal(number)
                 if callable(handler):
                     handlers.callback(signal.signal, number, handler)

@@ -385,6 +385,21 @@ def test_elu_centred_needs_more_iterations() -> None:
     lsuv_init(single("elu"), MANY, max_iterations=100, **options)
 
 
+@pytest.mark.parametrize(("activation", "target"), [("elu", 0.5), ("selu", 0.05)])
+def test_a_last_small_shift_may_take_a_deviation_off_its_target(
+    activation: str, target: float
+) -> None:
+    """Of so many channels that it does with some of them, which then step once more."""
+    dense = layers.Dense(256, activation)
+    model = keras.Sequential([keras.Input((6,)), dense])
+    dense.kernel.assign(normal(6, 256, seed=1))
+    options = {"center": True, "per_channel": True}
+    lsuv_init(model, X, signal="output", target_std=target, **options)
+    y = output_of(model)
+    np.testing.assert_allclose(y.std(axis=0), target, atol=1.1e-3)
+    assert np.abs(y.mean(axis=0)).max() < 1.1e-3
+
+
 def test_a_deviation_beyond_saturation_does_not_exist() -> None:
     model = single("tanh", name="bounded")
     before = everything(model)

@@ -34,7 +34,11 @@ class Search:
     def add(self, scale: float, deviation: float) -> None:
         """What was seen; a deviation that is not finite is too large."""
         ratio = deviation / self.target if math.isfinite(deviation) else math.inf
-        self.points.append((math.log(scale), math.log(ratio) if ratio else -math.inf))
+        x = math.log(scale)
+        if self.points and self.points[-1][0] == x:  # a small shift: only this holds
+            del self.points[-1]
+            self._outdated = min(self._outdated, len(self.points))
+        self.points.append((x, math.log(ratio) if ratio else -math.inf))
         self.silent = self.silent and not ratio
 
     def forget(self) -> None:

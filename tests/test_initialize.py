@@ -925,7 +925,10 @@ def test_the_last_layer_may_have_any_activation() -> None:
 @pytest.mark.parametrize(
     ("middle", "reason"),
     [
-        (lambda: layers.Dense(16, "tanh"), "activation 'tanh'.*critical"),
+        (
+            lambda: layers.Dense(16, "tanh"),
+            "activation 'tanh'.*critical\", orthonormal=True",
+        ),
         (lambda: layers.Dense(16, "elu"), "activation 'elu'"),
         (lambda: layers.Dense(16, "sigmoid"), "It holds for gelu, leaky_relu, relu"),
         (lambda: layers.Dense(16, lambda x: x * x), r"f\(x\) - f\(-x\)"),

@@ -46,7 +46,7 @@ What it means:
 - **tanh** returns to variance 1 under its gain of 1.59, at the price of gradients that
   grow by 18 % per layer. Glorot's law (gain 1 where the width stays) lets the deviation
   fall instead, slowly, as $1 / \\sqrt{{2 \\cdot \\text{{depth}}}}$. For depth:
-  `lsuv_init(model, x, target_std="critical")`.
+  `lsuv_init(model, x, target_std="critical", orthonormal=True)`.
 - **sigmoid and softplus** are never negative, so that most of their mean square is
   mean: after a few layers all samples look alike, and gradients shrink. No scale mends
   that; centring does: `lsuv_init(model, x, center=True)`.

@@ -69,15 +69,17 @@ def _checked(
 
 
 # What trains 300 layers where looks-linear does not hold (benchmarks/depth.py).
+# Kernels that are not orthonormal, Keras's own among them, do not, whatever the target.
 _SMALL_TARGET = (
-    'lsuv_init(model, x, target_std="critical"), or target_std=0.1 from 100 layers on'
+    'lsuv_init(model, x, target_std="critical", orthonormal=True), or target_std=0.1 '
+    "from 100 layers on"
 )
 _INSTEAD = {
     "selu": (
         "the initializers 'looks_linear_first', 'looks_linear' in the layers, and "
         "lsuv_init(model, x, target_std=0.1) after them: together they hold nearly"
     ),
-    "sigmoid": "lsuv_init(model, x, target_std=0.1, center=True)",
+    "sigmoid": "lsuv_init(model, x, target_std=0.1, orthonormal=True, center=True)",
 }
 
 

@@ -146,9 +146,22 @@ def test_a_signal_that_dies_on_the_way_names_the_layer_behind(value: float) -> N
     untouched.check()
     assert isinstance(error.value, (ValueError, KerasInitsError))
     if value == 0:
-        assert "layers=" in str(error.value)
+        assert "layers=" in str(error.value) and "1 row" not in str(error.value)
         report = lsuv_init(model, x, layers=lambda layer: layer.name != "behind")
         assert len(report) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"center": True}, {"per_channel": True}])
+@pytest.mark.parametrize("signal", ["pre_activation", "output"])
+def test_one_row_of_one_value_is_said_to_be_too_few(options: Any, signal: Any) -> None:
+    units = [layers.Dense(6, name="wide"), layers.Dense(1, name="head")]
+    model = keras.Sequential([keras.Input((6,)), *units])
+    untouched = Untouched(model)
+    first = "wide" if options else "head"  # of which each channel is one value
+    with pytest.raises(KerasInitsError, match=f"'{first}'.*The batch is 1 row: pass"):
+        lsuv_init(model, normal(1, 6), signal=signal, **options)
+    untouched.check()
+    lsuv_init(model, normal(8, 6), signal=signal, **options)
 
 
 @pytest.mark.parametrize(

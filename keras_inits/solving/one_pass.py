@@ -85,7 +85,7 @@ class OnePass:
         chosen = self.selection
         verdict.check_target((*chosen.maps, *chosen.opaque), options)
         solver, trial = self._compiled(options) or self._eager(options)
-        decisions = verdict.read(solver.decisions, options)
+        decisions = verdict.read(solver.decisions, options, self.batch)
         return Solved(options, trial, decisions, solver.shared)
 
     def _trial(self) -> Trial:

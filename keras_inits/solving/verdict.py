@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_inits.backends import fetch, host
+from keras_inits.data.arrays import length
 from keras_inits.errors import ConvergenceError, DegenerateSignalError
 from keras_inits.solving.decision import (
     SAME,
@@ -27,6 +28,8 @@ from keras_inits.statistics.moments import Moments
 # with room for the squares of values of ten deviations.
 SMALLEST = 1e-36
 LARGEST = 1e36
+# One unit has one value there; so has each channel, which is centred or scaled alone.
+FEW = "The batch is 1 row: pass more (in fit, keras_inits.LSUV(data))."
 
 
 def check_target(layers: Iterable[keras.layers.Layer], options: Options) -> None:
@@ -42,12 +45,12 @@ def check_target(layers: Iterable[keras.layers.Layer], options: Options) -> None
         )
 
 
-def read(decisions: Sequence[Decision], options: Options) -> list[Decision]:
+def read(decisions: list[Decision], options: Options, batch: Any) -> list[Decision]:
     """Fetch every figure; raise for the first layer that cannot meet its target."""
     _fetch(decisions)
     for decision in decisions:
-        _check(decision, options)
-    return list(decisions)
+        _check(decision, options, length(batch))
+    return decisions
 
 
 def gain_of(decisions: Sequence[Decision]) -> float:
@@ -93,12 +96,13 @@ def _scaled(seen: Moments, scale: Any) -> Moments:
         return Moments(seen.mean * scale, seen.variance * scale**2)
 
 
-def _check(decision: Decision, options: Options) -> None:
+def _check(decision: Decision, options: Options, rows: int) -> None:
     linear = decision.linear if decision.linear is not None else decision.before
-    _check_signal(decision, linear, options)
+    _check_signal(decision, linear, options, rows)
     _check_bias(decision, options)
     if decision.found is not None and not decision.found.converged:
-        raise ConvergenceError(_not_converged(decision, decision.found, options))
+        text = _not_converged(decision, decision.found, options)
+        raise ConvergenceError(f"{text} {FEW}" if rows == 1 else text)
     if decision.map is None:
         deviation = float(np.sqrt(decision.after.variance))
         if abs(deviation - options.target_std) > tolerance(decision.layer, options):
@@ -123,7 +127,9 @@ def _out_of_reach(decision: Decision, deviation: float, options: Options) -> str
     )
 
 
-def _check_signal(decision: Decision, linear: Moments, options: Options) -> None:
+def _check_signal(
+    decision: Decision, linear: Moments, options: Options, rows: int
+) -> None:
     mean, variance = linear
     if isinstance(mean, float) and _is_sound(linear):
         return
@@ -143,13 +149,13 @@ def _check_signal(decision: Decision, linear: Moments, options: Options) -> None
         decision.silent_channels = int(silent.sum())
         alive = alive.any()
     if not np.all(alive):
+        its = f"{FEW} Or its" if rows == 1 else "Its"
         raise DegenerateSignalError(
             f"{decision.where}: its signal does not vary on these data (zero variance: "
             f"deviation {float(np.sqrt(np.min(variance))):.3g}, mean "
-            f"{float(np.ravel(mean)[0]):.3g}), so "
-            "that no scale gives it a variance. Its kernel may be zero, or its inputs "
-            "dead, constant or smaller than 1e-18 (then standardise the data). Leave "
-            "it out with layers=, for example "
+            f"{float(np.ravel(mean)[0]):.3g}), so that no scale gives it a variance. "
+            f"{its} kernel may be zero, or its inputs dead, constant or smaller than "
+            "1e-18 (then standardise the data). Leave it out with layers=, for example "
             f"layers=lambda layer: layer.name != {decision.layer.name!r}."
         )
 

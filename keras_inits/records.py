@@ -119,7 +119,9 @@ class LayerSignal(Record):
         squashed: of an output that a loss takes for logits, what it makes of it,
             `"sigmoid"` or `"softmax"`.
         columns: of data whose columns, or channels, are of different size: the largest
-            and the smallest, or those furthest apart, each `(index, mean, std)`.
+            and the smallest, or those furthest apart, or the first ones of a table that
+            hold NaN or infinity; each `(index, mean, std)`, of a data frame with the
+            column's name.
         recurrent_gain: of a recurrent layer, how many times as large its recurrent
             kernel makes a state; of an orthogonal one at most 1.
     """
@@ -158,7 +160,7 @@ class LayerSignal(Record):
     copied_fraction: float | None = None
     zero_fraction: float | None = None
     squashed: str | None = None
-    columns: tuple[tuple[int, float, float], ...] = ()
+    columns: tuple[tuple[int | str, float, float], ...] = ()
     recurrent_gain: float | None = None
 
 

@@ -239,6 +239,73 @@ def test_columns_of_different_size_are_standardised_each(
     assert not report.findings and 0.3 < report[0].std < 3
 
 
+def frame(x: Any, first: int = 0) -> Any:
+    """A data frame, its columns numbered from `first` or named a, b, c, ..."""
+    names = list(range(first, first + x.shape[1])) if first else list("abcdefgh")
+    return pytest.importorskip("pandas").DataFrame(x, columns=names)
+
+
+@pytest.mark.parametrize(("first", "shown"), [(0, ("c", "b")), (2019, (2021, 2020))])
+def test_columns_of_a_data_frame_are_told_by_name(first: int, shown: Any) -> None:
+    x, model = frame(table(), first), model_of(8)
+    report = measure(model, x)
+    finding = report.findings[0]
+    assert all(f"column '{name}': mean" in finding.text for name in shown)
+    assert tuple(map(str, shown)) == tuple(name for name, *_ in report.inputs.columns)
+    code = finding.remedy.removeprefix("standardise each column: ")
+    made, alone = code.split("; and take it as the first layer, or ")
+    standardised = after(f"{made}; {alone}", x=x)["x"]
+    assert not measure(model, standardised).findings
+    # The report of lsuv_init, and data that are several arrays.
+    [told] = lsuv_init(model, x).findings
+    assert f"column '{shown[0]}': mean" in told.text
+    a, b = keras.Input((3,), name="a"), keras.Input((8,), name="b")
+    two = keras.Model({"b": b, "a": a}, layers.Concatenate()([a, layers.Dense(8)(b)]))
+    for data in ({"b": x, "a": normal(128, 3)}, ({"b": x, "a": normal(128, 3)}, 1)):
+        assert f"column '{shown[0]}': mean" in measure(two, data).findings[0].text
+
+
+def test_a_constant_column_that_is_larger_than_all_others_is_told() -> None:
+    x, stack = normal(128, 6), [layers.Dense(8), layers.Dense(1)]
+    model = keras.Sequential([keras.Input((6,)), *stack])
+    x[:, 4] = 0.0  # what is rare may be 0 in all rows that were drawn
+    assert not measure(model, x).findings
+    x[:, 2] = 2000.0
+    finding = measure(model, x).findings[0]
+    assert "column 2: mean 2e+03, std 0; column " in finding.text
+    code = finding.remedy.removeprefix("standardise each column: ")
+    alone = code.replace(" and take it as the first layer, or", "")
+    assert not measure(model, after(alone, x=x)["x"]).findings
+    # A single unit varies by the others, and is as large as the constant one.
+    assert "column 2: mean 2e+03" in measure(model_of(6), x).findings[0].text
+    x = 0 * x + np.arange(6)  # all columns, but rows differ in none: another finding
+    assert "the rows of input data are all the same" in str(measure(model, x))
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        ([2], "column 2"),
+        ([1, 5], "columns 1, 5"),
+        ([0, 1, 2, 3], "columns 0, 1, 2, ..."),
+    ],
+    ids=str,
+)
+def test_columns_with_nan_are_told(columns: list[int], shown: str) -> None:
+    model, x = model_of(8), normal(64, 8)
+    x[3, columns] = np.nan
+    x[5, columns[0]] = np.inf
+    named = re.sub(r"\d", lambda digit: repr("abcdefgh"[int(digit[0])]), shown)
+    for data, expected in ((x, shown), (frame(x), named)):
+        text = measure(model, data).findings[0].text
+        assert f"input data holds NaN or infinity in {expected}" == text
+        where = f"values that are not finite in {expected}; the first is nan in row 3"
+        with pytest.raises(DegenerateDataError, match=re.escape(where)):
+            lsuv_init(model, data)
+    [finding, *_] = measure(model_of(8, 8), np.tile(x[:, None], (1, 8, 1))).findings
+    assert "input data holds NaN or infinity" == finding.text
+
+
 @pytest.mark.parametrize("shape", [(6, 6, 3), (784,)], ids=str)
 def test_pixels_are_of_one_size(shape: Any) -> None:
     """At the edges of digits they hardly vary: a deviation of each would be noise."""

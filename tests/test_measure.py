@@ -841,7 +841,7 @@ def test_the_input_that_is_off_is_named() -> None:
     assert "input data[1] is not standardised" in first.text
     b[0, 0] = np.nan
     [first] = keras_inits.measure(model, [a, b]).findings
-    assert first.text == "input data[1] holds NaN or infinity"
+    assert first.text == "input data[1] holds NaN or infinity in column 0"
 
 
 def heads(

@@ -89,7 +89,7 @@ def draw_batch(
     inputs.check_rows(model, batch)
     # Values of other processes cannot be looked at; the first layer's signal tells.
     if check_values and not any(map(is_global, arrays_of(batch))):
-        inputs.check_values(batch)
+        inputs.check_values(batch, column_names(data))
     return shared_batch(model, batch)
 
 
@@ -163,6 +163,16 @@ def rows_held(data: Any) -> int | None:
     """How many rows arrays have; None of a stream."""
     x = inputs_of(data) if isinstance(data, tuple) else data
     return length(mapped(_with_shape, x)) if is_held(x) else None
+
+
+def column_names(data: Any) -> dict[int, list[str]]:
+    """Names of the columns of those arrays, in the batch's order, that are frames."""
+    x = inputs_of(data) if isinstance(data, tuple) else data
+    if not is_held(x):
+        return {}
+    frames = arrays_of(mapped(lambda v: v if hasattr(v, "iloc") else 0, x))
+    tables = ((i, v) for i, v in enumerate(frames) if hasattr(v, "columns"))
+    return {i: list(map(str, v.columns)) for i, v in tables}
 
 
 def inputs_of(batch: Any) -> Any:

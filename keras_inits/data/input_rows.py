@@ -18,8 +18,10 @@ from keras_inits.data.arrays import (
     column_figures,
     mean_and_deviation,
 )
+from keras_inits.data.batch import column_names
 from keras_inits.data.indices import indices_among
 from keras_inits.data.inputs import array_paths
+from keras_inits.findings.data_remedies import NAMED
 from keras_inits.findings.scale import INPUT_RMS
 from keras_inits.records import LayerSignal
 from keras_inits.structure.walking import walk
@@ -34,16 +36,22 @@ STILL = 1e-6
 NUMBERS = "fiub"
 
 
-def input_row(model: keras.Model, batch: Any) -> LayerSignal:
+def input_row(model: keras.Model, batch: Any, data: Any) -> LayerSignal:
     """The data themselves: of several inputs all together, or the one that is off.
 
     Indices into a table are of any size, and left out where there is anything else.
+
+    Args:
+        model: What is called.
+        batch: What it is called with.
+        data: Where the batch comes from: a frame names its columns.
     """
     arrays, paths = read(arrays_of(batch)), array_paths(batch)
     if len(arrays) == 1:
         numeric = [x for x in arrays if x.dtype.kind in NUMBERS]
         row = _data(paths[0] or "data", numeric, arrays[0], paths[0])
-        return _with_columns(row, arrays[0]) if numeric and _off(row) else row
+        off = numeric and _off(row)
+        return _with_columns(row, arrays[0], column_names(data).get(0)) if off else row
     found = [
         (str(path), x)
         for path, x in zip(paths, arrays, strict=True)
@@ -60,7 +68,8 @@ def input_row(model: keras.Model, batch: Any) -> LayerSignal:
     if not any(map(_off, rows)):
         return together
     row = max(rows, key=_off)
-    return _with_columns(row, dict(found)[row.name])
+    place = list(map(str, paths)).index(row.name)
+    return _with_columns(row, arrays[place], column_names(data).get(place))
 
 
 def _indices(model: keras.Model, batch: Any, found: dict[str, Any]) -> set[str]:
@@ -92,27 +101,43 @@ def _data(
     )
 
 
-def _with_columns(row: LayerSignal, array: Any) -> LayerSignal:
-    """Two columns, or channels, that show it where no one scale suits them all."""
+def _with_columns(
+    row: LayerSignal, array: Any, names: Sequence[str] | None
+) -> LayerSignal:
+    """Two columns, or channels, that show it where no one scale suits them all.
+
+    Of a table with NaN or infinity those that hold it.
+    """
     if array.ndim < 2 or array.shape[-1] < 2 or _are_pixels(array):
         return row
     if array.ndim > 2 and keras.config.image_data_format() == "channels_first":
         return row
     figures = column_figures(array)
-    means, stds = figures.T
-    varies = np.flatnonzero(stds > STILL * np.abs(means))
-    if not np.isfinite(figures).all() or len(varies) < 2:
-        return row
-    means, stds = means[varies], stds[varies]
-    within, between = math.sqrt(float(np.mean(stds * stds))), float(means.std())
-    if stds.max() > UNLIKE * stds.min():
-        ends = [stds.argmax(), stds.argmin()]
-    elif between > APART * within:
-        ends = [means.argmax(), means.argmin()]
-    else:
-        return row
-    shown = [(int(varies[i]), float(means[i]), float(stds[i])) for i in ends]
-    return dataclasses.replace(row, columns=tuple(shown))
+    lost = np.flatnonzero(~np.isfinite(figures).all(axis=1)).tolist()
+    table = array.ndim == 2
+    shown = lost[: NAMED + 1] * table if lost else _unlike(*figures.T)
+    columns = [(int(i) if names is None else names[i], *figures[i]) for i in shown]
+    return dataclasses.replace(row, columns=tuple(columns))
+
+
+def _unlike(means: np.ndarray[Any, Any], stds: np.ndarray[Any, Any]) -> Sequence[int]:
+    """Two columns of different size or offset, if there are any."""
+    still = stds <= STILL * np.abs(means)
+    varies = np.flatnonzero(~still)
+    if not len(varies):
+        return []
+    constant = int(np.abs(np.where(still, means, 0.0)).argmax())
+    means_, stds_ = means[varies], stds[varies]
+    within, between = math.sqrt(float(np.mean(stds_ * stds_))), float(means_.std())
+    if still[constant] and abs(means[constant]) > UNLIKE * math.hypot(
+        float(np.abs(means_).max()), within
+    ):
+        return [constant, varies[stds_.argmax()]]
+    if stds_.max() > UNLIKE * stds_.min():
+        return [varies[stds_.argmax()], varies[stds_.argmin()]]
+    if between > APART * within:
+        return [varies[means_.argmax()], varies[means_.argmin()]]
+    return []
 
 
 def _are_pixels(array: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,7 +18,7 @@ from keras_inits.data.arrays import (
     length,
 )
 from keras_inits.errors import DataError, DegenerateDataError
-from keras_inits.findings.data_remedies import clean_data
+from keras_inits.findings.data_remedies import clean_data, in_columns
 from keras_inits.structure.walking import walk
 
 Batch = Any
@@ -193,14 +193,20 @@ def _how_to_batch(expected: tuple[Any, ...], got: tuple[int, ...]) -> str:
     return " Single samples need an axis for the rows: x[None], dataset.batch(32)."
 
 
-def check_values(batch: Batch) -> None:
-    """NaN, infinity and constant inputs, said before any layer is run."""
+def check_values(batch: Batch, names: Mapping[int, Any]) -> None:
+    """NaN, infinity and constant inputs, said before any layer is run.
+
+    Args:
+        batch: What the model is to be called with.
+        names: For each array, by its place, those of its columns, if it has any.
+    """
     constant = []
     paths = array_paths(batch)
-    for path, array in zip(paths, read(arrays_of(batch)), strict=True):
+    several = zip(paths, read(arrays_of(batch)), strict=True)
+    for place, (path, array) in enumerate(several):
         if array.dtype.kind in "OSU":
             return  # text for a preprocessing layer
-        _check_finite(array, path)
+        _check_finite(array, path, names.get(place))
         constant.append(all_alike(array) or _is_constant(array))
     if all(constant):
         raise DegenerateDataError(
@@ -250,13 +256,17 @@ def _with_paths(batch: Batch) -> list[tuple[str | None, Any]]:
     return [(f"data{key}" if key else None, array) for key, array in keys]
 
 
-def _check_finite(array: np.ndarray[Any, Any], path: str | None) -> None:
+def _check_finite(
+    array: np.ndarray[Any, Any], path: str | None, names: Sequence[Any] | None
+) -> None:
     if not all_finite(array):
         bad = ~np.isfinite(array)
         first = tuple(np.argwhere(bad)[0])
+        columns = np.flatnonzero(bad.any(axis=0)).tolist() if bad.ndim == 2 else []
+        where = in_columns([i if names is None else names[i] for i in columns])
         raise DegenerateDataError(
-            f"`data` holds {int(bad.sum())} values that are not finite; the first is "
-            f"{array[first]} in row {first[0]} of the {len(array)} rows that were "
-            f"drawn{f' of {path}' if path else ''}. To clean the data, "
+            f"`data` holds {int(bad.sum())} values that are not finite{where}; the "
+            f"first is {array[first]} in row {first[0]} of the {len(array)} rows that "
+            f"were drawn{f' of {path}' if path else ''}. To clean the data, "
             f"{clean_data(path)}."
         )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from keras_inits.records import INPUT_TYPES, LayerSignal
 
+# Columns that are named; of more there are dots.
+NAMED = 3
 DIFFERENT_ROWS = "pass samples that differ: here every row says the same"
 
 
@@ -16,9 +20,11 @@ def standardise(row: LayerSignal) -> str:
     if row.columns:
         kind = column_of(row)
         where = "and take it as the first layer, or " if x == "x" else "and "
+        named = isinstance(row.columns[0][0], str)  # Keras takes no data frame there
+        array = f"np.asarray({x})" if named else x
         return (
-            f"standardise each {kind}: norm = keras.layers.Normalization(); "
-            f"norm.adapt({x}); {where}{x} = keras.ops.convert_to_numpy(norm({x}))"
+            f"standardise each {kind}: norm = keras.layers.Normalization(); norm.adapt("
+            f"{array}); {where}{x} = keras.ops.convert_to_numpy(norm({array}))"
         )
     if of_data and len(row.output_shape or ()) == 4:
         pixels = 0 <= mean - std and 20 < std < 130 and mean < 255
@@ -39,6 +45,14 @@ def standardise(row: LayerSignal) -> str:
 def column_of(row: LayerSignal) -> str:
     """What the last axis of the data counts."""
     return "column" if len(row.output_shape or ()) == 2 else "channel"
+
+
+def in_columns(names: Sequence[int | str]) -> str:
+    """Where in a table something is: by the names of columns, or their places."""
+    if not names:
+        return ""
+    shown = [f"{name!r}" for name in names[:NAMED]] + ["..."] * (len(names) > NAMED)
+    return f" in column{'s' * (len(names) > 1)} {', '.join(shown)}"
 
 
 def clean_data(path: str | None = None, *, labelled: bool = False) -> str:

@@ -40,7 +40,8 @@ def unscaled_input(
     first = next((x for x in signals if x.std is not None), None)
     if first is None:
         return []
-    if VANISHED <= (first.std or 0.0) <= INPUT_RMS[1]:  # by the model, or by LSUV
+    size = math.hypot(first.mean or 0.0, first.std or 0.0)
+    if VANISHED <= (first.std or 0.0) and size <= INPUT_RMS[1]:  # by model, or by LSUV
         large = [x for x in inputs if _explodes_from(x, signals)]
         if not large:
             return _made_up_for(inputs, first)
@@ -73,7 +74,7 @@ def unscaled_input(
 def _by_column(row: LayerSignal) -> str:
     """Where columns differ, two that show it."""
     kind = data_remedies.column_of(row)
-    each = (f"{kind} {i}: mean {m:.3g}, std {s:.3g}" for i, m, s in row.columns)
+    each = (f"{kind} {i!r}: mean {m:.3g}, std {s:.3g}" for i, m, s in row.columns)
     return "".join(f"; {text}" for text in each)
 
 

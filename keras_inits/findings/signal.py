@@ -43,7 +43,8 @@ def not_finite(
     """NaN or infinity: the data, the kernel, or a signal that grew too large."""
     for row in inputs:
         if not is_finite(row.mean, row.std):
-            text = f"input {row.name} holds NaN or infinity"
+            where = data_remedies.in_columns([i for i, _, _ in row.columns])
+            text = f"input {row.name} holds NaN or infinity{where}"
             remedy = data_remedies.clean_data(row.path, labelled=labelled)
             return [Finding.at(row, row.std, text, remedy)]
     for i, row in enumerate(signals):

@@ -31,6 +31,7 @@ def report(
     *,
     training: bool,
     batch: Any,
+    data: Any,
     small: Mapping[int, float],
 ) -> SignalReport:
     """One row per decision in the order of the calls, then what was left out.
@@ -58,7 +59,7 @@ def report(
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
         batch_norm=batch_norm(selection.every, training),
-        inputs=input_row(model, batch) if small else None,
+        inputs=input_row(model, batch, data) if small else None,
         whole=covers(selection, [*(d.layer for d in decisions), *shared]),
     )
 

@@ -161,7 +161,7 @@ def lsuv_init(
     small = small_kernel(solved.decisions, solved.trial)
     changes = solved.trial.changes(to_scale(solved.decisions))
     found = solved.decisions, solved.shared, solved.options
-    seen = {"training": training, "batch": batch, "small": small}
+    seen = {"training": training, "batch": batch, "data": data, "small": small}
     shown = report(model, selection, *found, **seen)
     for note in undone:
         shown = shown.with_note(note)

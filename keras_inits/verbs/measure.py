@@ -146,7 +146,7 @@ def measure(
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
         batch_norm=batch_norm(selection.every, training),
-        inputs=input_row(model, batch),
+        inputs=input_row(model, batch, data),
         losses=losses,
         mirrors=could_be_mirrored(model, selection),
         whole=covers(selection, [record.layer for record in records]),

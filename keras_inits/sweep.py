@@ -49,6 +49,7 @@ class Stop:
         again: Runs the layer (to `W x + b`; an opaque one to its output) once more
             under the values of the moment.
         variables: What to scale in an opaque layer.
+        bias_only: Whether another layer has decided on the kernel, not on the bias.
     """
 
     layer: keras.layers.Layer
@@ -56,6 +57,7 @@ class Stop:
     trial: Trial
     again: Callable[[], Tensor]
     variables: tuple[keras.Variable, ...] = ()
+    bias_only: bool = False
 
 
 class Visitor(Protocol):
@@ -64,9 +66,14 @@ class Visitor(Protocol):
     Attributes:
         every_layer: Whether a kernel that a second layer applies is a stop there, too;
             otherwise it is decided, and seen by both.
+        every_bias: Whether it is one where that layer adds another bias.
     """
 
     every_layer: ClassVar[bool]
+
+    @property
+    def every_bias(self) -> bool:
+        """See above."""
 
     def signal(self, stop: Stop, signal: Tensor) -> Tensor:
         """Receives `W x + b` (a probe: `W x`); returns what the layer goes on with."""
@@ -200,7 +207,12 @@ class _Interceptor:
         kwargs: dict[str, Any],
     ) -> Any:
         about = id(layer) if self.visitor.every_layer else None
-        fresh = [m for m in maps if (about, id(m.kernel)) not in self.decided]
+        known = {m for m in maps if (about, id(m.kernel)) in self.decided}
+        fresh = [m for m in maps if m not in known]
+        if self.visitor.every_bias:
+            added = [m for m in maps if m.bias is not None]
+            fresh += [m for m in added if m in known and id(m.bias) not in self.decided]
+            self.decided.update(id(m.bias) for m in added)
         if not fresh:
             self.visitor.repeated(layer)
         self.decided.update((about, id(m.kernel)) for m in fresh)
@@ -213,7 +225,7 @@ class _Interceptor:
                 again = partial(product, args[0])
             else:
                 again = partial(_shadowed_call, linear_map, original, args, kwargs)
-            last = Stop(layer, linear_map, self.trial, again)
+            last = Stop(layer, linear_map, self.trial, again, (), linear_map in known)
             signal = self.visitor.signal(last, again())
             if linear_map.in_hand:
                 output = linear_map.activate(signal)

@@ -22,7 +22,7 @@ from keras_inits.weights.trial import Trial
 class Onlooker:
     """A visitor that takes notes and multiplies every signal by `factor`."""
 
-    every_layer = False
+    every_layer = every_bias = False
 
     def __init__(self, factor: float = 1.0) -> None:
         self.factor = factor

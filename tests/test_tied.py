@@ -70,6 +70,27 @@ def test_lsuv_scales_the_kernel_for_the_first_layer() -> None:
     assert after["code"].std == pytest.approx(1, abs=1e-3)
 
 
+def test_each_layer_is_centred_by_the_bias_that_it_adds() -> None:
+    model, x = autoencoder()
+    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
+    decoder.bias.assign(normal(64))
+    for _ in range(3):  # as it is, compiled or noted, played
+        encoder.bias.assign(2 * normal(32))
+        report = lsuv_init(model, x + 1, center=True)
+        assert [r.status for r in report][2] == "shared" != report[0].status
+        after = measure(model, x + 1)
+        assert after["encoder"].std == pytest.approx(1, abs=1e-3)
+        code = model.get_layer("code")(encoder(x + 1))
+        z = numpy(code) @ numpy(encoder.kernel).T + numpy(decoder.bias)
+        np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-4)
+        assert report["decoder"].std == pytest.approx(float(z.std()), rel=1e-3)
+        assert report["decoder"].scale == 1 and len(report["decoder"].shift) == 64
+    # A layer that is called again has one bias, and keeps it.
+    shared, inputs = layers.Dense(64, "tanh"), keras.Input((64,))
+    model = keras.Model(inputs, layers.Dense(4)(shared(shared(inputs))))
+    assert [r.status for r in lsuv_init(model, x, center=True)][-1] == "shared"
+
+
 @pytest.mark.parametrize("initializer", ["auto", "lecun_normal"])
 def test_initialize_draws_the_kernel_for_the_layer_that_holds_it(
     initializer: str,

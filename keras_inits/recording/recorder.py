@@ -81,6 +81,7 @@ class Recorder:
     """The visitor: records and changes nothing."""
 
     every_layer: ClassVar[bool] = True
+    every_bias: ClassVar[bool] = False  # whose layers are stops in any case
 
     in_float64: bool = False  # the moments; eagerly
     records: list[Record] = field(default_factory=list)

@@ -89,6 +89,7 @@ class Decision:
     variables: tuple[keras.Variable, ...] = ()
     output_shape: tuple[Any, ...] | None = None
     silent_channels: int = 0
+    bias_only: bool = False  # of a kernel that another layer's decision is about
 
     @property
     def where(self) -> str:

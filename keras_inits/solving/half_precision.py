@@ -34,7 +34,7 @@ def finite(stop: Stop, m: LinearMap, signal: Tensor) -> tuple[Tensor, float]:
     Returns the signal and the power of two by which the kernel has been multiplied.
     """
     moved = 1.0
-    if keras.backend.standardize_dtype(signal.dtype) != "float16":
+    if keras.backend.standardize_dtype(signal.dtype) != "float16" or stop.bias_only:
         return signal, moved
     for _ in range(8):
         largest = float(host(ops.max(ops.abs(signal))))

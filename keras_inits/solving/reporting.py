@@ -78,6 +78,7 @@ def _row(decision: Decision, outputs: tuple[str, ...]) -> LayerSignal:
     layer = decision.layer
     activation = getattr(layer, "activation", None)
     status = "scaled" if has_moved(decision) else "unchanged"
+    status = "shared" if decision.bias_only else status
     if decision.silent_channels:
         total = decision.linear if decision.linear is not None else decision.before
         count = np.size(total.variance)

@@ -76,6 +76,11 @@ class Solver:
         count = sum(map(len, self.selection.maps.values())) + len(self.selection.opaque)
         self.bar = keras.utils.Progbar(count, verbose=1) if self.verbose else None
 
+    @property
+    def every_bias(self) -> bool:
+        """To centre its layer's signal, whoever has the kernel, too."""
+        return self.options.center and self.options.signal == "pre_activation"
+
     def signal(self, stop: Stop, signal: Tensor) -> Tensor:
         """W <- W * target / Std(W x), and the same for the tensor in hand."""
         m = stop.map
@@ -85,7 +90,7 @@ class Solver:
         if self.options.signal == "output" and m.in_hand:
             decision, result = self._by_output(m, signal, bias)
         elif self.options.center and m.bias is not None:
-            decision, result = self._centred(m, signal, bias)
+            decision, result = self._centred(m, signal, bias, stop.bias_only)
         else:
             decision, result = self._scaled(m, signal, bias)
         decision.moved = moved
@@ -141,8 +146,7 @@ class Solver:
         order, last = 1.0, (0.0, 0.0)  # d log deviation / d log scale; both of them
         for iteration in range(self.options.max_iterations + 1):
             output = stop.again()
-            seen = moments(first_tensor(output))
-            decision.after = seen
+            decision.after = seen = moments(first_tensor(output))
             decision.before = decision.before or seen
             decision.iterations = max(1, iteration)
             deviation = math.sqrt(float(host(seen.variance)))
@@ -203,13 +207,12 @@ class Solver:
             scale = ops.where(varies(seen), scale, 1.0)
         mean = seen.mean * scale + spread.mean
         parts = seen.variance * scale**2 + 2 * scale * covariance + spread.variance
-        after = Moments(mean, parts)
         result = u * self._spread(m, scale, u) + bias
         decision = Decision(
             m.layer,
             m,
             before=before,
-            after=after,
+            after=Moments(mean, parts),
             scale=scale,
             bias=spread,
             linear=seen,
@@ -217,7 +220,7 @@ class Solver:
         return decision, ops.cast(result, z.dtype)
 
     def _centred(
-        self, m: LinearMap, z: Tensor, bias: Tensor | None
+        self, m: LinearMap, z: Tensor, bias: Tensor | None, bias_only: bool
     ) -> tuple[Decision, Tensor]:
         """Remove each channel's mean, then scale: exact in one step."""
         assert m.bias is not None
@@ -230,10 +233,9 @@ class Solver:
         scale = closed_form(seen, None, 0.0, self.target)
         if self.options.per_channel:
             scale = ops.where(varies(seen), scale, 1.0)
-        wide = self._spread(m, scale, u)
-        rest: Any = 0.0
-        if m.resting_bias is not None:
-            rest = ops.cast(m.bias_in(u, m.resting_bias), u.dtype)
+        scale = ops.ones_like(scale) if bias_only else scale
+        wide, at_rest = self._spread(m, scale, u), m.resting_bias
+        rest = 0.0 if at_rest is None else ops.cast(m.bias_in(u, at_rest), u.dtype)
         decision = Decision(
             m.layer,
             m,
@@ -242,6 +244,7 @@ class Solver:
             scale=scale,
             shift=rest - mean * wide - widen(view),
             linear=seen,
+            bias_only=bias_only,
         )
         return decision, ops.cast(centred * wide, z.dtype)
 
@@ -268,10 +271,8 @@ class Solver:
         if not o.per_channel:
             scale = scale[0]
         shift = problem.view(found.shift) if o.center else None
-        zero = ops.zeros((1,) * len(z.shape), dtype)
-        result = problem.pre_activation(
-            problem.view(found.scale), zero if shift is None else shift
-        )
+        added = ops.zeros((1,) * len(z.shape), dtype) if shift is None else shift
+        result = problem.pre_activation(problem.view(found.scale), added)
         decision = Decision(
             m.layer,
             m,

@@ -141,7 +141,7 @@ def _check_signal(
             "NaN or overflow in the layers before it or in its own weights: "
             "print(keras_inits.measure(model, data))."
         )
-    alive: Any = np.asarray(varies(linear))
+    alive: Any = np.asarray(varies(linear)) | decision.bias_only
     if options.per_channel and decision.map is not None:
         silent = ~alive
         if decision.found is not None:  # the activation may silence some more

@@ -814,6 +814,20 @@ def test_the_whole_map_of_a_lora_layer_is_drawn() -> None:
     assert np.any(numpy(layer.lora_kernel_a))  # and it can learn again
 
 
+def test_under_lora_too_a_looks_linear_stack_is_linear() -> None:
+    stack = [layers.Dense(16, "relu") for _ in range(3)]
+    model = keras.Sequential([keras.Input((8,)), *stack, layers.Dense(4)])
+    for layer in model.layers:
+        layer.enable_lora(2)
+        layer.lora_kernel_b.assign(np.ones(layer.lora_kernel_b.shape))
+    initialize(model, "looks_linear", layers=model.layers, seed=0)
+    x = normal(32, 8)
+    other = normal(32, 8, seed=1)
+    outputs = [numpy(model(z)) for z in (x, other, x + other)]
+    assert outputs[0].std() > 0.1
+    np.testing.assert_allclose(outputs[0] + outputs[1], outputs[2], atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "named_so", ["XavierNormal", {"class_name": "XavierNormal", "config": {"gain": 1}}]
 )

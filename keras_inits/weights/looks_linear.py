@@ -14,6 +14,7 @@ from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers import LooksLinear
 from keras_inits.structure.selection import Selection
 from keras_inits.weights.blocks import redraw
+from keras_inits.weights.extras import without_lora
 from keras_inits.weights.pairs import HOLDS, Step, broken, channels_of, stack_of
 
 Tensor = Any
@@ -41,6 +42,7 @@ def looks_linear_kernels(
         if positions > 1:
             value = _pairs_within_positions(value, positions)
         changes.append((step.maps[0].kernel, value))
+        changes += without_lora(step.maps[0])
     return changes
 
 

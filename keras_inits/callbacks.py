@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_inits.data.batch import draw_batch, labels_of, peek
+from keras_inits.data.batch import check_request, draw_batch, labels_of, peek
 from keras_inits.data.refusals import explained
-from keras_inits.errors import KerasInitsError
+from keras_inits.errors import KerasInitsError, check_flags
 from keras_inits.passes.programs import one_period
 from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Options
@@ -71,15 +71,15 @@ class LSUV(keras.callbacks.Callback):
         if values.get("target_std") == "critical":
             del values["target_std"]
         Options(**values)
-        self.data = data
-        self.verbose = verbose
-        self.options = options
+        check_request(data, options.get("samples", 256))
+        flags = {k: v for k, v in options.items() if k in ("orthonormal", "training")}
+        check_flags(**flags)
+        self.data, self.verbose, self.options = data, verbose, options
         self.report: SignalReport | None = None
         self._due = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Nothing yet: `BackupAndRestore` may restore at this moment."""
-        self._due = False
+        self._due = False  # nothing yet: `BackupAndRestore` may restore at this moment
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Initialise on the data given, before anything is drawn from `fit`'s own."""
@@ -165,7 +165,7 @@ class SignalMonitor(keras.callbacks.Callback):
         epochs: For each report, how many epochs had been trained.
 
     Raises:
-        KerasInitsError: If `every` is no positive integer; from `fit`, `measure`'s.
+        KerasInitsError: If `every` is no positive integer, or what `measure` refuses.
     """
 
     def __init__(
@@ -185,8 +185,9 @@ class SignalMonitor(keras.callbacks.Callback):
             raise KerasInitsError(
                 f"`every` is a number of epochs, at least 1. Received: every={every!r}"
             )
-        self.every = every
-        self.logdir = logdir
+        check_request(data, samples)
+        check_flags(training=training)
+        self.every, self.logdir = every, logdir
         self.options = dict(
             loss=loss, layers=layers, training=training, samples=samples
         )
@@ -224,8 +225,7 @@ class SignalMonitor(keras.callbacks.Callback):
         return plotting.plot_history(self.reports, self.epochs, path, **options)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """A new `fit`: the model's code may have changed since the last."""
-        self._fit = object()
+        self._fit = object()  # the model's code may have changed since the last one
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Before the first epoch: the signal at the start."""

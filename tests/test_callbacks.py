@@ -475,6 +475,23 @@ def test_a_wrong_option_is_refused_at_once() -> None:
     assert LSUV(target_std="critical", center=True).options["center"]
 
 
+@pytest.mark.parametrize("callback", [LSUV, keras_inits.SignalMonitor])
+def test_what_is_no_data_is_refused_at_once(callback: Any) -> None:
+    for wrong in (stack(), layers.Dense(2)):
+        with pytest.raises(keras_inits.DataError, match=r"the model from fit: LSUV"):
+            callback(wrong)
+    for wrong in (3, "x_train.npy", {1, 2}):
+        with pytest.raises(keras_inits.DataError, match="`data` is what fit"):
+            callback(wrong)
+    with pytest.raises(keras_inits.DataError, match="samples=0"):
+        callback(normal(4, 4), samples=0)
+    with pytest.raises(keras_inits.KerasInitsError, match="training='yes'"):
+        callback(normal(4, 4), training="yes")
+    source = iter([normal(4, 4)])
+    callback(source)
+    assert next(source).shape == (4, 4)  # nothing was drawn
+
+
 def test_a_frozen_layer_that_is_named_keeps_its_new_kernel() -> None:
     """On JAX `fit` holds what is not trained apart, and writes it back at the end."""
     model = stack()

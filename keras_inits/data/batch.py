@@ -74,11 +74,7 @@ def draw_batch(
             take.
         DegenerateDataError: NaN or infinity, or rows that are all the same.
     """
-    whole = isinstance(samples, (int, np.integer)) and not isinstance(samples, bool)
-    if not whole or samples < 1:
-        raise DataError(
-            f"`samples` is a number of rows, at least 1. Received: samples={samples!r}"
-        )
+    check_request(data, samples)
     require_call(model)
     samples = inputs.fixed_rows(model) or int(samples)
     if data is None:
@@ -103,17 +99,34 @@ def rows(
     """
     if isinstance(data, tuple):
         data = inputs_of(data)
+    _require_source(data, name)
     if is_held(data):
         return spaced(*with_rows(data, name), samples, name)
-    if isinstance(data, (str, bytes, set)) or not isinstance(
-        data, (Iterable, _PyDataset)
-    ):
+    return _gathered(_batches(data), samples, first_rows, name)
+
+
+def check_request(data: Any, samples: Any) -> None:
+    """Refuse what is no number of rows, or nothing to draw them from; draw none."""
+    whole = isinstance(samples, (int, np.integer)) and not isinstance(samples, bool)
+    if not whole or samples < 1:
+        raise DataError(
+            f"`samples` is a number of rows, at least 1. Received: samples={samples!r}"
+        )
+    if data is not None:
+        _require_source(data, "data")
+
+
+def _require_source(data: Any, name: str) -> None:
+    source = is_held(data) or isinstance(data, (Iterable, _PyDataset))
+    if not source or isinstance(data, (str, bytes, set)):
+        model = isinstance(data, keras.Layer)
         raise DataError(
             f"`{name}` is what fit() accepts: an array, a list or dict of arrays, a "
             "dataset, a loader or a generator. "
             f"Received: {data!r} (of type {type(data).__name__})"
+            + ". A callback gets the model from fit: LSUV(), LSUV(x)"
+            * model
         )
-    return _gathered(_batches(data), samples, first_rows, name)
 
 
 def labels_of(y: Any, data: Any, batch: Batch) -> Batch:

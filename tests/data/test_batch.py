@@ -85,6 +85,11 @@ def test_dicts_are_matched_by_name_not_by_order() -> None:
         np.testing.assert_array_equal(batch["right"], X[ROWS, :2])
 
 
+def test_none_in_the_place_of_x_is_no_data() -> None:
+    with pytest.raises(DataError, match="Received: None"):
+        drawn((None, X))
+
+
 def test_data_frames() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": X[:, 0], "b": X[:, 1].astype(int), "c": X[:, 2]})

@@ -199,6 +199,64 @@ def test_arrays_are_found_by_input_name_by_x_or_alone(
     assert std("two.keras", "--data", "two.npz") == pytest.approx(output.std(), 1e-5)
 
 
+def several(structure: Any, widths: dict[str, int]) -> keras.Model:
+    """A model of inputs in this structure of their names."""
+    made = keras.tree.map_structure(
+        lambda name: keras.Input((widths[name],), name=name), structure
+    )
+    parts = [keras.layers.Dense(8)(x) for x in keras.tree.flatten(made)]
+    both = keras.layers.Concatenate()(parts)
+    return keras.Model(made, keras.layers.Dense(3, name="last")(both), name="several")
+
+
+STRUCTURES: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "list": (["c", "a", "b"], ("c", "a", "b")),
+    "list within a list": (["c", ["a", "b"]], ("c", "a", "b")),
+    "dict": ({"c": "c", "a": "a", "b": "b"}, ("c", "a", "b")),
+    "dict within a dict": ({"c": "c", "t": {"z": "a", "y": "b"}}, ("c", "t/z", "t/y")),
+    "list within a dict": ({"c": "c", "t": ["a", "b"]}, ("c", "t/0", "t/1")),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_arrays_of_several_inputs_are_found_by_name(
+    folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    structure, names = STRUCTURES[name]
+    widths = {"c": 4, "a": 5, "b": 6}
+    model = several(structure, widths)
+    model.save("several.keras")
+    arrays = [normal(40, width, seed=width) for width in widths.values()]
+    batch = keras.tree.map_structure(lambda x: arrays[list(widths).index(x)], structure)
+    expected = keras_inits.measure(model, batch)["last"].std
+    report = ["report", "several.keras", "--data", "data.npz", "--json"]
+
+    def shown() -> float:
+        found = json.loads(capsys.readouterr().out)["layers"]
+        return float(next(x["std"] for x in found if x["name"] == "last"))
+
+    # In any order, and beside others.
+    by_name = dict(zip(names, arrays, strict=True))
+    np.savez("data.npz", **dict(reversed(by_name.items())), more=normal(3))
+    assert main(report) == 0
+    assert expected == pytest.approx(shown(), rel=1e-6)
+    what = ["lsuv", "several.keras", "--data", "data.npz", "--out", "out.keras"]
+    assert main(what) == 0
+    capsys.readouterr()
+    np.savez("data.npz", *arrays)
+    if name.startswith("list") and "dict" not in name:
+        assert main(report) == 0
+        assert expected == pytest.approx(shown(), rel=1e-6)
+    else:
+        assert main(report) == 2
+    del by_name[names[1]]
+    np.savez("data.npz", **by_name)
+    assert main(report) == 2
+    said = capsys.readouterr().err
+    assert f"data.npz must hold {', '.join(map(repr, names))}; missing: " in said
+    assert f"missing: {names[1]!r}. Received: " in said
+
+
 # What it refuses
 
 

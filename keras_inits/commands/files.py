@@ -13,7 +13,7 @@ import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +22,7 @@ import keras
 import numpy as np
 
 from keras_inits.commands.refusal import Refusal, one_line
+from keras_inits.data.inputs import expected_inputs, input_structure
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -172,22 +173,46 @@ def read_arrays(path: str) -> Arrays:
 
 
 def inputs_of(model: keras.Model, arrays: Arrays, path: str, *, labels: bool) -> Any:
-    """What the model is to be called with: by input name, `x`, or the only array."""
-    names = _input_names(model)
-    if names and all(name in arrays for name in names):
-        return arrays[names[0]] if len(names) == 1 else {n: arrays[n] for n in names}
+    """What the model is to be called with: by input name, `x`, or the only array.
+
+    A dict within a dict has names such as `"v/u"`. Inputs in a list also go by their
+    places, as `np.savez(path, one, other)` numbers them.
+    """
+    structure = input_structure(model)
+    names = [name for name, _, _ in expected_inputs(model)]
+    places = [f"arr_{i}" for i in range(len(names))]
+    others = {k: v for k, v in arrays.items() if not (labels and k == "y")}
+    if len(names) > 1 and not isinstance(structure, Mapping) and {*places} == {*others}:
+        return keras.tree.pack_sequence_as(structure, [others[x] for x in places])
+    missing = [name for name in names if name not in arrays]
+    if names and not missing:
+        return _filled(structure, {name: arrays[name] for name in names})
     if len(names) <= 1:
-        others = {k: v for k, v in arrays.items() if not (labels and k == "y")}
         if "x" in others:
             return others["x"]
         if len(others) == 1:
             return next(iter(others.values()))
-    wanted = ", ".join(map(repr, names)) if len(names) > 1 else "'x'"
-    raise Refusal(
-        f"{path} must hold {wanted}"
-        f"{'' if len(names) > 1 else ', or a single array'}. "
-        f"Received: {', '.join(map(repr, sorted(arrays))) or 'no array'}"
-    )
+    wanted = "'x', or a single array"
+    if len(names) > 1:
+        wanted = f"{_listed(names)}; missing: {_listed(missing)}"
+    received = _listed(sorted(arrays)) or "no array"
+    raise Refusal(f"{path} must hold {wanted}. Received: {received}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _filled(structure: Any, arrays: Arrays, above: str = "") -> Any:
+    """The arrays, by the names that `expected_inputs` has, in the model's structure."""
+    if not above and not isinstance(structure, Mapping):
+        return keras.tree.pack_sequence_as(structure, list(arrays.values()))
+    below = f"{above}/" if above else ""
+    if isinstance(structure, Mapping):
+        return {k: _filled(x, arrays, f"{below}{k}") for k, x in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return [_filled(x, arrays, f"{below}{i}") for i, x in enumerate(structure)]
+    return arrays[above]
 
 
 def labels_of(arrays: Arrays, path: str) -> Any:
@@ -195,16 +220,6 @@ def labels_of(arrays: Arrays, path: str) -> Any:
     if "y" not in arrays:
         raise Refusal(
             f"--loss needs the labels, as 'y' in {path}. Received: "
-            f"{', '.join(map(repr, sorted(arrays)))}"
+            f"{_listed(sorted(arrays))}"
         )
     return arrays["y"]
-
-
-def _input_names(model: keras.Model) -> list[str]:
-    """Names of the inputs, none where the model does not tell."""
-    inputs = getattr(model, "inputs", None) or []  # all that a Sequential has
-    with contextlib.suppress(AttributeError, ValueError):
-        inputs = model.input
-    if isinstance(inputs, Mapping):
-        return list(inputs)
-    return [tensor.name for tensor in keras.tree.flatten(inputs)]

@@ -9,7 +9,8 @@ from keras_inits import __version__
 
 DATA = """\
 The data file is .npz or .npy and holds one array for each input of the model, by the
-input's name; or `x`; or a single array. Rows come first. Arrays of Python objects are
+input's name ("v/u" for a dict within a dict; or in order, as np.savez numbers them, for
+a list); or `x`; or a single array. Rows come first. Arrays of Python objects are
 refused: nothing is ever unpickled."""
 
 EXAMPLES = """\

@@ -257,6 +257,27 @@ def test_arrays_of_several_inputs_are_found_by_name(
     assert f"missing: {names[1]!r}. Received: " in said
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("suffix", [".h5", ".hdf5", ".weights.h5"])
+def test_what_is_advised_for_an_hdf5_file_runs(
+    folder: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keras does not find the loss "mse" again; an initializer it does not know."""
+    model = small()
+    model.layers[0].kernel_initializer = keras_inits.LSUVNormal()
+    model.compile("adam", "mse", metrics=["mae"])
+    save = model.save_weights if "weights" in suffix else model.save
+    save(f"old{suffix}")
+    assert main(["report", f"old{suffix}", "--data", "x.npz"]) == 2
+    said = capsys.readouterr().err
+    if "weights" in suffix:
+        assert "it holds weights alone" in said
+        return
+    code = said.split("in Python: ")[1]
+    exec(f"import keras; {code}", {})
+    assert main(["report", "model.keras", "--data", "x.npz"]) == 0
+
+
 # What it refuses
 
 

@@ -102,10 +102,16 @@ def load_model(path: str, *, compiled: bool) -> keras.Model:
     _require_file(path)
     # Keras before 3.11.3 loads .h5 without safe mode.
     if Path(path).suffix.lower() != ".keras" or not zipfile.is_zipfile(path):
-        raise Refusal(
-            f"{path} is not a model in Keras's .keras format; save it again with "
-            'model.save("model.keras")'
-        )
+        again = 'save it again with model.save("model.keras")'
+        if path.lower().endswith(".weights.h5"):
+            again = f"it holds weights alone: load them into their model, and {again}"
+        elif Path(path).suffix.lower() in (".h5", ".hdf5"):
+            # With compile=True Keras looks in vain for losses such as "mse".
+            load = (
+                f"import keras_inits; keras.saving.load_model({path!r}, compile=False)"
+            )
+            again = f'in Python: {load}.save("model.keras")'
+        raise Refusal(f"{path} is not a model in Keras's .keras format; {again}")
     try:
         with warnings.catch_warnings():
             # An optimizer that was never used: nothing is lost.

@@ -519,3 +519,18 @@ def test_an_override_of_call_by_somebody_else_is_kept() -> None:
     lsuv_init(model, x)
     assert vars(layer)["call"] is theirs and seen
     assert measured(model, x)[layer][0].std == pytest.approx(1, abs=1e-3)
+
+
+def test_in_bfloat16_roundings_add_up_with_depth() -> None:
+    """Each layer is solved for a signal in hand that is not rounded again."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        stack = [layers.Dense(32, "relu") for _ in range(74)]
+        model = keras.Sequential([keras.Input((32,)), *stack])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    x = normal(256, 32)
+    lsuv_init(model, x)
+    stds = [row.std for row in measure(model, x)]
+    np.testing.assert_allclose(stds[:10], 1, atol=0.02)
+    np.testing.assert_allclose(stds, 1, atol=0.2)

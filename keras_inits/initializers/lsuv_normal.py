@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from keras_inits.initializers.base import Initializer, Seeds, Tensor
+from keras_inits.initializers.base import Initializer, Tensor
 from keras_inits.initializers.marking import MarksForLSUV
 from keras_inits.initializers.orthonormal import OrthonormalInitializer
 from keras_inits.registry import register
@@ -40,6 +40,3 @@ class LSUVNormal(MarksForLSUV, OrthonormalInitializer):
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
         self._mark()
         return Initializer.__call__(self, shape, dtype)
-
-    def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
-        return self._orthonormal(shape, dtype, seeds)

@@ -35,9 +35,6 @@ class Orthogonal(OrthonormalInitializer):
         deep linear neural networks, arXiv:1312.6120.
     """
 
-    def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
-        return self._orthonormal(shape, dtype, seeds)
-
 
 @register("conv_orthogonal", law="convolution that keeps the length of every signal")
 class ConvolutionOrthogonal(OrthonormalInitializer):

@@ -72,7 +72,7 @@ class OrthonormalInitializer(FanInitializer):
     def get_config(self) -> dict[str, Any]:
         return {"gain": self.gain, **super().get_config()}
 
-    def _orthonormal(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
+    def _draw(self, shape: tuple[int, ...], dtype: str, seeds: Seeds) -> Tensor:
         """The whole kernel, flattened to (inputs, outputs), times `gain`."""
         inputs, outputs, others = self._split_axes(shape)
         rows = math.prod(shape[axis] for axis in inputs)

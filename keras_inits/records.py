@@ -122,6 +122,8 @@ class LayerSignal(Record):
             and the smallest, or those furthest apart, or the first ones of a table that
             hold NaN or infinity; each `(index, mean, std)`, of a data frame with the
             column's name.
+        indices: of data that are far from order 1, whether they are, or may be, indices
+            into a table: those are of any size.
         recurrent_gain: of a recurrent layer, how many times as large its recurrent
             kernel makes a state; of an orthogonal one at most 1.
     """
@@ -162,6 +164,7 @@ class LayerSignal(Record):
     squashed: str | None = None
     columns: tuple[tuple[int | str, float, float], ...] = ()
     recurrent_gain: float | None = None
+    indices: bool = False
 
 
 def column(rows: Sequence[LayerSignal], field: str) -> list[Any]:

@@ -172,8 +172,58 @@ def test_where_the_model_does_not_tell_numbers_may_be_indices(dtype: str) -> Non
     x = {"img": pixels(16, 6, 6, 3), "words": (pixels(16, 4) * 300).astype(dtype)}
     model(x := {**x, "img": x["img"].astype("uint8")})
     assert measure(model, x).inputs.name == "data['img']"
-    x["img"] = x["img"].astype(dtype)
+    x["img"] = x["img"].astype(dtype).reshape(16, 6, 18)
     assert measure(model, x).inputs.name == "data"
+
+
+class WithPositions(layers.Layer):
+    """Patches of an image, or steps of a series, each beside a vector for its place."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.project, self.places = layers.Dense(8), layers.Embedding(6, 8)
+
+    def build(self, shape: Any) -> None:
+        self.project.build((*shape[:2], 18))
+        self.places.build((6,))
+
+    def call(self, x: Any) -> Any:
+        patches = self.project(keras.ops.reshape(x, (-1, 6, 18)))
+        return patches + self.places(keras.ops.arange(6))
+
+
+@pytest.mark.parametrize("kind", ["float32", "uint8", "fractions"])
+@pytest.mark.parametrize("shape", [(6, 6, 3), (6, 18)])
+def test_a_table_of_positions_does_not_hide_data_off_their_scale(
+    shape: Any, kind: str
+) -> None:
+    inputs = keras.Input(shape)
+    head = layers.Dense(2)(layers.Flatten()(WithPositions()(inputs)))
+    model = keras.Model(inputs, head)
+    fractions = 0.5 * (kind == "fractions")
+    x = (pixels(16, *shape) + fractions).astype("uint8" if kind == "uint8" else float)
+    told = len(shape) == 3 or kind != "float32"  # else they may be indices
+    found = measure(model, x)
+    assert found.inputs.indices is not told
+    assert [f.layer for f in found.findings] == ["data"] * told
+    [finding] = lsuv_init(model, x).findings if told else [None]
+    assert finding is None or "makes up for that" in finding.text
+    assert not measure(model, x.astype("float32") / 127.5 - 1).findings
+
+
+@pytest.mark.parametrize("kernel", [1e-7, 1.0, 1e7])
+@pytest.mark.parametrize("named", [False, True])
+def test_indices_are_not_blamed_for_what_kernels_do(named: bool, kernel: float) -> None:
+    inputs = keras.Input((4,), name="words")
+    h = layers.Flatten()(layers.Embedding(10**5, 8)(inputs))
+    head = layers.Dense(2)(layers.Dense(8, name="hidden")(h))
+    model = keras.Model({"words": inputs} if named else inputs, head)
+    hidden = model.get_layer("hidden").kernel
+    hidden.assign(hidden * kernel)
+    x = pixels(16, 4) * 300
+    found = measure(model, {"words": x} if named else x)
+    assert found.inputs.indices
+    assert {f.layer for f in found.findings} == ({"hidden"} if kernel != 1 else set())
 
 
 def test_the_code_for_one_input_standardises_it() -> None:

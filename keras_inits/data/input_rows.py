@@ -32,6 +32,8 @@ UNLIKE = 10.0
 APART = 3.0
 # A deviation of less than this share of a mean is rounding: the column does not vary.
 STILL = 1e-6
+# Channels of an image.
+COLOURS = (1, 3, 4)
 # Kinds of dtypes whose values have a mean.
 NUMBERS = "fiub"
 
@@ -50,8 +52,11 @@ def input_row(model: keras.Model, batch: Any, data: Any) -> LayerSignal:
     if len(arrays) == 1:
         numeric = [x for x in arrays if x.dtype.kind in NUMBERS]
         row = _data(paths[0] or "data", numeric, arrays[0], paths[0])
-        off = numeric and _off(row)
-        return _with_columns(row, arrays[0], column_names(data).get(0)) if off else row
+        if not (numeric and _off(row)):
+            return row
+        indices = _indices(model, batch, {str(paths[0]): arrays[0]})
+        row = _with_columns(row, arrays[0], column_names(data).get(0))
+        return dataclasses.replace(row, indices=bool(indices))
     found = [
         (str(path), x)
         for path, x in zip(paths, arrays, strict=True)
@@ -66,7 +71,7 @@ def input_row(model: keras.Model, batch: Any, data: Any) -> LayerSignal:
         if name not in indices or not all_finite(x)
     ]
     if not any(map(_off, rows)):
-        return together
+        return dataclasses.replace(together, indices=not known)
     row = max(rows, key=_off)
     place = list(map(str, paths)).index(row.name)
     return _with_columns(row, arrays[place], column_names(data).get(place))
@@ -74,13 +79,22 @@ def input_row(model: keras.Model, batch: Any, data: Any) -> LayerSignal:
 
 def _indices(model: keras.Model, batch: Any, found: dict[str, Any]) -> set[str]:
     """Paths of inputs that are, or where nobody knows may be, indices into a table."""
-    images = {k for k, x in found.items() if x.dtype == np.uint8 and x.ndim >= 3}
+    values = {k for k, x in found.items() if _are_values(x)}
     indices = indices_among(model, batch)
     if indices is None:
         embeds = any(isinstance(x, keras.layers.Embedding) for x in walk(model))
         kinds = NUMBERS if embeds else "iu"
         indices = [k for k, x in found.items() if x.dtype.kind in kinds]
-    return {str(path) for path in indices} - images
+    return {str(path) for path in indices} - values
+
+
+def _are_values(x: Any) -> bool:
+    """Whether these can be no indices, whatever table the model holds: positions'."""
+    if x.ndim >= 3 and x.dtype == np.uint8:
+        return True
+    if x.ndim >= 4 and x.shape[-1] in COLOURS and 0 <= x.min() and x.max() <= 255:
+        return True
+    return x.dtype.kind == "f" and not np.array_equal(x, np.floor(x))
 
 
 def _data(

@@ -34,8 +34,8 @@ def unscaled_input(
 ) -> list[Finding]:
     """Data that is not of order 1, or that the first kernel alone makes so."""
     if any(x.layer_type == "Embedding" for x in signals):
-        # Indices are of any size: what is named is none.
-        inputs = [x for x in inputs if x.path is not None]
+        # Indices are of any size.
+        inputs = [x for x in inputs if not x.indices]
         signals = [x for x in signals if inputs and x.layer_type != "Embedding"]
     first = next((x for x in signals if x.std is not None), None)
     if first is None:

@@ -162,6 +162,7 @@ class _Interceptor:
         self.products = products(selection.maps)
         self.thread = threading.get_ident()
         self.decided: set[Hashable] = set()
+        self.late = selection.late.copy()
         self.traced: list[keras.layers.Layer] = []
 
     def of(self, layer: keras.layers.Layer) -> Call:
@@ -175,6 +176,9 @@ class _Interceptor:
             first = args[0] if args else next(iter(kwargs.values()), None)
             if not self.compiled and is_traced(first):
                 self.traced.append(layer)
+                return original(*args, **kwargs)
+            if self.late[layer]:
+                self.late[layer] -= 1
                 return original(*args, **kwargs)
             if not maps:
                 return self._opaque(layer, partial(original, *args, **kwargs))

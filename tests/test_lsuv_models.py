@@ -34,6 +34,7 @@ from textbook import call_order, measured, numpy, textbook_lsuv
 
 from keras_inits import (
     ConvergenceError,
+    DegenerateSignalError,
     KerasInitsError,
     UnsupportedLayerError,
     lsuv_init,
@@ -101,6 +102,70 @@ def test_later_calls_of_a_shared_layer_are_reported_as_shared() -> None:
     found = statuses(model, x)
     assert found.pop("thrice") == ["scaled", "shared"]
     assert found == {"front": ["scaled"], "last": ["scaled"]}
+
+
+class FromZero(keras.layers.Layer):
+    """A state that starts at 0 and goes through the same kernel again and again."""
+
+    def __init__(self, late: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.late = late
+        self.again = layers.Dense(16, name="again")
+        self.enter = layers.Dense(16, name="enter")
+        self.seen: list[Any] = []
+
+    def build(self, shape: Any) -> None:
+        self.again.build((None, 16))
+        self.enter.build(shape)
+
+    def call(self, x: Any) -> Any:
+        state, entered, self.seen = ops.zeros_like(x), self.enter(x), []
+        for step in range(4):
+            self.seen.append(self.again(state))
+            if step >= self.late - 1:
+                state = ops.tanh(self.seen[-1] + entered)
+        return state
+
+
+def from_zero(late: int) -> tuple[keras.Model, FromZero]:
+    loop, inputs = FromZero(late, name="loop"), keras.Input((16,))
+    model = keras.Model(inputs, layers.Dense(3, name="head")(loop(inputs)))
+    return model, loop
+
+
+@pytest.mark.parametrize("late", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"center": True}, {"signal": "output"}])
+def test_a_call_that_takes_zeros_is_passed_over(
+    late: int, options: dict[str, Any]
+) -> None:
+    (model, loop), x = from_zero(late), normal(64, 16)
+    for _ in range(3):  # the last ones by what was compiled
+        report = lsuv_init(model, x, **options)
+    model(x)
+    stds = [float(numpy(z).std()) for z in loop.seen]
+    assert stds[:late] == [0.0] * late or options.get("center")
+    np.testing.assert_allclose(stds[late], 1.0, atol=2e-3)
+    assert f"What counts of again is its call {late + 1}" in report.notes[0]
+    assert report[-1].status == "shared"
+    signal = measure(model, x)
+    assert signal.findings == ()
+    if "center" not in options:  # the new bias goes into the calls before
+        assert [row.status for row in report[:3]] == ["unchanged"] * 3
+        np.testing.assert_allclose(signal["again"].std, 1.0, atol=2e-3)
+        told = f"again is called 4 times: its row is of call {late + 1}; before"
+        assert signal.notes[0].startswith(told)
+
+
+def test_a_shared_kernel_of_zeros_is_none_that_starts_later() -> None:
+    model, loop = from_zero(1)
+    loop.again.kernel.assign(ops.zeros_like(loop.again.kernel))
+    with pytest.raises(DegenerateSignalError, match="'again'"):
+        lsuv_init(model, normal(64, 16))
+    report = measure(model, normal(64, 16))
+    assert "its row is of the first call" in report.notes[0]
+    model, _ = from_zero(3)  # three calls of zeros are no start
+    with pytest.raises(DegenerateSignalError, match="'again'"):
+        lsuv_init(model, normal(64, 16))
 
 
 def test_a_layer_that_is_never_called_is_reported() -> None:

@@ -22,6 +22,8 @@ from keras_inits.sweep import TRACED, sweep
 from keras_inits.weights.trial import Trial
 
 VERB = "measure"
+# Calls of a shared layer that take zeros, a state that starts so, and are passed over.
+LATE = 2
 
 
 def begun_with(model: keras.Model, batch: Callable[[], Any]) -> Begun:
@@ -49,10 +51,26 @@ def recorded(
     if recorder is None:
         recorder = _eager(model, batch, selection, training)
     recorder = _in_numpy(recorder)
+    late = [r.layer for r in recorder.records if _begins_later(r, recorder, selection)]
+    if late:
+        selection.late.update(late)
+        return recorded(model, batch, selection, training)
     if any(map(_underflows, recorder.records)):
         precise = _eager(model, batch, selection, training, in_float64=True)
         recorder = _in_numpy(precise)
     return recorder
+
+
+def _begins_later(record: Record, recorder: Recorder, selection: Selection) -> bool:
+    """Whether a layer is called again, after one call that takes zeros."""
+    again = record.layer in recorder.repeats and selection.late[record.layer] < LATE
+    kernel = record.kernel
+    return bool(
+        again
+        and record.signal.mean == record.signal.variance == 0
+        and kernel is not None
+        and kernel.mean**2 + kernel.variance > 0
+    )
 
 
 def _underflows(record: Record) -> bool:
@@ -133,7 +151,7 @@ def _compiled(
     """The same by one compiled function; None where that is not possible."""
     ahead = ahead.taken()
     variables = model.variables
-    if not compiled.possible(selection, variables):
+    if selection.late or not compiled.possible(selection, variables):
         return None
 
     def trace(trial: Trial, batch: Any) -> tuple[Any, Any]:

@@ -13,16 +13,18 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_inits.backends import read
+from keras_inits.backends import host, read
 from keras_inits.backward.slopes import look_inside
+from keras_inits.errors import DegenerateSignalError
 from keras_inits.passes import compiled
 from keras_inits.passes.kinds import kind_of
 from keras_inits.passes.packing import Stays, refilled
 from keras_inits.passes.programs import NOTHING, Begun, begun
 from keras_inits.solving import verdict
-from keras_inits.solving.decision import Decision, Options, apply
+from keras_inits.solving.decision import NOISE, Decision, Options, apply
 from keras_inits.solving.solver import Solver
 from keras_inits.structure.selection import Selection
 from keras_inits.sweep import TRACED, sweep
@@ -33,6 +35,9 @@ Tensor = Any
 
 
 VERB = "lsuv_init"
+# Calls of a shared layer that take nothing yet, a state that starts at 0, and are
+# passed over: one, or two where that state goes in again before it is mixed.
+LATE = 2
 
 
 def begun_with(
@@ -85,8 +90,24 @@ class OnePass:
         chosen = self.selection
         verdict.check_target((*chosen.maps, *chosen.opaque), options)
         solver, trial = self._compiled(options) or self._eager(options)
-        decisions = verdict.read(solver.decisions, options, self.batch)
+        try:
+            decisions = verdict.read(solver.decisions, options, self.batch)
+        except DegenerateSignalError:
+            late = [d.layer for d in solver.decisions if self._begins_later(d, solver)]
+            if not late:
+                raise
+            chosen.late.update(late)
+            return self(options)
         return Solved(options, trial, decisions, solver.shared)
+
+    def _begins_later(self, decision: Decision, solver: Solver) -> bool:
+        """Whether a layer is called again after one call that takes nothing yet."""
+        layer = decision.layer
+        if layer not in solver.shared or self.selection.late[layer] >= LATE:
+            return False
+        mean, variance = decision.linear or decision.before
+        still = bool(np.all(variance <= (NOISE * mean) ** 2))
+        return still and any(host(v.value).any() for v in decision.variables)
 
     def _trial(self) -> Trial:
         trial = Trial(_variables(self.selection))
@@ -129,7 +150,7 @@ class OnePass:
         """The same by one compiled function; None where that is not possible."""
         ahead = self.ahead.taken()
         variables = self.model.variables
-        if options.signal == "output" or not compiled.possible(
+        if options.signal == "output" or self.selection.late or not compiled.possible(
             self.selection, variables
         ):
             return None

@@ -51,6 +51,12 @@ def report(
             left.setdefault(layer, "not called")
     rows += [_bare(layer, f"skipped: {reason}") for layer, reason in left.items()]
     notes = sorted({d.map.note for d in decisions if d.map and d.map.note})
+    notes += [
+        f"What counts of {layer.name} is its call {1 + n}: what it takes before, such "
+        "as a state that starts at 0, does not vary."
+        for layer, n in selection.late.items()
+        if n
+    ]
     return SignalReport(
         rows,
         target_std=options.target_std,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,8 @@ class Selection:
     `opaque` holds the variables to scale. `watched` are activation layers, and
     operations that are activations: they have a signal but no kernel. `unseen` are
     layers with kernels that nothing describes, where none was asked for. `every` holds
-    all layers of the model.
+    all layers of the model. `late` are layers whose first calls take zeros (a state
+    that starts at 0), with the number of these calls: no stops.
     """
 
     maps: dict[Layer, tuple[LinearMap, ...]] = field(default_factory=dict)
@@ -35,6 +37,7 @@ class Selection:
     watched: list[Any] = field(default_factory=list)
     unseen: list[Layer] = field(default_factory=list)
     every: list[Layer] = field(default_factory=list)
+    late: Counter[Layer] = field(default_factory=Counter)
 
     @property
     def layers(self) -> list[Layer]:

@@ -30,7 +30,7 @@ from keras_inits.recording.causes import (
 from keras_inits.recording.logits import logits_of, watch, with_logits
 from keras_inits.recording.loss_inputs import loss_signals, with_outputs
 from keras_inits.recording.one_pass import begun_with, recorded
-from keras_inits.recording.recorder import Record
+from keras_inits.recording.recorder import Record, Recorder
 from keras_inits.recording.rows import row_of
 from keras_inits.recording.weight_gradients import WeightGradient, weight_gradients
 from keras_inits.records import LayerSignal, LossSignal
@@ -138,10 +138,7 @@ def measure(
         signals,
         title=f"Signal in {model.name!r}",
         notes=[*[NOISE] * (data is None)]
-        + [
-            f"{layer.name} is called {1 + n} times: its row is of the first call."
-            for layer, n in recorder.repeats.items()
-        ]
+        + _of_one_call(selection, recorder)
         + _not_looked_at(selection),
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
@@ -151,6 +148,18 @@ def measure(
         mirrors=could_be_mirrored(model, selection),
         whole=covers(selection, [record.layer for record in records]),
     )
+
+
+def _of_one_call(selection: Selection, recorder: Recorder) -> list[str]:
+    """Notes on layers that are called several times."""
+    called = {x.layer: 1 for x in recorder.records if selection.late[x.layer]}
+    called.update((layer, 1 + n) for layer, n in recorder.repeats.items())
+    notes = []
+    for layer, n in called.items():
+        late = selection.late[layer]
+        which = f"call {1 + late}; before, it takes zeros" if late else "the first call"
+        notes.append(f"{layer.name} is called {n + late} times: its row is of {which}.")
+    return notes
 
 
 def _not_looked_at(selection: Selection) -> list[str]:

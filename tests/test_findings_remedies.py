@@ -184,16 +184,16 @@ class WithPositions(layers.Layer):
         self.project, self.places = layers.Dense(8), layers.Embedding(6, 8)
 
     def build(self, shape: Any) -> None:
-        self.project.build((*shape[:2], 18))
+        self.project.build((*shape[:2], 72))
         self.places.build((6,))
 
     def call(self, x: Any) -> Any:
-        patches = self.project(keras.ops.reshape(x, (-1, 6, 18)))
+        patches = self.project(keras.ops.reshape(x, (-1, 6, 72)))
         return patches + self.places(keras.ops.arange(6))
 
 
 @pytest.mark.parametrize("kind", ["float32", "uint8", "fractions"])
-@pytest.mark.parametrize("shape", [(6, 6, 3), (6, 18)])
+@pytest.mark.parametrize("shape", [(12, 12, 3), (6, 72)])
 def test_a_table_of_positions_does_not_hide_data_off_their_scale(
     shape: Any, kind: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import random
 import threading
@@ -207,6 +208,27 @@ def test_a_kernel_that_is_not_finite(value: float) -> None:
     with pytest.raises(DegenerateSignalError, match=f"'{model.layers[2].name}'"):
         lsuv_init(model, x)
     untouched.check()
+
+
+@pytest.mark.parametrize("advice", ["initialize", "layers"])
+def test_kernels_of_zeros_are_told_at_once_with_advice_that_helps(advice: str) -> None:
+    inputs = h = keras.Input((6,))
+    for name in ("first_end", "second_end", "third_end"):
+        end = layers.Dense(6, kernel_initializer="zeros", name=name)
+        h = layers.Add()([h, end(layers.Dense(6, "relu")(h))])
+    model, x = keras.Model(inputs, layers.Dense(2)(h)), normal(32, 6)
+    ends = "['first_end', 'second_end', 'third_end']"
+    with pytest.raises(DegenerateSignalError, match="'first_end'.* kernel is") as error:
+        lsuv_init(model, x)
+    told = str(error.value)
+    assert "as are those of 'second_end', 'third_end'" in told
+    if advice == "initialize":
+        assert f"keras_inits.initialize(model, layers={ends})" in told
+        keras_inits.initialize(model, layers=ast.literal_eval(ends))
+        assert len(lsuv_init(model, x)) == 7
+    else:
+        code = told[told.index("layers=lambda") + len("layers=") :].rstrip(".")
+        assert len(lsuv_init(model, x, layers=eval(code))) == 4
 
 
 def test_a_kernel_of_zeros() -> None:

@@ -1212,6 +1212,26 @@ def test_layers_that_a_bias_saturates_are_centred() -> None:
     assert not saturated()
 
 
+def test_a_head_that_its_mean_saturates_is_centred() -> None:
+    """Distances are positive: behind them lies a mean that no scale takes off."""
+    inputs = keras.Input((16,))
+    distance = keras.ops.sqrt(keras.ops.sum(inputs**2, axis=1, keepdims=True))
+    head = layers.Dense(1, "sigmoid", name="alike")
+    model, x = keras.Model(inputs, head(distance)), normal(128, 16)
+
+    def saturated() -> list[str]:
+        found = measure(model, x).findings
+        return [f"{f}" for f in found if "alike is saturated (mean " in f.text]
+
+    keras_inits.lsuv_init(model, x)
+    [told] = saturated()
+    assert "before training, keras_inits.lsuv_init(model, x, center=True)" in told
+    keras_inits.lsuv_init(model, x)
+    assert saturated()
+    keras_inits.lsuv_init(model, x, center=True)
+    assert not saturated()
+
+
 def stuck(kind: str, bias: float) -> keras.Model:
     """A stack of which the first layer is far out on its activation."""
     keras.utils.set_random_seed(0)

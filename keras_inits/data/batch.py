@@ -45,6 +45,12 @@ Batch = Any
 OTHERS = 16
 
 
+OF_A_TUPLE = (
+    "The data are a tuple, (x, y[, sample_weight]), of which x alone is taken; several "
+    "inputs go in a list: [x1, x2]."
+)
+
+
 def draw_batch(
     model: keras.Model,
     data: Any,
@@ -81,7 +87,10 @@ def draw_batch(
         batch = _standard_normal(model, samples)
     else:
         batch = rows(data, samples, first_rows=first_rows)
-    inputs.check_shapes(model, batch)
+    try:
+        inputs.check_shapes(model, batch)
+    except DataError as error:
+        raise DataError(f"{error} {OF_A_TUPLE}" if is_pair(data) else error) from None
     inputs.check_rows(model, batch)
     # Values of other processes cannot be looked at; the first layer's signal tells.
     if check_values and not any(map(is_global, arrays_of(batch))):
@@ -127,6 +136,11 @@ def _require_source(data: Any, name: str) -> None:
             + ". A callback gets the model from fit: LSUV(), LSUV(x)"
             * model
         )
+
+
+def is_pair(data: Any) -> bool:
+    """Whether there is more in a tuple than the data."""
+    return isinstance(data, tuple) and len(data) > 1
 
 
 def labels_of(y: Any, data: Any, batch: Batch) -> Batch:

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from keras_inits.data.arrays import arrays_of, length
-from keras_inits.data.batch import rows_held
+from keras_inits.data.batch import OF_A_TUPLE, is_pair, rows_held
 from keras_inits.data.inputs import expected_inputs
 from keras_inits.errors import DataError, KerasInitsError
 
@@ -51,13 +51,16 @@ def explained(
 
 @contextlib.contextmanager
 def told_of_rows(data: Any, batch: Any) -> Iterator[None]:
-    """Around a pass: an error of the model's own says that not all rows were drawn.
+    """Around a pass: an error of the model's own says that not all data were used.
 
-    A graph has its nodes as rows, and does without none of them.
+    A graph has its nodes as rows, and does without none of them; several inputs that
+    come as a tuple are read as data and labels.
     """
     try:
         yield
     except Exception as error:
+        if isinstance(error, DataError) and is_pair(data):
+            error.add_note(OF_A_TUPLE)
         ours = isinstance(error, KerasInitsError) and error.__cause__ is None
         total = None if ours or data is None else rows_held(data)
         if total is not None and length(batch) < total:

@@ -199,17 +199,23 @@ def sure(row: LayerSignal, signals: Sequence[LayerSignal]) -> str:
     stds = [x.std for x in signals if x.kernel_shape and x.std]
     size = row.std or 0.0
     if row.kernel_shape or not stds or size < SUMMED * max(stds):
-        return SURE
+        away = is_by_mean(row)
+        return SURE.replace("(model, x)", "(model, x, center=True)") if away else SURE
     target = f"target_std={statistics.median(stds) / size:.1g}"
     lsuv = "keras_inits.lsuv_init(model, x"
     return SURE.replace(f"{lsuv})", f"{lsuv}, {target})")
 
 
+def is_by_mean(row: LayerSignal) -> bool:
+    """Whether a signal is far from 0 by its mean: a scale leaves what a bias adds."""
+    return 0.0 < (row.std or 0.0) < abs(row.mean or 0.0)
+
+
 def unsaturate(row: LayerSignal) -> str:
     """For flat activations: at the start, or after steps that were too large."""
-    std, mean = row.std or 0.0, abs(row.mean or 0.0)
+    std = row.std or 0.0
     how = rescale(row)
-    if 0.0 < std < mean:  # a scale leaves what a bias adds
+    if is_by_mean(row):
         how = "keras_inits.lsuv_init(model, x, center=True)"
     elif 0.0 < std < 1.1:  # at 1 already, or below
         how = "keras_inits.lsuv_init(model, x, target_std=0.5)"

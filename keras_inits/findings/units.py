@@ -162,7 +162,8 @@ def saturated(signals: Sequence[LayerSignal]) -> list[Finding]:
     share = first.saturated_fraction or 0.0
     text = f"{100 * share:.0f} % of {first.name} is saturated"
     if first.std is not None:
-        text += f" (std {first.std:.2g})"
+        mean = f"mean {first.mean:.2g}, " if remedies.is_by_mean(first) else ""
+        text += f" ({mean}std {first.std:.2g})"
     text += _others(flat, "saturated_fraction")
     if first is signals[-1]:
         remedy = remedies.sure(first, signals)

@@ -22,6 +22,7 @@ from keras_inits.solving.decision import (
 )
 from keras_inits.solving.equations import Found
 from keras_inits.solving.half_precision import tolerance
+from keras_inits.solving.silence import silence
 from keras_inits.statistics.moments import Moments
 
 # A variance in float32 has its full precision from here on, and is finite up to here,
@@ -48,8 +49,9 @@ def check_target(layers: Iterable[keras.layers.Layer], options: Options) -> None
 def read(decisions: list[Decision], options: Options, batch: Any) -> list[Decision]:
     """Fetch every figure; raise for the first layer that cannot meet its target."""
     _fetch(decisions)
+    few = FEW if length(batch) == 1 else ""
     for decision in decisions:
-        _check(decision, options, length(batch))
+        _check(decision, options, decisions, few)
     return decisions
 
 
@@ -96,13 +98,15 @@ def _scaled(seen: Moments, scale: Any) -> Moments:
         return Moments(seen.mean * scale, seen.variance * scale**2)
 
 
-def _check(decision: Decision, options: Options, rows: int) -> None:
+def _check(
+    decision: Decision, options: Options, decisions: Sequence[Decision], few: str
+) -> None:
     linear = decision.linear if decision.linear is not None else decision.before
-    _check_signal(decision, linear, options, rows)
+    _check_signal(decision, linear, options, decisions, few)
     _check_bias(decision, options)
     if decision.found is not None and not decision.found.converged:
         text = _not_converged(decision, decision.found, options)
-        raise ConvergenceError(f"{text} {FEW}" if rows == 1 else text)
+        raise ConvergenceError(" ".join(filter(None, (text, few))))
     if decision.map is None:
         deviation = float(np.sqrt(decision.after.variance))
         if abs(deviation - options.target_std) > tolerance(decision.layer, options):
@@ -128,7 +132,11 @@ def _out_of_reach(decision: Decision, deviation: float, options: Options) -> str
 
 
 def _check_signal(
-    decision: Decision, linear: Moments, options: Options, rows: int
+    decision: Decision,
+    linear: Moments,
+    options: Options,
+    decisions: Sequence[Decision],
+    few: str,
 ) -> None:
     mean, variance = linear
     if isinstance(mean, float) and _is_sound(linear):
@@ -149,15 +157,8 @@ def _check_signal(
         decision.silent_channels = int(silent.sum())
         alive = alive.any()
     if not np.all(alive):
-        its = f"{FEW} Or its" if rows == 1 else "Its"
-        raise DegenerateSignalError(
-            f"{decision.where}: its signal does not vary on these data (zero variance: "
-            f"deviation {float(np.sqrt(np.min(variance))):.3g}, mean "
-            f"{float(np.ravel(mean)[0]):.3g}), so that no scale gives it a variance. "
-            f"{its} kernel may be zero, or its inputs dead, constant or smaller than "
-            "1e-18 (then standardise the data). Leave it out with layers=, for example "
-            f"layers=lambda layer: layer.name != {decision.layer.name!r}."
-        )
+        text = silence(decision, decisions, mean, variance, few)
+        raise DegenerateSignalError(text)
 
 
 def _is_sound(seen: Moments) -> bool:

@@ -625,10 +625,40 @@ def test_an_error_says_that_not_all_rows_were_drawn(verb: Any) -> None:
     assert len(verb(model, data, samples=300)) == 2
 
 
+class OfTwo(keras.Model):
+    """Takes a list of two; its `call` is all that says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = layers.Dense(2)
+
+    def call(self, data: Any) -> Any:
+        left, right = data
+        return self.inner(ops.concatenate([left, right], axis=1))
+
+
+@pytest.mark.parametrize("verb", [lsuv_init, measure])
+@pytest.mark.parametrize("own", [False, True])
+def test_inputs_in_a_tuple_are_told_to_come_in_a_list(verb: Any, own: bool) -> None:
+    inputs, data = [keras.Input((3,)), keras.Input((2,))], [X, X[:, :2]]
+    functional = keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(inputs)))
+    model = OfTwo() if own else functional
+    model(data)
+    with pytest.raises(DataError) as caught:
+        verb(model, tuple(data))
+    told = " ".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+    assert "x alone is taken; several inputs go in a list: [x1, x2]" in told
+    assert len(verb(model, data)) == 1
+    with pytest.raises(DataError) as caught:
+        verb(model, [*data, X])
+    told = " ".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+    assert "x alone" not in told
+
+
 def test_nothing_is_noted_where_the_refusal_is_ours() -> None:
     model = keras.Sequential([keras.Input((6,)), layers.Dense(2)])
     model.layers[-1].kernel.assign(np.zeros((6, 2)))
-    with pytest.raises(DegenerateSignalError, match="zero variance") as caught:
+    with pytest.raises(DegenerateSignalError, match="its kernel is zero") as caught:
         lsuv_init(model, normal(300, 6))
     assert not hasattr(caught.value, "__notes__")
 

@@ -1284,3 +1284,36 @@ def test_seeds_of_numpy() -> None:
     first = numpy(model.layers[0].kernel)
     initialize(model, "he_normal", seed=3)
     np.testing.assert_array_equal(numpy(model.layers[0].kernel), first)
+
+
+class Pair(keras.Model):
+    """Two networks and, of its own, no more than a `train_step`: a GAN."""
+
+    def __init__(self, *networks: keras.Model) -> None:
+        super().__init__()
+        self.made, self.told = networks
+
+
+@pytest.mark.parametrize("law", ["auto", "he_normal", "looks_linear", None])
+def test_networks_of_a_model_without_a_call_are_drawn_as_by_themselves(
+    law: str | None,
+) -> None:
+    def networks() -> list[keras.Model]:
+        keras.utils.set_random_seed(0)
+        made = [keras.Input((4,)), layers.Dense(8, "relu"), layers.Dense(6)]
+        told = [keras.Input((6,)), layers.Dense(8, "relu"), layers.Dense(1)]
+        return [keras.Sequential(made), keras.Sequential(told)]
+
+    model, before = Pair(*networks()), [x.get_weights() for x in networks()]
+    initialize(model, law, seed=1)
+    [alone, _] = networks()
+    initialize(alone, law, seed=1)
+    for old, network in zip(before, (model.made, model.told), strict=True):
+        for w, v in zip(old, network.get_weights(), strict=True):
+            assert w.ndim == 1 or not np.array_equal(w, v)
+    for w, v in zip(alone.get_weights(), model.made.get_weights(), strict=True):
+        assert law is None or np.array_equal(w, v)  # which counts what holds them
+    unbuilt = Pair(keras.Sequential([layers.Dense(2)]), model.told)
+    if law is not None:
+        with pytest.raises(KerasInitsError, match="Pass each network"):
+            initialize(unbuilt, law)

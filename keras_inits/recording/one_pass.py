@@ -64,13 +64,11 @@ def recorded(
 def _begins_later(record: Record, recorder: Recorder, selection: Selection) -> bool:
     """Whether a layer is called again, after one call that takes zeros."""
     again = record.layer in recorder.repeats and selection.late[record.layer] < LATE
-    kernel = record.kernel
-    return bool(
-        again
-        and record.signal.mean == record.signal.variance == 0
-        and kernel is not None
-        and kernel.mean**2 + kernel.variance > 0
-    )
+    signal, kernel = record.signal, record.kernel
+    if not again or signal is None or kernel is None:
+        return False
+    zeros = signal.mean == signal.variance == 0
+    return zeros and bool(kernel.mean**2 + kernel.variance > 0)
 
 
 def _underflows(record: Record) -> bool:

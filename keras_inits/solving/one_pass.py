@@ -150,8 +150,10 @@ class OnePass:
         """The same by one compiled function; None where that is not possible."""
         ahead = self.ahead.taken()
         variables = self.model.variables
-        if options.signal == "output" or self.selection.late or not compiled.possible(
-            self.selection, variables
+        if (
+            options.signal == "output"
+            or self.selection.late
+            or not compiled.possible(self.selection, variables)
         ):
             return None
         trial, solver = self._trial(), self._solver(options)

@@ -17,7 +17,10 @@ Layers: TypeAlias = str | Layer | Iterable[str | Layer] | Callable[[Layer], bool
 
 
 def require_built(model: keras.Model) -> None:
-    """Refuses what is no model, or has no weights yet."""
+    """Refuses what is no model, or has no weights yet.
+
+    What only holds networks is never built itself: they are asked.
+    """
     if not isinstance(model, keras.Model):  # data are not printed whole
         shape = f" of shape {tuple(model.shape)}" if hasattr(model, "shape") else ""
         raise KerasInitsError(
@@ -25,6 +28,8 @@ def require_built(model: keras.Model) -> None:
             f"Received: {reprlib.repr(model)} (of type {type(model).__name__}{shape})"
         )
     if not model.built:
+        if _without_call(model) and model.layers and all(x.built for x in model.layers):
+            return
         require_call(model)
         raise KerasInitsError(
             f"Model {model.name!r} is not built: it has no weights yet. Call it once "
@@ -38,7 +43,7 @@ def require_call(model: keras.Model) -> None:
     Raises:
         KerasInitsError: No forward pass goes through the model.
     """
-    if getattr(getattr(model, "call", None), "__func__", None) is keras.Model.call:
+    if _without_call(model):
         held = ", ".join(repr(layer.name) for layer in model.layers) or "none"
         raise KerasInitsError(
             f"Model {model.name!r} has no `call`, so that no forward pass goes through "
@@ -46,6 +51,10 @@ def require_call(model: keras.Model) -> None:
             "one takes; before `fit`, not as a callback of it. "
             f"Received: {type(model).__name__}, which holds {held}."
         )
+
+
+def _without_call(model: keras.Model) -> bool:
+    return getattr(getattr(model, "call", None), "__func__", None) is keras.Model.call
 
 
 def as_names(layers: Any) -> list[Any]:

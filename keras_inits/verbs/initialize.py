@@ -70,7 +70,7 @@ def initialize(
         initialize(model, None)                  # every weight by its own initializer
 
     Args:
-        model: A built model.
+        model: A built model, or one without a `call` that holds built ones (a GAN).
         initializer: `"auto"`, a string, an instance, or a dict from name patterns or
             layer classes to any of these (the first that matches counts; layers that
             none matches stay). None resets: every weight, biases and statistics

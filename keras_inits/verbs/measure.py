@@ -137,9 +137,11 @@ def measure(
     return SignalReport(
         signals,
         title=f"Signal in {model.name!r}",
-        notes=[*[NOISE] * (data is None)]
-        + _of_one_call(selection, recorder)
-        + _not_looked_at(selection),
+        notes=[
+            *[NOISE] * (data is None),
+            *_of_one_call(selection, recorder),
+            *_not_looked_at(selection),
+        ],
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
         batch_norm=batch_norm(selection.every, training),

@@ -282,19 +282,14 @@ _BY_LIBRARY = {
 def fused_arithmetic(
     function: Callable[..., Any], **options: Any
 ) -> Callable[..., Any]:
-    """As `fused`, of plain arithmetic on many shapes; compiled more quickly.
-
-    Args:
-        function: A function of tensors.
-        options: What else `jax.jit` takes.
-    """
+    """As `fused`, by options of `jax.jit`: plain arithmetic on many shapes, quickly."""
     if not fuses():
         return fused(function)
-    plain = functools.cache(lambda: _jit(function, **options))
+    plain = functools.cache(functools.partial(_jit, function, **options))
     if loaded().default_backend() != "cpu":
         return plain()
-    library = {"compiler_options": _BY_LIBRARY}
-    quick = functools.cache(lambda: _jit(function, **library, **options))
+    options = {"compiler_options": _BY_LIBRARY, **options}
+    quick = functools.cache(lambda: _jit(function, **options))
 
     def compiled(*arguments: Any) -> Any:
         try:

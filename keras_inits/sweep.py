@@ -72,8 +72,7 @@ class Visitor(Protocol):
     every_layer: ClassVar[bool]
 
     @property
-    def every_bias(self) -> bool:
-        """See above."""
+    def every_bias(self) -> bool: ...
 
     def signal(self, stop: Stop, signal: Tensor) -> Tensor:
         """Receives `W x + b` (a probe: `W x`); returns what the layer goes on with."""
@@ -134,7 +133,7 @@ def sweep(
     both = [x for x in selection.every if isinstance(x, keras.layers.Bidirectional)]
     for name in ("_can_attempt_fused_lstm", "_can_attempt_fused_gru"):
         attributes += [(x, name, _never) for x in both]
-    kept_losses = model, "_clear_losses", _nothing  # of the call before
+    kept_losses = model, "_clear_losses", _never  # of the call before
     attributes.append(kept_losses)
     attributes += local_statistics(model, selection.every, training)
     attributes += shortcuts(selection.every)
@@ -290,10 +289,6 @@ def _here(layer: Any, name: str, value: Any) -> Any:
         return chosen(*args, **kwargs)
 
     return function
-
-
-def _nothing() -> None:
-    pass
 
 
 def _never(*args: Any, **kwargs: Any) -> bool:

@@ -44,7 +44,6 @@ Batch = Any
 # more of them, and the end of a stream that has none.
 OTHERS = 16
 
-
 OF_A_TUPLE = (
     "The data are a tuple, (x, y[, sample_weight]), of which x alone is taken; several "
     "inputs go in a list: [x1, x2]."
@@ -128,13 +127,11 @@ def check_request(data: Any, samples: Any) -> None:
 def _require_source(data: Any, name: str) -> None:
     source = is_held(data) or isinstance(data, (Iterable, _PyDataset))
     if not source or isinstance(data, (str, bytes, set)):
-        model = isinstance(data, keras.Layer)
+        hint = ". A callback gets the model from fit: LSUV(), LSUV(x)"
         raise DataError(
             f"`{name}` is what fit() accepts: an array, a list or dict of arrays, a "
-            "dataset, a loader or a generator. "
-            f"Received: {data!r} (of type {type(data).__name__})"
-            + ". A callback gets the model from fit: LSUV(), LSUV(x)"
-            * model
+            f"dataset, a loader or a generator. Received: {data!r} (of type "
+            f"{type(data).__name__}){hint if isinstance(data, keras.Layer) else ''}"
         )
 
 

@@ -21,12 +21,14 @@ from typing import Any, ClassVar, Protocol
 import keras
 
 from keras_inits.backends import eager, is_traced
+from keras_inits.calling.masks import Masks
 from keras_inits.calling.products import products
 from keras_inits.calling.shortcuts import shortcuts
 from keras_inits.calling.time_steps import TimeSteps
 from keras_inits.data.refusals import explained
 from keras_inits.distribution import local_statistics
 from keras_inits.linear_maps import LinearMap
+from keras_inits.statistics.masked import ALL, Steps
 from keras_inits.structure.selection import Selection
 from keras_inits.structure.walking import walk
 from keras_inits.weights.trial import Trial
@@ -50,6 +52,7 @@ class Stop:
             under the values of the moment.
         variables: What to scale in an opaque layer.
         bias_only: Whether another layer has decided on the kernel, not on the bias.
+        steps: Those that no mask leaves out.
     """
 
     layer: keras.layers.Layer
@@ -58,6 +61,7 @@ class Stop:
     again: Callable[[], Tensor]
     variables: tuple[keras.Variable, ...] = ()
     bias_only: bool = False
+    steps: Steps = ALL
 
 
 class Visitor(Protocol):
@@ -83,7 +87,7 @@ class Visitor(Protocol):
     def opaque(self, stop: Stop) -> Tensor:
         """Runs an opaque layer, by `stop.again`, and returns its output."""
 
-    def watched(self, layer: Any, inputs: Tensor, output: Tensor) -> None:
+    def watched(self, layer: Any, inputs: Tensor, output: Tensor, steps: Steps) -> None:
         """Receives what an activation layer, or operation, takes and puts out."""
 
     def repeated(self, layer: keras.layers.Layer) -> None:
@@ -120,7 +124,8 @@ def sweep(
     calls = _Interceptor(selection, visitor, trial, compiled)
     replaced = {layer: calls.of(layer) for layer in selection.layers}
     replaced.update((layer, calls.watching(layer)) for layer in selection.watched)
-    steps = TimeSteps()
+    replaced = {**dict(calls.masks.calls()), **replaced}
+    steps = TimeSteps(calls.masks)
     for layer in selection.every:
         if isinstance(layer, keras.layers.TimeDistributed) and any(
             inner in replaced for inner in walk(layer.layer)
@@ -157,7 +162,7 @@ class _Interceptor:
         self, selection: Selection, visitor: Visitor, trial: Trial, compiled: bool
     ) -> None:
         self.selection, self.visitor, self.trial = selection, visitor, trial
-        self.compiled = compiled
+        self.compiled, self.masks = compiled, Masks(selection.every)
         self.products = products(selection.maps)
         self.thread = threading.get_ident()
         self.decided: set[Hashable] = set()
@@ -180,7 +185,8 @@ class _Interceptor:
                 self.late[layer] -= 1
                 return original(*args, **kwargs)
             if not maps:
-                return self._opaque(layer, partial(original, *args, **kwargs))
+                steps = Steps(self.masks.of(layer, args, kwargs))
+                return self._opaque(layer, partial(original, *args, **kwargs), steps)
             now = [m for m in maps if m.when is None or m.when(*args, **kwargs)]
             return self._visit(layer, now, original, args, kwargs)
 
@@ -196,7 +202,8 @@ class _Interceptor:
             fresh = id(layer) not in self.decided and outside
             if threading.get_ident() == self.thread and fresh:
                 self.decided.add(id(layer))
-                self.visitor.watched(layer, inputs, output)
+                steps = Steps(self.masks.beside(output, inputs))
+                self.visitor.watched(layer, inputs, output, steps)
             return output
 
         return call
@@ -220,6 +227,7 @@ class _Interceptor:
             self.visitor.repeated(layer)
         self.decided.update((about, id(m.kernel)) for m in fresh)
         output, last = None, None
+        mask = self.masks.of(layer, args, kwargs, fresh)
         for linear_map in fresh:
             product = self.products.get(layer)
             if linear_map.probe is not None:
@@ -228,7 +236,8 @@ class _Interceptor:
                 again = partial(product, args[0])
             else:
                 again = partial(_shadowed_call, linear_map, original, args, kwargs)
-            last = Stop(layer, linear_map, self.trial, again, (), linear_map in known)
+            steps, only = Steps(mask, linear_map.channel_axes), linear_map in known
+            last = Stop(layer, linear_map, self.trial, again, (), only, steps)
             signal = self.visitor.signal(last, again())
             if linear_map.in_hand:
                 output = linear_map.activate(signal)
@@ -239,13 +248,16 @@ class _Interceptor:
             self.visitor.output(last, output)
         return output
 
-    def _opaque(self, layer: keras.layers.Layer, again: Callable[[], Tensor]) -> Any:
+    def _opaque(
+        self, layer: keras.layers.Layer, again: Callable[[], Tensor], steps: Steps
+    ) -> Any:
         variables = self.selection.opaque[layer]
         if all(id(v) in self.decided for v in variables):
             self.visitor.repeated(layer)
             return again()
         self.decided.update(map(id, variables))
-        return self.visitor.opaque(Stop(layer, None, self.trial, again, variables))
+        stop = Stop(layer, None, self.trial, again, variables, steps)
+        return self.visitor.opaque(stop)
 
 
 @contextlib.contextmanager

@@ -741,19 +741,3 @@ def constrained_stack() -> keras.Model:
             layers.Dense(6, name="free"),
         ]
     )
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_steps_that_a_mask_leaves_out_count_like_others(masked: bool) -> None:
-    """As docs/explanation/lsuv.md says: a quarter of the steps is real."""
-    x = normal(256, 8, 6)
-    x[:, 2:] = 0
-    loop = layers.LSTM(16)
-    masks = [layers.Masking()] if masked else []
-    model = keras.Sequential([keras.Input((None, 6)), *masks, loop])
-    lsuv_init(model, x)
-    real = x[:, :2] @ numpy(loop.cell.kernel)
-    np.testing.assert_allclose(real.std(), 2.0, rtol=0.01)
-    lsuv_init(model, x[:, :2])
-    real = x[:, :2] @ numpy(loop.cell.kernel)
-    np.testing.assert_allclose(real.std(), 1.0, rtol=0.01)

@@ -46,7 +46,7 @@ class Onlooker:
     def opaque(self, stop: Stop) -> Any:
         return stop.again()
 
-    def watched(self, layer: Any, inputs: Any, output: Any) -> None:
+    def watched(self, layer: Any, inputs: Any, output: Any, steps: Any) -> None:
         pass
 
     def repeated(self, layer: Any) -> None:

@@ -4,5 +4,6 @@
 |---|---|
 | `shortcuts` | layers without the checks of `Layer.__call__` |
 | `products` | `W x + b` by the backend's own operations |
+| `masks` | which steps of a sequence are real |
 | `time_steps` | `TimeDistributed` as one call |
 """

@@ -18,6 +18,7 @@ import keras
 from keras.layers import Layer
 
 from keras_inits.backends import is_hooked, loaded, tensor_type
+from keras_inits.calling.masks import makes_masks
 from keras_inits.errors import KerasInitsError
 from keras_inits.structure.walking import PLAIN
 
@@ -140,14 +141,7 @@ def _hides_masks(layers: Iterable[Layer]) -> bool:
 
     Keras keeps them elsewhere there.
     """
-    return keras.backend.backend() == "jax" and any(map(_makes_masks, layers))
-
-
-def _makes_masks(layer: Any) -> bool:
-    if type(layer) in PLAIN or type(layer).__module__.startswith("keras."):
-        is_masking = isinstance(layer, keras.layers.Masking)
-        return is_masking or bool(getattr(layer, "mask_zero", False))
-    return type(layer).compute_mask is not Layer.compute_mask
+    return keras.backend.backend() == "jax" and any(map(makes_masks, layers))
 
 
 def _casts(layer: Any) -> bool:

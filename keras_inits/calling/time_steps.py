@@ -13,6 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_inits.calling.masks import Masks
 from keras_inits.structure.walking import walk
 
 Tensor = Any
@@ -20,9 +21,14 @@ Call = Callable[..., Any]
 
 
 class TimeSteps:
-    """Calls that stand in for those of `TimeDistributed` and of what is in it."""
+    """Calls that stand in for those of `TimeDistributed` and of what is in it.
 
-    def __init__(self) -> None:
+    Args:
+        masks: Of the pass.
+    """
+
+    def __init__(self, masks: Masks) -> None:
+        self._masks = masks
         self._thread = threading.get_ident()
         self._count = 1  # of the steps that lie in a batch now
 
@@ -49,8 +55,10 @@ class TimeSteps:
             if "training" in accepted:
                 kwargs["training"] = training
             outside, self._count = self._count, self._count * inputs.shape[1]
+            parts = {} if mask is None else {wrapper.layer: mask}
             try:
-                output = wrapper.layer.call(merge(inputs), **kwargs)
+                with self._masks.told(parts):
+                    output = wrapper.layer.call(merge(inputs), **kwargs)
             finally:
                 self._count = outside
             return ops.reshape(output, (-1, inputs.shape[1], *output.shape[1:]))

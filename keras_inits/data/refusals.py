@@ -72,6 +72,25 @@ def told_of_rows(data: Any, batch: Any) -> Iterator[None]:
         raise
 
 
+def require_steps(layer: Any, share: Any) -> None:
+    """Refuse a signal of which a mask leaves nothing.
+
+    Args:
+        layer: Whose it is.
+        share: Of its steps, those that a mask leaves; None where there is no mask.
+
+    Raises:
+        DataError: There are none.
+    """
+    if share is not None and share == 0:
+        raise DataError(
+            f"Layer {layer.name!r} ({type(layer).__name__}): a mask leaves out every "
+            "step of these data, so that it has no signal. Pass rows with steps that "
+            "are not padding: behind Embedding(mask_zero=True) indices above 0, behind "
+            "Masking steps that are not mask_value throughout."
+        )
+
+
 def _goes_well(call: Callable[[], Any]) -> bool:
     try:
         call()

@@ -95,7 +95,10 @@ def _after(layer: Any, cells: list[Any]) -> Callable[..., Tensor]:
         state = None if initial_state is None else list(initial_state)[: len(cells)]
         if state is not None and len(cells) == 1:
             state = keras.tree.flatten(state)
-        return front(sequences, initial_state=state, mask=mask, training=training)
+        found = front(sequences, initial_state=state, mask=mask, training=training)
+        # In the order of the steps, as the mask is.
+        turned = layer.go_backwards and mask is not None
+        return ops.flip(found, axis=1) if turned else found
 
     return sequence
 

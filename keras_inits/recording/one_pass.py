@@ -10,6 +10,7 @@ import keras
 
 from keras_inits.backends import fetch, read
 from keras_inits.backward.slopes import look_inside
+from keras_inits.data.refusals import require_steps
 from keras_inits.histograms import evenly_spaced
 from keras_inits.passes import compiled
 from keras_inits.passes.kinds import kind_of
@@ -51,6 +52,8 @@ def recorded(
     if recorder is None:
         recorder = _eager(model, batch, selection, training)
     recorder = _in_numpy(recorder)
+    for record in recorder.records:
+        require_steps(record.layer, record.share)
     late = [r.layer for r in recorder.records if _begins_later(r, recorder, selection)]
     if late:
         selection.late.update(late)
@@ -94,6 +97,8 @@ def _in_numpy(recorder: Recorder) -> Recorder:
     columns = ([*(next(found) for _ in _FIGURES), *islice(rows, 2)] for _ in records)
     filled = list(map(_filled, records, columns))
     for record in filled:
+        if record.share and record.saturated is not None:  # what is left out is not
+            record.saturated = record.saturated / record.share
         if record.values is None:
             record.values = evenly_spaced(record.rows)
     return Recorder(records=filled, repeats=recorder.repeats)
@@ -121,7 +126,7 @@ def _eager(
 # What of a record is a tensor, or Moments of tensors.
 _FIGURES = (
     *("signal", "batch_variance", "output", "dead", "saturated"),
-    *("gradient_gain", "kernel", "slope"),
+    *("gradient_gain", "kernel", "slope", "share"),
 )
 _TENSORS = (*_FIGURES, "rows", "values")
 

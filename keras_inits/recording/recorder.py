@@ -14,6 +14,8 @@ from keras_inits.backends import fused
 from keras_inits.backward.gradient_gains import kernel_gain, mean_square_slopes
 from keras_inits.backward.probes import Probe, activation_of, look_at
 from keras_inits.linear_maps import LinearMap
+from keras_inits.statistics import masked
+from keras_inits.statistics.masked import ALL, Steps
 from keras_inits.statistics.moments import (
     Moments,
     dead_share,
@@ -66,6 +68,7 @@ class Record:
     values: Any = None  # for a histogram
     gradient_gain: Tensor | None = None
     kernel: Moments | None = None
+    share: Tensor | None = None  # of the steps, those that no mask leaves out
 
     def probe(self) -> Probe | None:
         """What its gradient gain is seen from."""
@@ -97,7 +100,7 @@ class Recorder:
         if stop.map is not None:  # first, while the kernel is in the cache
             base = stop.trial.base(stop.map.kernel)
             kernel = Moments(*self._figures(base)[:2])
-        record = self._seen(stop.layer, stop.map, signal)
+        record = self._seen(stop.layer, stop.map, signal, stop.steps)
         record.kernel = kernel
         self.records.append(record)
         return signal
@@ -105,21 +108,23 @@ class Recorder:
     def output(self, stop: Stop, output: Tensor) -> None:
         """The output, on the record that the same call has opened."""
         opened = (r for r in reversed(self.records) if r.map is stop.map)
-        self._put_out(next(opened), output)
+        turned = getattr(stop.layer, "go_backwards", False)
+        steps = stop.steps.reversed() if turned else stop.steps
+        self._put_out(next(opened), output, steps)
 
     def opaque(self, stop: Stop) -> Tensor:
         """A layer that only its output describes."""
         output = stop.again()
-        record = self._seen(stop.layer, None, first_tensor(output))
-        self._put_out(record, output)
+        record = self._seen(stop.layer, None, first_tensor(output), stop.steps)
+        self._put_out(record, output, stop.steps)
         self.records.append(record)
         return output
 
-    def watched(self, layer: Any, inputs: Tensor, output: Tensor) -> None:
+    def watched(self, layer: Any, inputs: Tensor, output: Tensor, steps: Steps) -> None:
         """An activation: its input is the pre-activation. A sum: what it gives."""
         z = inputs if is_activation(layer) else first_tensor(output)
-        record = self._seen(layer, None, z)
-        self._put_out(record, output)
+        record = self._seen(layer, None, z, steps)
+        self._put_out(record, output, steps)
         self.records.append(record)
 
     def repeated(self, layer: keras.layers.Layer) -> None:
@@ -159,41 +164,52 @@ class Recorder:
                     slope = slope * kernel_gain(m.stage, mean_square(base))
             record.gradient_gain = slope
 
-    def _seen(self, layer: Any, m: LinearMap | None, z: Tensor) -> Record:
+    def _seen(self, layer: Any, m: LinearMap | None, z: Tensor, steps: Steps) -> Record:
         several = len(z.shape) > 1 and z.shape[0] > 1
-        mean, variance, *between = self._figures(z, several)
+        mean, variance, *between = self._figures(z, steps, several)
         if m is not None and m.in_hand and not m.lookup:
             self._map = m
         function = layer if m is None else activation_of(m)
         seen = self._map if m is None else m
         about = ((-1,), 0) if seen is None else (seen.channel_axes, seen.channels)
-        rows, slope, values = look_at(z, function, *about, values=True)
+        sample = steps.sampled(z)
+        rows, slope, values = look_at(sample, function, *about, values=True)
         self._last = z, mean, variance
         record = Record(layer, m, Moments(mean, variance))
         record.rows, record.slope, record.values = rows, slope, values
         record.batch_variance = between[0] if between else None
+        record.share = steps.share(z)
         # What a gate adds to `W x`, and its own activation, are not in hand.
         if m is None or m.in_hand:
-            record.saturated = _saturated(layer, z)
+            record.saturated = _saturated(layer, steps.blank(z))
         return record
 
-    def _put_out(self, record: Record, output: Any) -> None:
+    def _put_out(self, record: Record, output: Any, steps: Steps) -> None:
         y = first_tensor(output)
         record.shape = (None, *y.shape[1:])
         z, *found = self._last  # a linear layer puts out its pre-activation
         self._last = None, None, None
         units = _units(record, y)
-        if units and y is not z and not self.in_float64:
+        plain = steps.of(y) is None and not self.in_float64
+        if units and y is not z and plain:
             *found, record.dead = of_units(output_figures, *units)(y)
         else:
-            record.dead = of_units(dead_share, *units)(y) if units else None
-            found = found if y is z else [*self._figures(y)]
+            left = steps.blank(y)
+            record.dead = of_units(dead_share, *units)(left) if units else None
+            found = found if y is z else [*self._figures(y, steps)]
         record.output = Moments(*found)
 
-    def _figures(self, x: Tensor, several: bool = False) -> Sequence[Any]:
+    def _figures(
+        self, x: Tensor, steps: Steps = ALL, several: bool = False
+    ) -> Sequence[Any]:
         """Mean and variance; of several samples also the variance between them."""
+        mask, count = steps.of(x), 3 if several else 2
+        if mask is not None:
+            in_float64 = masked.spread_in_float64 if self.in_float64 else None
+            found: Sequence[Any] = (in_float64 or fused(masked.spread))(x, mask)
+            return found[:count]
         if self.in_float64:
-            return figures_in_float64(x)[: 3 if several else 2]
+            return figures_in_float64(x)[:count]
         return fused(spread if several else figures)(x)
 
 

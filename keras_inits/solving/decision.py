@@ -86,6 +86,7 @@ class Decision:
     moved: float = 1.0
     probes: tuple[Probe, ...] = ()  # of the layer, of activation layers behind it
     gradient_gain: Any = None
+    share: Any = None  # of the steps, those that no mask leaves out
     variables: tuple[keras.Variable, ...] = ()
     output_shape: tuple[Any, ...] | None = None
     silent_channels: int = 0
@@ -122,6 +123,13 @@ def per_channel(m: LinearMap, scale: Tensor) -> Tensor:
     gates = scale.shape[0]
     shape = (gates, m.channels // gates)
     return ops.reshape(ops.broadcast_to(scale[:, None], shape), (-1,))
+
+
+def beside(m: LinearMap, figure: Tensor, signal: Tensor) -> Tensor:
+    """A figure, or one per gate or channel, that broadcasts against the signal."""
+    if len(figure.shape) == 0:
+        return figure
+    return m.signal_view(per_channel(m, figure), signal)
 
 
 def is_softmax(layer: Any) -> bool:

@@ -22,6 +22,7 @@ from keras import ops
 from keras_inits.backends import OWN, QUICK, host
 from keras_inits.solving.search import Search
 from keras_inits.statistics.dense_figures import mean_and_variance_of_dense
+from keras_inits.statistics.masked import Steps
 from keras_inits.statistics.moments import (
     Moments,
     channel_moments,
@@ -100,6 +101,7 @@ class OutputProblem(NamedTuple):
         channel_axes: Axes of `u` that index channels.
         per_channel: Whether each channel has its own target.
         center: Whether each channel's mean is to vanish.
+        steps: Those that no mask leaves out.
     """
 
     u: Tensor
@@ -108,6 +110,7 @@ class OutputProblem(NamedTuple):
     channel_axes: tuple[int, ...]
     per_channel: bool
     center: bool
+    steps: Steps = Steps()
 
     def pre_activation(self, scale: Tensor, shift: Tensor) -> Tensor:
         """`s u + b + d`, in the dtype of `u`."""
@@ -132,16 +135,19 @@ class OutputProblem(NamedTuple):
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Channel means, deviations (one, or per channel), mean slopes by channel."""
         z = self.pre_activation(self.view(scale), self.view(shift))
-        channels = channel_moments(self.activation(z), self.channel_axes)
+        channels = self._channels(z)
         mean, variance = host(channels.mean), host(channels.variance)
         if not self.per_channel:
             variance = np.asarray([variance.mean() + mean.var()])
         slope = np.ones_like(mean)
         if self.center:
             step = 1e-2
-            ahead = channel_moments(self.activation(z + step), self.channel_axes)
-            slope = (host(ahead.mean) - mean) / step
+            slope = (host(self._channels(z + step).mean) - mean) / step
         return mean, np.sqrt(variance), slope
+
+    def _channels(self, z: Tensor) -> Moments:
+        output = self.steps.filled(self.activation(z))
+        return channel_moments(output, self.channel_axes)
 
 
 class Found(NamedTuple):

@@ -235,7 +235,10 @@ def _as_tensor(target: float) -> Tensor:
 
 
 # What of a decision is a tensor, a number or Moments of such.
-_TENSORS = (*("before", "after", "linear", "bias", "scale", "shift", "gradient_gain"),)
+_TENSORS = (
+    *("before", "after", "linear", "bias", "scale", "shift", "gradient_gain"),
+    "share",
+)
 
 
 def _tensors(decision: Decision) -> list[Any]:

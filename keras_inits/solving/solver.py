@@ -17,8 +17,8 @@ from keras_inits.solving.decision import (
     Decision,
     Options,
     apply,
+    beside,
     is_softmax,
-    per_channel,
     shape_of,
     varies,
 )
@@ -30,6 +30,7 @@ from keras_inits.solving.equations import (
     solve_output,
 )
 from keras_inits.solving.half_precision import finite, tolerance
+from keras_inits.statistics.masked import Steps
 from keras_inits.statistics.moments import (
     Moments,
     channel_moments,
@@ -88,14 +89,14 @@ class Solver:
         signal, moved = finite(stop, m, signal)
         bias = self._bias(m, signal)
         if self.options.signal == "output" and m.in_hand:
-            decision, result = self._by_output(m, signal, bias)
+            decision, result = self._by_output(stop, m, signal, bias)
         elif self.options.center and m.bias is not None:
-            decision, result = self._centred(m, signal, bias, stop.bias_only)
+            decision, result = self._centred(stop, m, signal, bias)
         else:
-            decision, result = self._scaled(m, signal, bias)
-        decision.moved = moved
+            decision, result = self._scaled(stop, m, signal, bias)
+        decision.moved, decision.share = moved, stop.steps.share(signal)
         if m.in_hand and not m.lookup:  # indices have no gradient
-            decision.probes = (Probe.of(result, m),)
+            decision.probes = (Probe.of(stop.steps.sampled(result), m),)
         decision.variables = (m.kernel, *m.extra_kernels)
         apply(decision, stop.trial)
         if decision.probes:  # now, while the kernel is in the cache
@@ -129,12 +130,13 @@ class Solver:
                 decision.gradient_gain = decision.gradient_gain * slope
                 decision.probes = ()
 
-    def watched(self, layer: Any, inputs: Tensor, output: Tensor) -> None:
+    def watched(self, layer: Any, inputs: Tensor, output: Tensor, steps: Steps) -> None:
         """An activation: part of what the layer before it does to gradients."""
         before = self.decisions[-1] if self.decisions else None
         if before is not None and before.probes and not is_softmax(layer):
             assert before.map is not None
-            before.probes = (*before.probes, Probe.of(inputs, before.map, layer))
+            probe = Probe.of(steps.sampled(inputs), before.map, layer)
+            before.probes = (*before.probes, probe)
 
     def repeated(self, layer: keras.layers.Layer) -> None:
         """The first call has decided; this one saw its kernel."""
@@ -146,7 +148,9 @@ class Solver:
         order, last = 1.0, (0.0, 0.0)  # d log deviation / d log scale; both of them
         for iteration in range(self.options.max_iterations + 1):
             output = stop.again()
-            decision.after = seen = moments(first_tensor(output))
+            first = first_tensor(output)
+            seen, share = moments(stop.steps.filled(first)), stop.steps.share(first)
+            decision.after, decision.share = seen, share
             decision.before = decision.before or seen
             decision.iterations = max(1, iteration)
             deviation = math.sqrt(float(host(seen.variance)))
@@ -173,31 +177,34 @@ class Solver:
         return widen(m.bias_in(signal, m.bias.value))
 
     def _scaled(
-        self, m: LinearMap, z: Tensor, bias: Tensor | None
+        self, stop: Stop, m: LinearMap, z: Tensor, bias: Tensor | None
     ) -> tuple[Decision, Tensor]:
         target = self.target if m.level == 1.0 else self.target * m.level
         if bias is not None:
-            return self._scaled_beside_bias(m, z, bias)
-        if m.in_hand and not self.options.per_channel and m.gates == 1:
+            return self._scaled_beside_bias(stop, m, z, bias)
+        left = stop.steps.filled(z)
+        whole = not self.options.per_channel and m.gates == 1
+        if m.in_hand and whole and left is z:
             result, mean, variance, scale = self.meet(z, target)
             return Decision(m.layer, m, Moments(mean, variance), scale=scale), result
-        seen = self._moments(m, z)
+        seen = self._moments(m, left)
         scale = closed_form(seen, None, 0.0, target)
         if self.options.per_channel:
             scale = ops.where(varies(seen), scale, 1.0)
         decision = Decision(m.layer, m, before=seen, scale=scale)
         if not m.in_hand:
             return decision, z
-        return decision, scaled(z, self._spread(m, scale, z))
+        return decision, scaled(z, beside(m, scale, z))
 
     def _scaled_beside_bias(
-        self, m: LinearMap, z: Tensor, bias: Tensor
+        self, stop: Stop, m: LinearMap, z: Tensor, bias: Tensor
     ) -> tuple[Decision, Tensor]:
-        u = widen(z) - bias
-        seen, before = self._moments(m, u), self._moments(m, z)
-        spread = self._moments(m, ops.broadcast_to(bias, u.shape))
-        centred = u - self._spread(m, seen.mean, u)
-        product = centred * (bias - self._spread(m, spread.mean, u))
+        u, filled = widen(z) - bias, stop.steps.filled
+        left, biases = filled(u), filled(ops.broadcast_to(bias, u.shape))
+        seen, before = self._moments(m, left), self._moments(m, filled(z))
+        spread = self._moments(m, biases)
+        centred = left - beside(m, seen.mean, u)
+        product = centred * (biases - beside(m, spread.mean, u))
         if self.options.per_channel:
             covariance = channel_moments(product, m.channel_axes).mean
         else:
@@ -207,7 +214,7 @@ class Solver:
             scale = ops.where(varies(seen), scale, 1.0)
         mean = seen.mean * scale + spread.mean
         parts = seen.variance * scale**2 + 2 * scale * covariance + spread.variance
-        result = u * self._spread(m, scale, u) + bias
+        result = u * beside(m, scale, u) + bias
         decision = Decision(
             m.layer,
             m,
@@ -220,26 +227,27 @@ class Solver:
         return decision, ops.cast(result, z.dtype)
 
     def _centred(
-        self, m: LinearMap, z: Tensor, bias: Tensor | None, bias_only: bool
+        self, stop: Stop, m: LinearMap, z: Tensor, bias: Tensor | None
     ) -> tuple[Decision, Tensor]:
         """Remove each channel's mean, then scale: exact in one step."""
         assert m.bias is not None
         u = widen(z) if bias is None else widen(z) - bias
         view = m.bias_in(z, m.bias.value)
         others = [a for a in range(len(u.shape)) if view.shape[a] == 1]
-        mean = ops.mean(u, axis=others, keepdims=True)
+        left = stop.steps.filled(u)
+        mean = ops.mean(left, axis=others, keepdims=True)
         centred = u - mean
-        seen = self._moments(m, centred)
+        seen = self._moments(m, stop.steps.filled(centred))
         scale = closed_form(seen, None, 0.0, self.target)
         if self.options.per_channel:
             scale = ops.where(varies(seen), scale, 1.0)
-        scale = ops.ones_like(scale) if bias_only else scale
-        wide, at_rest = self._spread(m, scale, u), m.resting_bias
+        scale = ops.ones_like(scale) if stop.bias_only else scale
+        wide, at_rest = beside(m, scale, u), m.resting_bias
         rest = 0.0 if at_rest is None else ops.cast(m.bias_in(u, at_rest), u.dtype)
         decision = Decision(
             m.layer,
             m,
-            before=self._moments(m, z),
+            before=self._moments(m, stop.steps.filled(z)),
             after=Moments(0.0 * scale, seen.variance * scale**2),
             scale=scale,
             shift=rest - mean * wide - widen(view),
@@ -248,22 +256,16 @@ class Solver:
         )
         return decision, ops.cast(centred * wide, z.dtype)
 
-    def _spread(self, m: LinearMap, scale: Tensor, signal: Tensor) -> Tensor:
-        """A figure, or one per gate or channel, that broadcasts against the signal."""
-        if len(scale.shape) == 0:
-            return scale
-        return m.signal_view(per_channel(m, scale), signal)
-
     def _by_output(
-        self, m: LinearMap, z: Tensor, bias: Tensor | None
+        self, stop: Stop, m: LinearMap, z: Tensor, bias: Tensor | None
     ) -> tuple[Decision, Tensor]:
         """Solve on `f(s u + b)`, with the activations in hand."""
-        o = self.options
+        o, filled = self.options, stop.steps.filled
         u = z if bias is None else widen(z) - bias
         problem = OutputProblem(
-            u, bias, m.activate, m.channel_axes, o.per_channel, o.center
+            u, bias, m.activate, m.channel_axes, o.per_channel, o.center, stop.steps
         )
-        before = moments(m.activate(z))
+        before = moments(filled(m.activate(z)))
         target = o.target_std * m.level
         found = solve_output(problem, target, tolerance(m.layer, o), o.max_iterations)
         dtype = keras.backend.standardize_dtype(widen(z).dtype)
@@ -277,12 +279,12 @@ class Solver:
             m.layer,
             m,
             before=before,
-            after=moments(m.activate(result)),
+            after=moments(filled(m.activate(result))),
             scale=scale,
             shift=shift,
             iterations=found.iterations,
             found=found,
-            linear=channel_moments(u, m.channel_axes) if o.per_channel else moments(u),
+            linear=self._moments(m, filled(u)),
         )
         return decision, ops.cast(result, z.dtype)
 

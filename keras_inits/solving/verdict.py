@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_inits.backends import fetch, host
 from keras_inits.data.arrays import length
+from keras_inits.data.refusals import require_steps
 from keras_inits.errors import ConvergenceError, DegenerateSignalError
 from keras_inits.solving.decision import (
     SAME,
@@ -65,7 +66,7 @@ def gain_of(decisions: Sequence[Decision]) -> float:
 
 
 _MOMENTS = ("before", "after", "linear", "bias")
-_TENSORS = ("scale", "shift", "gradient_gain")
+_TENSORS = ("scale", "shift", "gradient_gain", "share")
 
 
 def _fetch(decisions: Sequence[Decision]) -> None:
@@ -101,6 +102,7 @@ def _scaled(seen: Moments, scale: Any) -> Moments:
 def _check(
     decision: Decision, options: Options, decisions: Sequence[Decision], few: str
 ) -> None:
+    require_steps(decision.layer, decision.share)
     linear = decision.linear if decision.linear is not None else decision.before
     _check_signal(decision, linear, options, decisions, few)
     _check_bias(decision, options)

@@ -87,7 +87,7 @@ def lsuv_init(
             `(x, y[, weights])` only `x` is used. Where batches differ in the shape of
             their rows, those like the first one serve. None among several inputs is
             an optional one that is missing; None alone draws standard-normal inputs.
-            Steps that a mask leaves out count like others: pass rows without padding.
+            Steps that Keras's mask leaves out count nowhere.
         layers: Names, layers, a class or a predicate. None: the layers marked by an
             `lsuv_*` initializer or, where none is marked, every trainable layer that
             has a linear map. Layers that nothing describes are scaled where they are
@@ -120,7 +120,7 @@ def lsuv_init(
         first kernel is too small for steps of training, as a finding then says.
 
     Raises:
-        DataError: The data are missing, empty, of the wrong shape.
+        DataError: The data are missing, empty, of the wrong shape, all masked.
         DegenerateSignalError: A signal has no variance, or is NaN or infinite.
         ConvergenceError: No scale meets the target.
         UnsupportedLayerError: A layer is unknown or cannot be scaled.

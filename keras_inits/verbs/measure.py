@@ -69,7 +69,8 @@ def measure(
     Args:
         model: A built model.
         data: What `fit` accepts, see `lsuv_init`. None: standard-normal noise in its
-            place, which says nothing of how your data are scaled.
+            place, which says nothing of how your data are scaled. Steps that Keras's
+            mask leaves out count nowhere.
         y: Labels for the rows of `data`, `(samples, ...)`, of several outputs in a list
             or dict; of a dataset, loader or generator, for its rows from the first one
             on. With them the report also has the gradient of the loss for every kernel.
@@ -88,7 +89,8 @@ def measure(
         that the loss is made for, there are no gradients, and a finding that says so.
 
     Raises:
-        DataError: The data are missing, empty, of the wrong shape; labels do not fit.
+        DataError: The data are missing, empty, of the wrong shape, all masked; labels
+            do not fit.
         UnsupportedLayerError: `layers` names a layer that does not exist.
     """
     check_flags(training=training)

@@ -134,10 +134,13 @@ def sampled(x: Tensor, mask: Tensor) -> Tensor:
     rows = max(IMAGES, SAMPLE // max(1, math.prod(x.shape[1:])))
     rows, total = min(rows, steps[0]), math.prod(steps)
     wanted = rows * math.prod(steps[1:])
-    counted = ops.cumsum(ops.cast(ops.reshape(mask, (-1,)), "int32"))
-    spacing = ops.cast(counted[-1], "float32") / total
-    ranks = ops.cast(ops.arange(wanted, dtype="float32") * spacing, "int32") + 1
-    places = ops.searchsorted(counted, ops.minimum(ranks, counted[-1]))
+    real = ops.reshape(mask, (-1,))
+    count = ops.sum(ops.cast(real, "int32"))
+    numbers = ops.arange(total, dtype="int32")  # those that count, then the others
+    order = ops.argsort(ops.where(real, numbers, numbers + total))
+    spacing = ops.cast(count, "float32") / total
+    ranks = ops.cast(ops.arange(wanted, dtype="float32") * spacing, "int32")
+    places = ops.take(order, ops.minimum(ranks, ops.maximum(count - 1, 0)), axis=0)
     flat = ops.reshape(x, (total, *rest))
     return ops.reshape(ops.take(flat, places, axis=0), (rows, *steps[1:], *rest))
 

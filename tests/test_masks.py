@@ -49,7 +49,7 @@ def mixed() -> keras.Model:
     x = layers.Bidirectional(loop)(x)
     x = layers.LayerNormalization()(x)
     x = layers.Add()([x, layers.MultiHeadAttention(2, 8)(x, x)])
-    if getattr(x, "_keras_mask", None) is None:
+    if keras.__version__.startswith("3.9."):
         pytest.skip("this Keras loses the mask in attention")
     x = layers.TimeDistributed(layers.Dense(16, "tanh"))(x)
     x = layers.Activation("gelu")(layers.Dense(16)(x))

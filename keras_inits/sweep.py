@@ -9,10 +9,9 @@ and written nowhere, and moving statistics, seeds and metrics stay untouched.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ import keras
 from keras_inits.backends import eager, is_traced
 from keras_inits.calling.masks import Masks
 from keras_inits.calling.products import products
+from keras_inits.calling.shadows import on_this_thread, shadowed
 from keras_inits.calling.shortcuts import shortcuts
 from keras_inits.calling.time_steps import TimeSteps
 from keras_inits.data.refusals import explained
@@ -256,51 +256,17 @@ class _Interceptor:
             self.visitor.repeated(layer)
             return again()
         self.decided.update(map(id, variables))
-        stop = Stop(layer, None, self.trial, again, variables, steps)
+        stop = Stop(layer, None, self.trial, again, variables, steps=steps)
         return self.visitor.opaque(stop)
-
-
-@contextlib.contextmanager
-def shadowed(
-    attributes: Iterable[tuple[keras.layers.Layer, str, Any]],
-) -> Iterator[None]:
-    """Set attributes on instances, unseen by Keras's tracking; put all back after."""
-    missing = object()
-    before: list[tuple[dict[str, Any], str, Any]] = []
-    try:
-        for layer, name, value in attributes:
-            own = vars(layer)
-            before.append((own, name, own.get(name, missing)))
-            own[name] = value
-        yield
-    finally:
-        for own, name, value in reversed(before):
-            if value is missing:
-                own.pop(name, None)
-            else:
-                own[name] = value
 
 
 def _shadowed_call(
     linear_map: LinearMap, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
     layer = linear_map.layer
-    off = [(layer, name, _here(layer, name, x)) for name, x in linear_map.off.items()]
-    with shadowed(off):
+    off = linear_map.off.items()
+    with shadowed((layer, name, on_this_thread(layer, name, x)) for name, x in off):
         return call(*args, **kwargs)
-
-
-def _here(layer: Any, name: str, value: Any) -> Any:
-    """What stands for an attribute: `value` on this thread, itself on all others."""
-    own, thread = getattr(layer, name, None), threading.get_ident()
-    if not (callable(own) and callable(value)):
-        return value
-
-    def function(*args: Any, **kwargs: Any) -> Any:
-        chosen = value if threading.get_ident() == thread else own
-        return chosen(*args, **kwargs)
-
-    return function
 
 
 def _never(*args: Any, **kwargs: Any) -> bool:

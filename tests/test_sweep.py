@@ -13,8 +13,9 @@ from keras import layers
 from models import dense_stack, normal, shared
 from textbook import call_order, measured, numpy
 
+from keras_inits.calling.shadows import shadowed
 from keras_inits.structure.selection import select
-from keras_inits.sweep import Stop, shadowed, sweep
+from keras_inits.sweep import Stop, sweep
 from keras_inits.weights.commit import computed
 from keras_inits.weights.trial import Trial
 

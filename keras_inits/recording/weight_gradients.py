@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_inits.backends import fetch, generators_kept, is_traced
+from keras_inits.calling.shadows import shadowed
 from keras_inits.data.arrays import arrays_of, each
 from keras_inits.errors import DataError
 from keras_inits.passes import compiled
@@ -23,7 +24,6 @@ from keras_inits.passes.kinds import Kind, kind_of
 from keras_inits.recording.loss_inputs import loss_unbuilt, misfits, seen_of
 from keras_inits.statistics.moments import moments
 from keras_inits.structure.selection import Selection
-from keras_inits.sweep import shadowed
 from keras_inits.weights.trial import Trial
 
 Tensor = Any

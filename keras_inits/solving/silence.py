@@ -10,6 +10,9 @@ import numpy as np
 from keras_inits.backends import host
 from keras_inits.solving.decision import Decision
 
+# One unit has one value there; so has each channel, which is centred or scaled alone.
+FEW = "The batch is 1 row: pass more (in fit, keras_inits.LSUV(data))."
+
 
 def silence(
     decision: Decision,

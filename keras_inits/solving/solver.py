@@ -164,9 +164,8 @@ class Solver:
             last = math.log(deviation), step
             for variable in stop.variables:
                 stop.trial.scale(variable, math.exp(step))
-        decision.variables = stop.variables
+        decision.variables, decision.output_shape = stop.variables, shape_of(output)
         decision.scale = stop.trial.factors.get(id(stop.variables[0]), 1.0)
-        decision.output_shape = shape_of(output)
         self._advance(decision)
         return output
 
@@ -252,7 +251,7 @@ class Solver:
             scale=scale,
             shift=rest - mean * wide - widen(view),
             linear=seen,
-            bias_only=bias_only,
+            bias_only=stop.bias_only,
         )
         return decision, ops.cast(centred * wide, z.dtype)
 
@@ -270,8 +269,7 @@ class Solver:
         found = solve_output(problem, target, tolerance(m.layer, o), o.max_iterations)
         dtype = keras.backend.standardize_dtype(widen(z).dtype)
         scale = ops.convert_to_tensor(found.scale, dtype)
-        if not o.per_channel:
-            scale = scale[0]
+        scale = scale if o.per_channel else scale[0]
         shift = problem.view(found.shift) if o.center else None
         added = ops.zeros((1,) * len(z.shape), dtype) if shift is None else shift
         result = problem.pre_activation(problem.view(found.scale), added)

@@ -23,15 +23,13 @@ from keras_inits.solving.decision import (
 )
 from keras_inits.solving.equations import Found
 from keras_inits.solving.half_precision import tolerance
-from keras_inits.solving.silence import silence
+from keras_inits.solving.silence import FEW, silence
 from keras_inits.statistics.moments import Moments
 
 # A variance in float32 has its full precision from here on, and is finite up to here,
 # with room for the squares of values of ten deviations.
 SMALLEST = 1e-36
 LARGEST = 1e36
-# One unit has one value there; so has each channel, which is centred or scaled alone.
-FEW = "The batch is 1 row: pass more (in fit, keras_inits.LSUV(data))."
 
 
 def check_target(layers: Iterable[keras.layers.Layer], options: Options) -> None:

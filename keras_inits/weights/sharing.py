@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import keras
@@ -19,8 +21,11 @@ def unshared(variables: Sequence[keras.Variable]) -> list[keras.Variable]:
 
     Neither another variable nor a name of the user's holds it, and no other array lies
     in its memory (`jax.device_put` to where it is makes one). Views, as NumPy's, need
-    no care: JAX counts them, and copies what they look at.
+    no care: JAX counts them, and copies what they look at. While another thread runs
+    there are none: it may be about to take one, to call the model.
     """
+    if not _others_wait():
+        return []
     alone = [v for v in variables if _references(v) == _of_one_owner()]
     try:
         devices = [v.value.sharding.device_set for v in alone]
@@ -53,6 +58,38 @@ def _place(array: Array) -> int:
 
 def _is_spread(array: Array) -> bool:
     return len(array.sharding.device_set) > 1
+
+
+def _others_wait() -> bool:
+    """Whether every other thread waits for something outside of Keras and JAX."""
+    frames = sys._current_frames()
+    return all(
+        _waits(frame) for key, frame in frames.items() if key != threading.get_ident()
+    )
+
+
+def _waits(frame: FrameType | None) -> bool:
+    innermost = _library(frame)
+    libraries: set[str] = set()
+    while frame is not None:
+        libraries.add(_library(frame))
+        frame = frame.f_back
+    return innermost in _WAITING and libraries.isdisjoint(_BUSY)
+
+
+def _library(frame: FrameType | None) -> str:
+    name = frame.f_globals.get("__name__") if frame is not None else None
+    return str(name).partition(".")[0]
+
+
+# Libraries in which threads wait: for work, a socket, a notebook's next cell.
+_WAITING = frozenset(
+    {
+        *("asyncio", "concurrent", "ipykernel", "multiprocessing", "queue"),
+        *("selectors", "socket", "socketserver", "threading", "tornado", "zmq"),
+    }
+)
+_BUSY = frozenset({"jax", "keras"})
 
 
 def _references(variable: Any) -> int:

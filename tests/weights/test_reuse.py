@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -113,6 +114,56 @@ def test_what_somebody_holds_stays_as_it_is(holder: str) -> None:
         numpy(held) if holder == "variable" else np.asarray(held), value
     )
     np.testing.assert_allclose(numpy(second), report[1].scale * value, rtol=1e-5)
+
+
+@on_jax
+def test_a_thread_that_calls_the_model_meanwhile_finds_its_kernels() -> None:
+    model, data = stack(12), normal(64, 48)
+    weights, errors, done = model.get_weights(), list[str](), threading.Event()
+
+    def serve() -> None:
+        while not done.is_set():
+            try:
+                model(data)
+            except Exception as error:
+                errors.append(str(error))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        for _ in range(10):
+            model.set_weights(weights)
+            report = keras_inits.lsuv_init(model, data)
+    finally:
+        done.set()
+        thread.join()
+    assert not errors
+    assert [row.std for row in report] == pytest.approx([1.0] * 12, abs=1e-4)
+
+
+@on_jax
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_thread_that_waits_is_in_nobodys_way(waits: bool) -> None:
+    model, data = stack(), normal(64, 48)
+    kernels = [layer.kernel for layer in model.layers]
+    before, done = list(map(place, kernels)), threading.Event()
+
+    def work() -> None:
+        if waits:
+            done.wait()
+        while not done.is_set():
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        time.sleep(0.1)
+        report = keras_inits.lsuv_init(model, data)
+    finally:
+        done.set()
+        thread.join()
+    assert (list(map(place, kernels)) == before) == waits
+    assert [row.std for row in report] == pytest.approx([1.0] * 3, abs=1e-4)
 
 
 @on_jax

@@ -1,4 +1,4 @@
-"""Whether somebody else holds the array of a variable: JAX."""
+"""Whether somebody else holds the array of a variable, or may be about to: JAX."""
 
 from __future__ import annotations
 

@@ -215,15 +215,21 @@ def test_a_signal_waits_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None
             signal.raise_signal(signal.SIGINT)
         return found
 
+    def handler(*_: Any) -> None:
+        raise KeyboardInterrupt("by the keyboard")
+
     monkeypatch.setattr(in_place, "_products", products_and_signal)
-    handler = signal.getsignal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, handler)
     model, data = stack(), normal(64, 48)
     for layer in model.layers:
         layer.bias.assign(np.full(48, 0.5, "float32"))
-    with pytest.raises(KeyboardInterrupt):
-        keras_inits.lsuv_init(model, data, center=True)
+    try:
+        with pytest.raises(KeyboardInterrupt, match="by the keyboard"):
+            keras_inits.lsuv_init(model, data, center=True)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
-    assert signal.getsignal(signal.SIGINT) is handler
     for row in keras_inits.measure(model, data):
         assert row.std == pytest.approx(1.0, abs=1e-3)
         assert row.mean == pytest.approx(0.0, abs=1e-3)

@@ -18,13 +18,11 @@ from keras_inits.passes.packing import refilled
 from keras_inits.passes.programs import NOTHING, Begun, begun
 from keras_inits.recording.recorder import Record, Recorder
 from keras_inits.statistics.moments import UNDERFLOW, Moments, underflows
-from keras_inits.structure.selection import Selection
+from keras_inits.structure.selection import LATE, Selection
 from keras_inits.sweep import TRACED, sweep
 from keras_inits.weights.trial import Trial
 
 VERB = "measure"
-# Calls of a shared layer that take zeros, a state that starts so, and are passed over.
-LATE = 2
 
 
 def begun_with(model: keras.Model, batch: Callable[[], Any]) -> Begun:

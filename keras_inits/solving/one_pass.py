@@ -26,7 +26,7 @@ from keras_inits.passes.programs import NOTHING, Begun, begun
 from keras_inits.solving import verdict
 from keras_inits.solving.decision import NOISE, Decision, Options, apply
 from keras_inits.solving.solver import Solver
-from keras_inits.structure.selection import Selection
+from keras_inits.structure.selection import LATE, Selection
 from keras_inits.sweep import TRACED, sweep
 from keras_inits.weights.in_place import may_lie_beside
 from keras_inits.weights.trial import Trial
@@ -35,9 +35,6 @@ Tensor = Any
 
 
 VERB = "lsuv_init"
-# Calls of a shared layer that take nothing yet, a state that starts at 0, and are
-# passed over: one, or two where that state goes in again before it is mixed.
-LATE = 2
 
 
 def begun_with(

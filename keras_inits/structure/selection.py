@@ -48,6 +48,9 @@ class Selection:
 # Why a layer was left out that holds kernels.
 UNDESCRIBED = "no linear map is known, see register_linear_map"
 FROZEN = "frozen"
+# Calls of a shared layer that take zeros, a state that starts so, and are passed over:
+# one, or two where that state goes in again before it is mixed.
+LATE = 2
 
 
 def _marks(holder: Any) -> bool:

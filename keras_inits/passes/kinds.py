@@ -7,9 +7,11 @@ may depend on anything: a global, a closure, an attribute of an attribute.
 
 from __future__ import annotations
 
+import operator
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
@@ -70,14 +72,14 @@ def kind_of(
     kernels = [m.kernel for maps in selection.maps.values() for m in maps]
     objects = [*parts, *kernels, *selection.watched]
     named = tuple(map(id, objects))
-    layers = tuple((_dtype(x), *_marks(x, objects)) for x in parts)
+    layers, own = zip(*(_seen(x, objects) for x in parts), strict=True)
     # A dict and a list of the same shapes may come in another order.
     shapes = repr(tree.map_structure(_shape_and_dtype, batch))
     constants = list(_constants(selection.every))
     layers += tuple(_mark("constant", x, objects) for x in constants)
     options = (*options, keras.config.epsilon())
     held = [*held, *constants]
-    own_code = any(map(_has_own_code, parts)) or any(map(_is_own_code, held))
+    own_code = any(own) or any(map(_is_own_code, held))
     return Kind((named, layers, shapes, options), own_code, objects)
 
 
@@ -109,16 +111,83 @@ def _dtype(part: Any) -> str | None:
     return getattr(part, "compute_dtype", None)
 
 
-def _marks(layer: Any, objects: list[Any]) -> list[tuple[str, Any]]:
-    """Its attributes by value or identity; of Keras's own models none has a part."""
-    if isinstance(layer, keras.Model) and _of_library(type(layer)):
-        return [(name, id(x)) for name, x in _replaced(layer)]
-    return [
-        (name, value if type(value) in _PLAIN else _mark(name, value, objects))
-        for name, value in _attributes(layer).items()
-        if name not in _IGNORED
-    ]
+def _seen(part: Any, objects: list[Any]) -> tuple[Any, bool]:
+    """Its attributes by value or identity, and whether code of a user's own is in it.
 
+    Of Keras's own models no attribute has a part in a pass.
+    """
+    library = _of_library(type(part))
+    if isinstance(part, keras.Model) and library:
+        replaced = [(x, vars(part)[x]) for x in _METHODS if x in vars(part)]
+        own_code = any(_is_own_code(x) for _, x in replaced)
+        return tuple((name, id(x)) for name, x in replaced), own_code
+    own = getattr(part, "__dict__", {})
+    form = _form_of(part, own)
+    held = form.held(own)
+    objects += held
+    marks = [_mark(name, own[name], objects) for name in form.readable]
+    own_code = not library or form.own_code
+    own_code = own_code or not all(_of_library(own[x]) for x in form.functions)
+    return (_dtype(part), form, form.plain(own), *map(id, held), *marks), own_code
+
+
+# What somebody may have put in the place of a model's own.
+_METHODS = ("call", "forward")
+
+
+@dataclass(eq=False)
+class _Form:
+    """How attributes of these names and types are read: many parts have the same.
+
+    Args:
+        plain: The numbers and strings among them, which count by value.
+        held: Those that count by identity.
+        readable: Names of containers of numbers, which count by value if they can.
+        functions: Names of those whose own module says whose code they are.
+        own_code: Whether the type of another one is a user's.
+    """
+
+    plain: Callable[[dict[str, Any]], tuple[Any, ...]]
+    held: Callable[[dict[str, Any]], tuple[Any, ...]]
+    readable: tuple[str, ...]
+    functions: tuple[str, ...]
+    own_code: bool
+
+
+def _form_of(part: Any, own: dict[str, Any]) -> _Form:
+    key = (type(part), *own, *map(type, own.values()))
+    form = _FORMS.get(key)
+    if form is None:
+        form = _learnt(own)
+        # Classes of a user's own would be kept alive by it.
+        if all(_of_library(x) for x in key if isinstance(x, type)):
+            _FORMS[key] = form
+    return form
+
+
+def _learnt(own: dict[str, Any]) -> _Form:
+    kinds = {name: type(x) for name, x in own.items()}
+    counts = {name: x for name, x in kinds.items() if name not in _IGNORED}
+    plain = [name for name, x in counts.items() if x in _PLAIN]
+    readable = tuple(name for name, x in counts.items() if _is_readable(name, x))
+    held = [name for name in counts if name not in {*plain, *readable}]
+    functions = tuple(n for n, x in kinds.items() if x is types.FunctionType)
+    rest = [x for x in kinds.values() if x is not types.FunctionType]
+    own_code = any(map(_is_own_type, rest))
+    same = *plain, None, *held, None, *readable, None, *functions, own_code
+    form = _Form(_values(plain), _values(held), readable, functions, own_code)
+    return _SAME.setdefault(same, form)
+
+
+def _values(names: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    if len(names) > 1:
+        return operator.itemgetter(*names)
+    return lambda own: tuple(own[name] for name in names)
+
+
+# By the class, then the names and types of the attributes; by what they come to.
+_FORMS: dict[tuple[Any, ...], _Form] = {}
+_SAME: dict[tuple[Any, ...], _Form] = {}
 
 _IGNORED = frozenset(
     {
@@ -140,8 +209,12 @@ _IGNORED = frozenset(
 )
 
 
+def _is_readable(name: str, kind: type) -> bool:
+    return issubclass(kind, _READABLE) and (name[0] != "_" or issubclass(kind, _FIXED))
+
+
 def _mark(name: str, value: Any, objects: list[Any]) -> Any:
-    if isinstance(value, _READABLE) and (name[0] != "_" or isinstance(value, _FIXED)):
+    if _is_readable(name, type(value)):
         contents = _contents(value)
         if contents is not None:  # a scale for each channel, say
             return contents
@@ -176,39 +249,16 @@ _PLAIN = frozenset({bool, int, float, str, type(None)})
 MOST_BYTES = 2**16
 
 
-def _has_own_code(layer: Any) -> bool:
-    """Whether its output depends on code that is neither Keras's nor a library's."""
-    if not _of_library(type(layer)):
-        return True
-    if isinstance(layer, keras.Model):  # losses and metrics are not in the pass
-        return any(_is_own_code(x) for _, x in _replaced(layer))
-    held = _attributes(layer).values()
-    return any(_is_own_code(x) for x in held if type(x) not in _KNOWN)
-
-
-def _replaced(model: Any) -> list[tuple[str, Any]]:
-    """What somebody has put in the place of a model's own methods."""
-    own = vars(model)
-    return [(name, own[name]) for name in ("call", "forward") if name in own]
-
-
-def _attributes(part: Any) -> dict[str, Any]:
-    return getattr(part, "__dict__", {})
-
-
 def _is_own_code(value: Any) -> bool:
     if isinstance(value, types.FunctionType):
         return not _of_library(value)
-    kind = type(value)
+    return _is_own_type(type(value))
+
+
+def _is_own_type(kind: type) -> bool:
     if kind is types.MethodType:
         return True
-    if _of_library(kind):
-        _KNOWN.add(kind)
-    return kind not in _KNOWN and not issubclass(kind, _NOT_IN_A_PASS)
-
-
-# Types of attributes that are of a library: many attributes are of few types.
-_KNOWN: set[type] = set()
+    return not _of_library(kind) and not issubclass(kind, _NOT_IN_A_PASS)
 
 
 _NOT_IN_A_PASS = (

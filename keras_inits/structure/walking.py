@@ -95,7 +95,13 @@ def _attributes(layer: Layer) -> Iterable[Any]:
     if type(layer) in PLAIN and not vars(layer).get("_layers", True):
         return ()  # Keras has tracked none
     # On torch a Layer held by an attribute lies in `_modules`.
-    return (*getattr(layer, "_modules", {}).values(), *vars(layer).values())
+    own = vars(layer)
+    named = own if "_operations" not in own else {**own, **_NO_BOOKS}
+    return (*own.get("_modules", {}).values(), *named.values())
+
+
+# What a graph notes of its operations, which it also lists.
+_NO_BOOKS = dict.fromkeys(("_nodes", "_nodes_by_depth", "_operations_by_depth"))
 
 
 def is_bypassed(layers: Iterable[Layer]) -> bool:

@@ -61,9 +61,9 @@ def mean_square_slopes(
         return []
     [squares] = fetch([look(probes, seen)])
     maps = [probe.map for probe in probes]
-    links = links_of(maps)
-    paired = mirrored(probes) if value_of and links else []
-    if value_of and paired:
+    paired = mirrored(probes) if value_of else []
+    links = links_of(maps) if paired else []
+    if value_of and links:
         products = np.zeros_like(squares)
         products[paired] = fetch([products_of_partners(probes, paired)])[0]
         pairs = fetch(correlations(maps, links, value_of))

@@ -49,8 +49,9 @@ def possible(selection: Selection, variables: Sequence[keras.Variable]) -> bool:
     """Whether the pass is tensor operations only, and it pays to compile it."""
     if len(selection.maps) < WORTHWHILE or selection.opaque:
         return False
-    dtypes = {keras.backend.standardize_dtype(x.compute_dtype) for x in selection.maps}
-    return "float16" not in dtypes and traceable(selection, variables)
+    dtypes = {x.compute_dtype for x in selection.maps}
+    standard = map(keras.backend.standardize_dtype, dtypes)
+    return "float16" not in standard and traceable(selection, variables)
 
 
 def traceable(selection: Selection, variables: Sequence[keras.Variable]) -> bool:

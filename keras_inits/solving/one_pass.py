@@ -112,10 +112,10 @@ class OnePass:
             trial.set(variable, value)
         return trial
 
-    def _solver(self, options: Options) -> Solver:
+    def _solver(self, options: Options, trial: Trial) -> Solver:
         maps = [m for maps in self.selection.maps.values() for m in maps]
         biases = [m.bias for m in maps if m.bias is not None]
-        values = read([b.value for b in biases])
+        values = read(list(map(trial.base, biases)))
         biased = {id(b) for b, x in zip(biases, values, strict=True) if x.any()}
         return Solver(
             options,
@@ -127,7 +127,8 @@ class OnePass:
 
     def _eager(self, options: Options) -> tuple[Solver, Trial]:
         for disable_jit in (False, True):
-            trial, solver = self._trial(), self._solver(options)
+            trial = self._trial()
+            solver = self._solver(options, trial)
             traced = sweep(
                 self.model,
                 self.batch,
@@ -153,7 +154,8 @@ class OnePass:
             or not compiled.possible(self.selection, variables)
         ):
             return None
-        trial, solver = self._trial(), self._solver(options)
+        trial = self._trial()
+        solver = self._solver(options, trial)
         arguments = ahead.arguments or (
             [trial.base(v) for v in variables],
             compiled.as_tensors(self.batch),

@@ -74,7 +74,9 @@ def _fetch(decisions: Sequence[Decision]) -> None:
         for name in _MOMENTS:
             tensors += getattr(decision, name) or ()
         tensors += (getattr(decision, name) for name in _TENSORS)
-    arrays = iter(map(_number, fetch(tensors)))
+    # Python's own numbers and None are what they are to be.
+    known = all(x is None or type(x) is float for x in tensors)
+    arrays = iter(tensors if known else map(_number, fetch(tensors)))
     for decision in decisions:
         for name in _MOMENTS:
             if getattr(decision, name) is not None:

@@ -12,7 +12,7 @@ from keras.layers import Layer
 
 from keras_inits.errors import UnsupportedLayerError
 from keras_inits.initializers.marking import MarksForLSUV, is_marked
-from keras_inits.linear_maps import LinearMap, adapter_of, held_by, linear_maps
+from keras_inits.linear_maps import LinearMap, adapter_of, linear_maps
 from keras_inits.structure.activations import ACTIVATION_LAYERS, operation_name
 from keras_inits.structure.naming import Layers, as_names, matching, require_built
 from keras_inits.structure.turns import layers_of
@@ -54,7 +54,8 @@ LATE = 2
 
 
 def _marks(holder: Any) -> bool:
-    return any(issubclass(x, MarksForLSUV) for x in set(map(type, held_by(holder))))
+    held = set(map(type, vars(holder).values()))
+    return any(issubclass(x, MarksForLSUV) for x in held)
 
 
 def _holders(layer: Any) -> list[Any]:

@@ -143,6 +143,8 @@ def nodes_of(graph: Any) -> Iterator[Any]:
 
 def own_variables(layer: Any) -> list[keras.Variable]:
     """Variables that the layer itself holds (an RNN: its cells too), not sublayers."""
+    if isinstance(layer, keras.Model) and type(layer).__module__.startswith("keras."):
+        return [*layer._trainable_variables, *layer._non_trainable_variables]
     found: dict[int, keras.Variable] = {}
     drives = isinstance(layer, keras.layers.RNN)
     # As in `walk`: a model holds many objects, of few types.

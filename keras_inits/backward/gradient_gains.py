@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import QUICK, as_step, fetch
+from keras_inits.backends import QUICK, fetch, fused
 from keras_inits.backward.partners import Link, correlations, links_of
 from keras_inits.backward.probes import Probe, mirrored
 from keras_inits.backward.slopes import look, products_of_partners
@@ -100,7 +100,7 @@ def scaled_kernel_gain(m: LinearMap, trial: Trial) -> Tensor:
     factor = trial.factors.get(id(m.kernel), 1.0)
     if isinstance(factor, float) or len(factor.shape) == 0:
         share = kernel_gain(m, 1.0)
-        return as_step(_scaled_gain)(trial.base(m.kernel), share, factor)
+        return fused(_scaled_gain)(trial.base(m.kernel), share, factor)
     return kernel_gain(m, mean_square(widen(trial.scaled(m.kernel))))
 
 

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_inits.backends import fused, fuses
 from keras_inits.fans import Fans
 
 Tensor = Any
@@ -154,6 +155,9 @@ class LinearMap:
         function = self.activation
         if function is None:
             function = getattr(self.layer, "activation", None)
+        if function is keras.activations.relu and fuses():
+            # Its rule for derivatives takes as long to trace as all else of a layer.
+            function = fused(function)
         return z if function is None else function(z)
 
     def kernel_view(self, per_channel: Tensor) -> Tensor:

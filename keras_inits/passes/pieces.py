@@ -140,14 +140,14 @@ class Ready:
 
     Args:
         piece: The piece.
+        packing: How its results lie in arrays.
         program: What computes it, once it is compiled.
     """
 
-    def __init__(self, piece: Piece, program: Future[Any]) -> None:
+    def __init__(self, piece: Piece, packing: Packing, program: Future[Any]) -> None:
         self.inputs, self.last = piece.inputs, piece.last
         self.outputs, self.results = piece.outputs, piece.results
-        self.packing = piece.packing()
-        self.program = program
+        self.packing, self.program = packing, program
 
     def __call__(self, values: dict[Variable, Tensor]) -> list[Tensor]:
         """Adds the outputs to the values, and returns the results in few arrays."""
@@ -224,15 +224,16 @@ def in_pieces(
     few = 2 * len(set(keys)) > len(keys)
     if few or trace.has_effects or _are_elsewhere(arguments):
         return None
-    programs: dict[Hashable, Future[Any]] = {}
+    programs: dict[Hashable, tuple[Packing, Future[Any]]] = {}
     pool = ThreadPoolExecutor(thread_name_prefix="keras_inits")
     try:
         for key, piece in zip(keys, pieces, strict=True):
             if key not in programs:
-                programs[key] = pool.submit(compile, _lowered(piece))
+                program = pool.submit(compile, _lowered(piece))
+                programs[key] = piece.packing(), program
     finally:
         pool.shutdown(wait=False)  # of new work: what is submitted is done
-    ready = [Ready(x, programs[key]) for x, key in zip(pieces, keys, strict=True)]
+    ready = [Ready(x, *programs[key]) for x, key in zip(pieces, keys, strict=True)]
     return InPieces(trace, ready)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_inits.backends import fused_arithmetic, loaded
 from keras_inits.distribution import laid_out_like
@@ -18,6 +19,10 @@ from keras_inits.weights.sharing import unshared
 Tensor = Any
 Pair = tuple[keras.Variable, Tensor]
 
+# So many alike kernels are multiplied one by one when such a set comes first.
+MANY = 16
+MOST_SEEN = 256
+_SEEN: set[tuple[Any, ...]] = set()
 # Bytes of new kernels that a pass may make beside the old ones.
 BESIDE = 2**26
 
@@ -104,10 +109,47 @@ class InReusedMemory:
     def __call__(self) -> None:
         """Multiply: all, or none where there is no memory for those held elsewhere."""
         beside = _products(self.held)
+        runs = _runs(self.own)
         with undisturbed():
-            values = [*beside, *_products(self.own, reuse=True)]
+            values = [*beside, *(x for run in runs for x in _products(run, reuse=True))]
             self.written = True  # there is no way back
-            _write([*self.held, *self.own], values)
+            _write([*self.held, *(pair for run in runs for pair in run)], values)
+
+
+def _runs(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """Those that one program multiplies: all; for the first time many alike by one.
+
+    That takes a quarter of the time to compile, and in each call 30 us more a kernel.
+    Only the first run is compiled when it is called, and so can fail.
+    """
+    kinds = tuple(_kind(v.value, factor) for v, factor in pairs)
+    counts = Counter(kinds)
+    many = {kind for kind, n in counts.items() if kind and n >= MANY}
+    if kinds in _SEEN or not many:
+        return [list(pairs)]
+    if len(_SEEN) >= MOST_SEEN:
+        _SEEN.clear()
+    _SEEN.add(kinds)
+    for kind in many:
+        variable, factor = pairs[kinds.index(kind)]
+        zeros = np.zeros(variable.shape, variable.value.dtype)
+        fused_arithmetic(_multiply_all, **_REUSE)(
+            [loaded().device_put(zeros)], [factor]
+        )
+    others = [x for x, kind in zip(pairs, kinds, strict=True) if kind not in many]
+    alike = [[x] for x, kind in zip(pairs, kinds, strict=True) if kind in many]
+    return [others, *alike]
+
+
+def _kind(value: Any, factor: Any) -> tuple[Any, ...]:
+    """Equal for those that share a program; () for arrays on several devices."""
+    if len(value.sharding.device_set) > 1:
+        return ()
+    whose = [getattr(x, name, None) for x in (value, factor) for name in _KIND]
+    return (*whose, type(factor))
+
+
+_KIND = ("shape", "dtype", "sharding", "weak_type")
 
 
 def _products(pairs: Sequence[Pair], *, reuse: bool = False) -> list[Tensor]:
@@ -118,10 +160,13 @@ def _products(pairs: Sequence[Pair], *, reuse: bool = False) -> list[Tensor]:
         # Where there is no memory for them, that has to be known now.
         values = list(map(fused_arithmetic(multiply), bases, factors))
         return list(loaded().block_until_ready(values))
-    options: dict[str, Any] = {"donate_argnums": 0}
+    options = {**_REUSE}
     if any(len(x.sharding.device_set) > 1 for x in bases):
         options["out_shardings"] = tuple(x.sharding for x in bases)
     return list(fused_arithmetic(_multiply_all, **options)(bases, factors))
+
+
+_REUSE: dict[str, Any] = {"donate_argnums": 0}
 
 
 def _multiply_all(bases: list[Tensor], factors: list[Tensor]) -> tuple[Tensor, ...]:

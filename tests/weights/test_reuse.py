@@ -50,7 +50,7 @@ def assert_all_written(held: list[keras.Variable], before: list[np.ndarray]) -> 
 
 
 @on_jax
-@pytest.mark.parametrize("depth", [3, 12])
+@pytest.mark.parametrize("depth", [3, 12, in_place.MANY + 2])
 def test_a_model_takes_no_second_memory(depth: int) -> None:
     """By whichever pass: eager or compiled, begun early or not."""
     model, data = stack(depth), normal(64, 48)
@@ -254,6 +254,45 @@ def test_no_memory_for_one_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None
     for variable, value in zip(held, before, strict=True):
         np.testing.assert_array_equal(numpy(variable), value)
     del kept
+
+
+@on_jax
+@pytest.mark.parametrize("shape", [(3, 2), (5, 2)], ids=["alike", "others"])
+def test_of_many_alike_all_are_written_or_none(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever program cannot be compiled."""
+    original = in_place.fused_arithmetic
+    held = [*variables(3), keras.Variable(normal(5, 2))]
+    before, changes = [np.array(v.value) for v in held], products(held)
+    shapes: list[list[tuple[int, ...]]] = []
+    refused = [shape]
+
+    def fused(function: Any, **options: Any) -> Any:
+        def call(bases: Any, factors: Any) -> Any:
+            shapes.append([x.shape for x in bases])
+            if shapes[-1] == refused:
+                raise MemoryError("while it is compiled")
+            return original(function, **options)(bases, factors)
+
+        return call
+
+    monkeypatch.setattr(in_place, "MANY", 3)
+    monkeypatch.setattr(in_place, "_SEEN", set())
+    monkeypatch.setattr(in_place, "fused_arithmetic", fused)
+    with pytest.raises(MemoryError, match="compiled"):
+        assign_all(changes)
+    for variable, value in zip(held, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), value)
+    refused.clear()
+    monkeypatch.setattr(in_place, "_SEEN", set())
+    one, other = (3, 2), (5, 2)
+    for programs in ([[one], [other], [one], [one], [one]], [[one, one, one, other]]):
+        shapes.clear()
+        held = [*variables(3), keras.Variable(normal(5, 2))]  # read by nobody
+        assign_all(products(held))
+        assert shapes == programs
+        assert_all_written(held, before)
 
 
 @pytest.mark.parametrize("count", [1, 2])

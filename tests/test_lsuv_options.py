@@ -265,7 +265,16 @@ def test_for_relu_without_bias_one_step_is_exact() -> None:
     model = single("relu")
     report = lsuv_init(model, X, signal="output", tolerance=1e-6)
     assert output_of(model).std() == pytest.approx(1, abs=2e-6)
-    assert report[0].iterations <= 2
+    assert report[0].iterations == 1
+
+
+@pytest.mark.parametrize("allowed", [1, 3, 10])
+def test_no_more_steps_are_told_than_were_allowed(allowed: int) -> None:
+    """One look more than steps: at what the last one led to."""
+    told = rf"after {allowed} steps its output has"
+    options = {"signal": "output", "max_iterations": allowed}
+    with pytest.raises(ConvergenceError, match=told):
+        lsuv_init(single("tanh"), X, target_std=1.5, **options)
 
 
 @pytest.mark.parametrize(

@@ -204,4 +204,5 @@ def solve_output(
     if not (settled or problem.center):  # what it has come to, not where it looked last
         deviation = np.asarray([search.closest for search in searches])
     scale = np.where(varies, scale, 1.0)
-    return Found(scale, shift, mean, deviation, iteration, settled)
+    steps = max(1, iteration - 1)  # the last look was at what they led to
+    return Found(scale, shift, mean, deviation, steps, settled)

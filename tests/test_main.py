@@ -257,6 +257,73 @@ def test_arrays_of_several_inputs_are_found_by_name(
     assert f"missing: {names[1]!r}. Received: " in said
 
 
+def two_outputs(as_dict: bool) -> keras.Model:
+    inputs = keras.Input((6,))
+    hidden = keras.layers.Dense(8, "relu", name="hidden")(inputs)
+    price = keras.layers.Dense(1, name="price")(hidden)
+    kind = keras.layers.Dense(3, "softmax", name="kind")(hidden)
+    outputs = {"p": price, "k": kind} if as_dict else [price, kind]
+    return keras.Model(inputs, outputs, name="two")
+
+
+@pytest.mark.parametrize("as_dict", [False, True], ids=["list", "dict"])
+def test_each_of_several_outputs_has_its_labels_and_its_loss(
+    tmp_cwd: Path, as_dict: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    p, k = ("p", "k") if as_dict else ("price", "kind")
+    model, x, price = two_outputs(as_dict), normal(40, 6), normal(40, 1)
+    kind = np.arange(40) % 3
+    model.save("two.keras")
+    np.savez("xy.npz", **{"x": x, f"y/{k}": kind, f"y/{p}": price})
+    what = ["report", "two.keras", "--data", "xy.npz", "--json"]
+    crossentropy = "sparse_categorical_crossentropy"
+
+    def shown(*losses: str) -> Any:
+        assert main([*what, *(x for loss in losses for x in ("--loss", loss))]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    def told(labels: Any, loss: Any) -> Any:
+        return json.loads(json.dumps(measured(labels, loss)))
+
+    def measured(labels: Any, loss: Any) -> Any:
+        order = [p, k]
+        if not as_dict:
+            labels, loss = ([part.get(x) for x in order] for part in (labels, loss))
+        return keras_inits.measure(model, x, labels, loss=loss).to_dict()
+
+    both = {p: "mse", k: crossentropy}
+    found = shown(f"{k}={crossentropy}", f"{p}=mse")
+    assert found == told({p: price, k: kind}, both)
+    assert len(found["losses"]) == 2
+    assert shown(f"{p}=mse") == told({p: price}, {p: "mse"})
+    # One loss for all.
+    np.savez("xy.npz", **{"x": x, f"y/{k}": normal(40, 3), f"y/{p}": price})
+    expected = told({p: price, k: normal(40, 3)}, {p: "mse", k: "mse"})
+    assert shown("mse") == expected
+
+
+SEVERAL = {
+    "an output that is none": (["cost=mse"], "of 'two' are 'price', 'kind'. Received"),
+    "a loss beside one by name": (["price=mse", "mse"], "one loss, or OUTPUT=LOSS"),
+    "one output twice": (["price=mse", "price=mae"], "once for each output. Received"),
+    "a loss that is none": (["price=luss"], "name of a Keras loss. Received: 'luss'"),
+    "no labels for one": (["mse"], "'y/price', 'y/kind' in x.npz; missing: 'y/kind'"),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_losses_of_several_outputs_that_are_refused(
+    tmp_cwd: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses, reason = SEVERAL[name]
+    two_outputs(False).save("two.keras")
+    np.savez("x.npz", **{"x": normal(40, 6), "y/price": normal(40, 1)})
+    typed = [x for loss in losses for x in ("--loss", loss)]
+    assert main(["report", "two.keras", "--data", "x.npz", *typed]) == 2
+    said = capsys.readouterr().err
+    assert reason in said and len(said.splitlines()) == 1
+
+
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize("suffix", [".h5", ".hdf5", ".weights.h5"])
 def test_what_is_advised_for_an_hdf5_file_runs(

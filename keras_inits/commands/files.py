@@ -21,6 +21,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_inits.commands.labels import is_label
 from keras_inits.commands.refusal import Refusal, one_line
 from keras_inits.data.inputs import expected_inputs, input_structure
 
@@ -187,7 +188,7 @@ def inputs_of(model: keras.Model, arrays: Arrays, path: str, *, labels: bool) ->
     structure = input_structure(model)
     names = [name for name, _, _ in expected_inputs(model)]
     places = [f"arr_{i}" for i in range(len(names))]
-    others = {k: v for k, v in arrays.items() if not (labels and k == "y")}
+    others = {k: v for k, v in arrays.items() if not (labels and is_label(k))}
     if len(names) > 1 and not isinstance(structure, Mapping) and {*places} == {*others}:
         return keras.tree.pack_sequence_as(structure, [others[x] for x in places])
     missing = [name for name in names if name not in arrays]
@@ -219,13 +220,3 @@ def _filled(structure: Any, arrays: Arrays, above: str = "") -> Any:
     if isinstance(structure, (list, tuple)):
         return [_filled(x, arrays, f"{below}{i}") for i, x in enumerate(structure)]
     return arrays[above]
-
-
-def labels_of(arrays: Arrays, path: str) -> Any:
-    """The array `y`."""
-    if "y" not in arrays:
-        raise Refusal(
-            f"--loss needs the labels, as 'y' in {path}. Received: "
-            f"{_listed(sorted(arrays))}"
-        )
-    return arrays["y"]

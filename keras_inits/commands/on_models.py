@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from keras_inits.commands import files
+from keras_inits.commands.labels import labels_of, losses_of
 from keras_inits.commands.refusal import Refusal, one_line
 from keras_inits.errors import KerasInitsError
 from keras_inits.report import SignalReport
@@ -25,14 +26,19 @@ def report(chosen: argparse.Namespace) -> bool:
     """Measure and show; returns whether nothing is wrong."""
     with files.Outputs(chosen.force) as outputs:
         picture = _picture(chosen, outputs)
-        model, batch, labels = _read(chosen, compiled=False, loss=chosen.loss)
+        losses = losses_of(chosen.loss)
+        labelled = losses is not None
+        model, arrays, batch = _read(chosen, compiled=False, labels=labelled)
+        labels = loss = None
+        if losses is not None:
+            labels, loss = labels_of(model, arrays, chosen.data, losses)
         _say(f"measuring up to {chosen.samples} rows")
         with _run_of(model, chosen.debug):
             found = measure(
                 model,
                 batch,
                 labels,
-                loss=chosen.loss,
+                loss=loss,
                 layers=chosen.layers,
                 training=chosen.training,
                 samples=chosen.samples,
@@ -48,7 +54,7 @@ def lsuv(chosen: argparse.Namespace) -> None:
     with files.Outputs(chosen.force) as outputs:
         saved = outputs.add(chosen.out, (".keras",))
         picture = _picture(chosen, outputs)
-        model, batch, _ = _read(chosen, compiled=True, loss=None)
+        model, _, batch = _read(chosen, compiled=True, labels=False)
         _warn_if_trained(model)
         with _run_of(model, chosen.debug), contextlib.redirect_stdout(sys.stderr):
             found = lsuv_init(
@@ -88,26 +94,13 @@ def _picture(chosen: argparse.Namespace, outputs: files.Outputs) -> Path | None:
 
 
 def _read(
-    chosen: argparse.Namespace, *, compiled: bool, loss: str | None
-) -> tuple[keras.Model, Any, Any]:
+    chosen: argparse.Namespace, *, compiled: bool, labels: bool
+) -> tuple[keras.Model, files.Arrays, Any]:
+    """The model, all arrays of the file, and those that are its inputs."""
     arrays = files.read_arrays(chosen.data)
-    _check_loss(loss)
     _say(f"loading {chosen.model}")
     model = files.load_model(chosen.model, compiled=compiled)
-    batch = files.inputs_of(model, arrays, chosen.data, labels=loss is not None)
-    labels = files.labels_of(arrays, chosen.data) if loss is not None else None
-    return model, batch, labels
-
-
-def _check_loss(loss: str | None) -> None:
-    if loss is None:
-        return
-    try:
-        keras.losses.get(loss)
-    except (ValueError, TypeError) as error:
-        raise Refusal(
-            f"--loss is the name of a Keras loss. Received: {loss!r}"
-        ) from error
+    return model, arrays, files.inputs_of(model, arrays, chosen.data, labels=labels)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ examples:
   keras-inits report model.keras --data x.npz
   keras-inits report model.keras --data x.npz --plot signal.svg --theme dark
   keras-inits report model.keras --data xy.npz --loss sparse_categorical_crossentropy
+  keras-inits report model.keras --data xy.npz --loss price=mse --loss kind=mae
   keras-inits report model.keras --data x.npz --json --check"""
 
 LSUV_EXAMPLES = """\
@@ -136,9 +137,11 @@ def _on_a_model(
 def _report(made: Parser) -> None:
     made.add_argument(
         "--loss",
+        action="append",
         metavar="LOSS",
         help="also measure the gradients of this Keras loss; the data file then holds "
-        "the labels too, as `y`",
+        "the labels too, as `y`; of several outputs as `y/OUTPUT`, with --loss "
+        "OUTPUT=LOSS for each where the losses differ",
     )
     made.add_argument(
         "--check",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from keras_inits.data.batch import check_request, draw_batch, labels_of, peek
+from keras_inits.data.frames import Drawn
 from keras_inits.data.refusals import explained
 from keras_inits.errors import KerasInitsError, check_flags
 from keras_inits.passes.programs import one_period
@@ -102,7 +103,7 @@ class LSUV(keras.callbacks.Callback):
             batch = draw_batch(self.model, data, samples, first_rows=False)
             with explained(self.model, batch):
                 self.model(batch)
-            data = (batch,)
+            data = Drawn.of(batch, data)
         self.report = lsuv_init(self.model, data, verbose=self.verbose, **self.options)
         if self.verbose:
             print(self.report.title, *self.report.findings[:1], sep="\n")
@@ -195,7 +196,7 @@ class SignalMonitor(keras.callbacks.Callback):
         self.reports: list[SignalReport] = []
         self.epochs: list[int] = []
         self._source, self._labels = data, y
-        self._batch: Any = None
+        self._batch: Drawn | None = None
         self._fit: object | None = None
 
     @property
@@ -248,19 +249,18 @@ class SignalMonitor(keras.callbacks.Callback):
         if self._batch is None:
             self._batch = self._draw()
         if not self.model.built:  # a subclassed model, on TensorFlow
-            with explained(self.model, self._batch):
-                self.model(self._batch)
+            [batch] = self._batch
+            with explained(self.model, batch):
+                self.model(batch)
         # What `fit` has compiled stays too.
         with one_period(None if self.model.run_eagerly else self._fit):
-            # A tuple of inputs alone would be read as (x, y).
-            data, labels = (self._batch,), self._labels
-            report = measure(self.model, data, labels, **self.options)
+            report = measure(self.model, self._batch, self._labels, **self.options)
         self.reports.append(report)
         self.epochs.append(epoch)
         if self.logdir is not None:
             report.log_tensorboard(self.logdir, step=epoch)
 
-    def _draw(self) -> Any:
+    def _draw(self) -> Drawn:
         batch = draw_batch(
             self.model,
             self._source,
@@ -270,8 +270,9 @@ class SignalMonitor(keras.callbacks.Callback):
         )
         if self._labels is not None:
             self._labels = labels_of(self._labels, self._source, batch)
+        drawn = Drawn.of(batch, self._source)
         self._source = None
-        return batch
+        return drawn
 
 
 def _summary(report: SignalReport) -> dict[str, float]:

@@ -124,6 +124,8 @@ class LayerSignal(Record):
             column's name.
         indices: of data that are far from order 1, whether they are, or may be, indices
             into a table: those are of any size.
+        unadapted: of data that are far from order 1, the `Normalization` that takes
+            them and has never been adapted.
         recurrent_gain: of a recurrent layer, how many times as large its recurrent
             kernel makes a state; of an orthogonal one at most 1.
     """
@@ -165,6 +167,7 @@ class LayerSignal(Record):
     columns: tuple[tuple[int | str, float, float], ...] = ()
     recurrent_gain: float | None = None
     indices: bool = False
+    unadapted: str | None = None
 
 
 def column(rows: Sequence[LayerSignal], field: str) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 from collections.abc import Iterator
@@ -258,3 +259,26 @@ def test_an_unknown_layer_is_said_before_training() -> None:
     kernels = {k: v for k, v in before.items() if "kernel" in k}
     assert kernels
     assert kernels == {k: v for k, v in everything(model).items() if k in kernels}
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["sizes", "NaN"])
+def test_columns_of_a_data_frame_are_told_by_name(lost: bool) -> None:
+    x, y = data()
+    names = ["age", "income", "height", "rooms", "floor", "year"]
+    frame = pytest.importorskip("pandas").DataFrame(x, columns=names)
+    frame["income"] = math.nan if lost else 1e3 * frame["income"]
+    told = "in column 'income'" if lost else "column 'income': mean"
+    monitor = SignalMonitor(frame, y)
+    train(monitor, copy.deepcopy(monitor))
+    assert all(told in report.findings[0].text for report in monitor.reports)
+
+
+def test_lsuv_knows_the_names_where_it_has_to_build_the_model() -> None:
+    x = 1e3 * data()[0]
+    x[:, 2] *= 100
+    frame = pytest.importorskip("pandas").DataFrame(x, columns=list("abcdef"))
+    model = keras.Sequential([keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    callback = keras_inits.LSUV(frame)
+    model.fit(x, data()[1], verbose=0, callbacks=[callback])
+    assert "column 'c': mean" in callback.report.findings[0].text

@@ -24,6 +24,15 @@ def is_held(data: Any) -> bool:
     return _is_array(data) or isinstance(data, (Mapping, list, tuple))
 
 
+def inputs_of(batch: Any) -> Any:
+    """`x` of `(x, y[, sample_weight])`; a batch that is no tuple is `x` itself."""
+    if isinstance(batch, (tuple, list)):
+        if not batch:
+            raise DataError("`data` gave an empty batch. Received: ()")
+        return batch[0]
+    return batch
+
+
 def mapped(function: Callable[[Any], Any], data: Structure) -> Structure:
     """`function` of each array, in the structure of `data`.
 

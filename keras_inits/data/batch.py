@@ -27,6 +27,7 @@ from keras_inits.data.arrays import (
     arrays_of,
     as_array,
     each,
+    inputs_of,
     is_complex,
     is_held,
     length,
@@ -34,6 +35,7 @@ from keras_inits.data.arrays import (
     spaced,
     with_rows,
 )
+from keras_inits.data.frames import column_names
 from keras_inits.distribution import is_global, shared_batch
 from keras_inits.errors import DataError
 from keras_inits.structure.naming import require_call
@@ -187,25 +189,6 @@ def rows_held(data: Any) -> int | None:
     """How many rows arrays have; None of a stream."""
     x = inputs_of(data) if isinstance(data, tuple) else data
     return length(mapped(_with_shape, x)) if is_held(x) else None
-
-
-def column_names(data: Any) -> dict[int, list[str]]:
-    """Names of the columns of those arrays, in the batch's order, that are frames."""
-    x = inputs_of(data) if isinstance(data, tuple) else data
-    if not is_held(x):
-        return {}
-    frames = arrays_of(mapped(lambda v: v if hasattr(v, "iloc") else 0, x))
-    tables = ((i, v) for i, v in enumerate(frames) if hasattr(v, "columns"))
-    return {i: list(map(str, v.columns)) for i, v in tables}
-
-
-def inputs_of(batch: Any) -> Any:
-    """`x` of `(x, y[, sample_weight])`; a batch that is no tuple is `x` itself."""
-    if isinstance(batch, (tuple, list)):
-        if not batch:
-            raise DataError("`data` gave an empty batch. Received: ()")
-        return batch[0]
-    return batch
 
 
 def peek(source: Any) -> tuple[Any, Any]:

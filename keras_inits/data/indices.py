@@ -16,7 +16,8 @@ from keras_inits.backends import read
 from keras_inits.data.inputs import by_input
 from keras_inits.distribution import is_global
 from keras_inits.errors import DataError
-from keras_inits.structure.activations import is_shipped, keeps_values
+from keras_inits.structure.activations import is_shipped
+from keras_inits.structure.takers import in_order, is_graph, takers
 from keras_inits.structure.walking import walk
 
 Batch = Any
@@ -65,7 +66,7 @@ def indices_among(model: keras.Model, batch: Batch) -> list[str | None] | None:
     None where the model does not say where its inputs lead.
     """
     inputs = by_input(model, batch)
-    if not inputs or not _is_graph(model):
+    if not inputs or not is_graph(model):
         return None
     return [path for tensor, path, _ in inputs if _leads_to_table(model, tensor)]
 
@@ -79,43 +80,11 @@ def _reach(values: np.ndarray[Any, Any]) -> tuple[int, int]:
     return int(values.min()), int(values.max())
 
 
-def _is_graph(part: Any) -> bool:
-    """Whether all that it does is in its graph, or in its list of layers."""
-    is_model = isinstance(part, keras.Model) and (
-        isinstance(part, keras.Sequential) or hasattr(part, "_nodes_by_depth")
-    )
-    return is_model and type(part).call.__module__.startswith("keras.")
-
-
-def _in_order(graph: Any) -> list[Any]:
-    """The calls in a graph, none before what it takes."""
-    by_depth = sorted(graph._nodes_by_depth.items(), reverse=True)
-    return [node for _, nodes in by_depth for node in nodes]
-
-
-def _tables(part: Any, tensor: Any) -> Iterator[Any]:
+def _tables(model: Any, tensor: Any) -> Iterator[Any]:
     """Each `Embedding` that takes the values of an input tensor of a model."""
-    if not _is_graph(part):
-        return
-    if isinstance(part, keras.Sequential):
-        first = next((x for x in part.layers if not keeps_values(x)), None)
-        yield from _taking(first, 0)
-        return
-    same = {id(tensor)}
-    for node in _in_order(part):
-        for position, taken in enumerate(node.input_tensors):
-            if id(taken) in same and not keeps_values(node.operation):
-                yield from _taking(node.operation, position)
-            elif id(taken) in same:
-                same |= set(map(id, node.output_tensors))
-
-
-def _taking(x: Any, position: int) -> Iterator[Any]:
-    """Of a layer itself, or of a model within the model."""
-    if isinstance(x, keras.layers.Embedding) and is_shipped(x):
-        yield x
-    elif _is_graph(x) and position < len(x.inputs):
-        yield from _tables(x, x.inputs[position])
+    for layer in takers(model, tensor):
+        if isinstance(layer, keras.layers.Embedding) and is_shipped(layer):
+            yield layer
 
 
 def _leads_to_table(model: Any, tensor: Any) -> bool:
@@ -123,7 +92,7 @@ def _leads_to_table(model: Any, tensor: Any) -> bool:
     if isinstance(model, keras.Sequential):
         return any(map(_looks_up, walk(model)))
     reached = {id(tensor)}
-    for node in _in_order(model):
+    for node in in_order(model):
         if not reached.isdisjoint(map(id, node.input_tensors)):
             reached |= set(map(id, node.output_tensors))
             operation = node.operation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,9 +18,11 @@ from keras_inits.data.arrays import (
     column_figures,
     mean_and_deviation,
 )
-from keras_inits.data.batch import column_names
+from keras_inits.data.frames import column_names
 from keras_inits.data.indices import indices_among
 from keras_inits.data.inputs import array_paths
+from keras_inits.data.normalizers import unadapted
+from keras_inits.data.padding import real_steps
 from keras_inits.findings.data_remedies import NAMED
 from keras_inits.findings.scale import INPUT_RMS
 from keras_inits.records import LayerSignal
@@ -38,10 +40,19 @@ COLOURS = (1, 3, 4)
 NUMBERS = "fiub"
 
 
+class Given(NamedTuple):
+    """One input: where it is in the batch, all of it, and what no mask leaves out."""
+
+    path: str
+    all: Any
+    left: Any
+
+
 def input_row(model: keras.Model, batch: Any, data: Any) -> LayerSignal:
     """The data themselves: of several inputs all together, or the one that is off.
 
-    Indices into a table are of any size, and left out where there is anything else.
+    Indices into a table are of any size, and left out where there is anything else; so
+    are steps that a mask leaves out, which the model makes of the data themselves.
 
     Args:
         model: What is called.
@@ -49,32 +60,34 @@ def input_row(model: keras.Model, batch: Any, data: Any) -> LayerSignal:
         data: Where the batch comes from: a frame names its columns.
     """
     arrays, paths = read(arrays_of(batch)), array_paths(batch)
-    if len(arrays) == 1:
-        numeric = [x for x in arrays if x.dtype.kind in NUMBERS]
-        row = _data(paths[0] or "data", numeric, arrays[0], paths[0])
-        if not (numeric and _off(row)):
-            return row
-        indices = _indices(model, batch, {str(paths[0]): arrays[0]})
-        row = _with_columns(row, arrays[0], column_names(data).get(0))
-        return dataclasses.replace(row, indices=bool(indices))
     found = [
-        (str(path), x)
+        Given(str(path), x, real_steps(model, batch, path, x))
         for path, x in zip(paths, arrays, strict=True)
         if x.dtype.kind in NUMBERS
     ]
-    indices = _indices(model, batch, dict(found))
-    known = [x for name, x in found if name not in indices]
-    together = _data("data", known or [x for _, x in found], None)
+    if len(arrays) == 1:
+        [x], [path] = arrays, paths
+        row = _data(path or "data", found, (None, *x.shape[1:]), path)
+        if not (found and _off(row)):
+            return row
+        indices = _indices(model, batch, {str(path): x})
+        row = _with_columns(row, found[0], column_names(data).get(0))
+        idle = unadapted(model, batch, path)
+        return dataclasses.replace(row, indices=bool(indices), unadapted=idle)
+    indices = _indices(model, batch, {path: x for path, x, _ in found})
+    known = [given for given in found if given.path not in indices]
+    together = _data("data", known or found)
     rows = [
-        _data(name, [x], x, name)
-        for name, x in found
-        if name not in indices or not all_finite(x)
+        (_data(given.path, [given], (None, *given.all.shape[1:]), given.path), given)
+        for given in found
+        if given.path not in indices or not all_finite(given.all)
     ]
-    if not any(map(_off, rows)):
+    if not any(_off(row) for row, _ in rows):
         return dataclasses.replace(together, indices=not known)
-    row = max(rows, key=_off)
+    row, given = max(rows, key=lambda each: _off(each[0]))
     place = list(map(str, paths)).index(row.name)
-    return _with_columns(row, arrays[place], column_names(data).get(place))
+    row = _with_columns(row, given, column_names(data).get(place))
+    return dataclasses.replace(row, unadapted=unadapted(model, batch, row.path))
 
 
 def _indices(model: keras.Model, batch: Any, found: dict[str, Any]) -> set[str]:
@@ -98,14 +111,17 @@ def _are_values(x: Any) -> bool:
 
 
 def _data(
-    name: str, arrays: Sequence[Any], one: Any, path: str | None = None
+    name: str,
+    found: Sequence[Given],
+    shape: tuple[Any, ...] | None = None,
+    path: str | None = None,
 ) -> LayerSignal:
-    mean, std = mean_and_deviation(arrays)
-    several = [x for x in arrays if len(x) > 1]
+    mean, std = mean_and_deviation([x.left for x in found])
+    several = [x.all for x in found if len(x.all) > 1]
     return LayerSignal(
         name=name,
         layer_type="InputLayer",
-        output_shape=None if one is None else (None, *one.shape[1:]),
+        output_shape=shape,
         mean=mean,
         std=std,
         output_mean=mean,
@@ -116,17 +132,18 @@ def _data(
 
 
 def _with_columns(
-    row: LayerSignal, array: Any, names: Sequence[str] | None
+    row: LayerSignal, given: Given, names: Sequence[str] | None
 ) -> LayerSignal:
     """Two columns, or channels, that show it where no one scale suits them all.
 
     Of a table with NaN or infinity those that hold it.
     """
+    array = given.all
     if array.ndim < 2 or array.shape[-1] < 2 or _are_pixels(array):
         return row
     if array.ndim > 2 and keras.config.image_data_format() == "channels_first":
         return row
-    figures = column_figures(array)
+    figures = column_figures(given.left)
     lost = np.flatnonzero(~np.isfinite(figures).all(axis=1)).tolist()
     table = array.ndim == 2
     shown = lost[: NAMED + 1] * table if lost else _unlike(*figures.T)

@@ -42,6 +42,22 @@ def standardise(row: LayerSignal) -> str:
     return f"standardise the data: {x} = ({x} - {x}.mean(axis=0)) / {deviation}"
 
 
+def adapt(row: LayerSignal, *, again: bool) -> str:
+    """For a Normalization that passes data on as they are.
+
+    `again`: kernels have been scaled for these.
+    """
+    layer, x = row.unadapted or "", _in_x(row.path)
+    nested = "/" in layer
+    found = "norm being that layer, norm" if nested else f'model.get_layer("{layer}")'
+    named = row.columns and isinstance(row.columns[0][0], str)
+    scale = "keras_inits.lsuv_init(model, x), then " if again else ""
+    return (
+        f"adapt it to the training data, {found}.adapt("
+        f"{f'np.asarray({x})' if named else x}), then {scale}compile (anew, if it is)"
+    )
+
+
 def column_of(row: LayerSignal) -> str:
     """What the last axis of the data counts."""
     return "column" if len(row.output_shape or ()) == 2 else "channel"

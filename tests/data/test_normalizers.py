@@ -1,0 +1,153 @@
+"""A `Normalization` that nobody has adapted passes data on: that is told."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from models import normal
+
+import keras_inits
+from keras_inits import lsuv_init, measure
+
+pytestmark = pytest.mark.any_keras
+
+
+def pixels(*shape: int) -> np.ndarray[Any, Any]:
+    x = np.random.default_rng(0).integers(0, 256, shape)
+    return x.astype("float32")
+
+
+def table(rows: int = 128) -> np.ndarray[Any, Any]:
+    return (500 + 200 * normal(rows, 8)) * [1, 1, 1, 50, 1, 1, 1, 1]
+
+
+def network(*first: Any, shape: tuple[int, ...] = (8,)) -> keras.Model:
+    body = [layers.Conv2D(8, 3, activation="relu"), layers.Flatten()]
+    body = body if len(shape) == 3 else []
+    last = [layers.Dense(32, "tanh"), layers.Dense(3)]
+    return keras.Sequential([keras.Input(shape), *first, *body, *last])
+
+
+def follow(remedy: str, **names: Any) -> None:
+    """Runs the call to `adapt`."""
+    code = re.search(r"[\w.]+(?:\([^()]*\))?\.adapt\((?:[^()]|\([^()]*\))*\)", remedy)
+    assert code, remedy
+    exec(code.group(), {"np": np, **names})
+
+
+@pytest.mark.parametrize("images", [False, True], ids=["table", "images"])
+def test_it_is_named_and_adapting_it_mends_it(images: bool) -> None:
+    """3 x 3 pixels train raw, too; a layer that is there for them is to do its work."""
+    x = pixels(64, 12, 12, 1) if images else table()
+    model = network(layers.Normalization(name="norm"), shape=x.shape[1:])
+    for verb in (measure, lsuv_init, measure):
+        finding = verb(model, x).findings[0]
+        assert (finding.layer, finding.severity) == ("data", "error")
+        assert finding.text.startswith("norm has not been adapted: it passes input ")
+        assert "not standardised (mean " in finding.text
+        assert finding.remedy.startswith("adapt it to the training data, model.get")
+        assert ("lsuv_init(model, x)" in finding.remedy) == (verb is lsuv_init)
+    follow(finding.remedy, model=model, x=x)
+    for verb in (lsuv_init, measure):
+        assert not verb(model, x).findings
+
+
+def test_within_a_model_in_the_model_it_goes_by_its_path() -> None:
+    first = [keras.Input((8,)), layers.Normalization(name="norm")]
+    inner = keras.Sequential(first, name="inner")
+    model = network(inner)
+    x = table()
+    [finding] = lsuv_init(model, x).findings
+    assert "norm has not been adapted" in finding.text and "/norm" in finding.text
+    follow(finding.remedy, norm=inner.layers[0], x=x)
+    assert not lsuv_init(model, x).findings
+
+
+def test_of_several_inputs_each_has_its_own() -> None:
+    inputs = {name: keras.Input((8,), name=name) for name in "ab"}
+    own = [layers.Normalization(name=f"norm_{k}")(x) for k, x in inputs.items()]
+    hidden = layers.Dense(16, "tanh")(layers.Concatenate()(own))
+    model = keras.Model(inputs, layers.Dense(2)(hidden))
+    x = {"a": normal(128, 8), "b": table()}
+    for verb in (measure, lsuv_init):
+        finding = verb(model, x).findings[0]
+        assert finding.layer == "data['b']"
+        assert finding.text.startswith("norm_b has not been adapted")
+    follow(finding.remedy, model=model, x=x)
+    assert not lsuv_init(model, x).findings
+
+
+def test_columns_of_a_frame_are_named_and_it_is_adapted_to_an_array() -> None:
+    x = pytest.importorskip("pandas").DataFrame(table(), columns=list("abcdefgh"))
+    model = network(layers.Normalization(name="norm"))
+    finding = measure(model, x).findings[0]
+    assert "column 'd': mean" in finding.text
+    assert "adapt(np.asarray(x))" in finding.remedy
+    follow(finding.remedy, model=model, x=x)
+    assert not lsuv_init(model, x).findings
+
+
+def built() -> keras.Model:
+    class Own(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = layers.Normalization(name="norm")
+            self.norm.build((None, 8))  # by itself Keras 3.15 makes a tracer of it
+            self.hidden, self.head = layers.Dense(16, "tanh"), layers.Dense(2)
+
+        def call(self, x: Any) -> Any:
+            return self.head(self.hidden(self.norm(x)))
+
+    return Own()
+
+
+def test_in_code_of_a_users_own() -> None:
+    model, x = built(), table()
+    model(x[:1])
+    finding = measure(model, x).findings[0]
+    assert finding.text.startswith("norm has not been adapted")
+    model.norm.adapt(x)
+    assert not lsuv_init(model, x).findings
+
+
+OTHERS = {
+    "given": [layers.Normalization(mean=0.0, variance=1.0)],
+    "behind another": [layers.Rescaling(1e-3), layers.Normalization()],
+    "none": [],
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_others_are_not_blamed(name: str) -> None:
+    for verb in (measure, lsuv_init):
+        texts = [f.text for f in verb(network(*OTHERS[name]), table()).findings]
+        assert not any("adapted" in text for text in texts)
+
+
+def test_nor_is_one_that_undoes_it_for_the_outputs() -> None:
+    model = network()
+    model.add(layers.Normalization(invert=True))
+    texts = [f.text for f in measure(model, table()).findings]
+    assert texts and not any("adapted" in text for text in texts)
+
+
+def test_data_of_order_1_need_none() -> None:
+    model = network(layers.Normalization())
+    for verb in (lsuv_init, measure):
+        assert not verb(model, normal(128, 8)).findings
+
+
+def test_an_adapted_one_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warm call asks no device for its figures."""
+    from keras_inits.data import normalizers
+
+    norm = layers.Normalization()
+    x, model = table(), network(norm)
+    norm.adapt(x)
+    monkeypatch.setattr(normalizers, "read", None)
+    assert keras_inits.lsuv_init(model, x).inputs is None

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from keras_inits.findings import (
+    enlarged,
     gradient,
     heads,
     kernels,
@@ -82,6 +83,7 @@ def find(
     if fatal:
         return tuple(fatal)
     found = scale.unscaled_input(inputs, signals, plain)
+    found += enlarged.rescued(signals, found)
     found += scale.unscaled_embedding(signals, plain)
     # Of several inputs together, none has a shape.
     several = any(x.path or x.output_shape is None for x in inputs)

@@ -36,6 +36,7 @@ NO_GRADIENT = (
     "look at the loss and the last layer: rounding, argmax, comparisons and clipping "
     "have no gradient"
 )
+STARVED = "look at what comes before it: print(keras_inits.measure(model, x))"
 
 PRUNED = "unless that is meant (units that were pruned), "
 COPIED = "unless that is meant (ICNR, a layer that was widened), "
@@ -104,6 +105,17 @@ def redraw(rows: Sequence[LayerSignal]) -> str:
         return "draw their kernels: keras_inits.initialize(model)"
     which = "its kernel" if len(rows) == 1 else "their kernels"
     return f"draw {which}: keras_inits.initialize(model, layers=[{_names(rows)}])"
+
+
+def small_on_purpose(rows: Sequence[LayerSignal]) -> str:
+    """For kernels that LSUV has made out of next to nothing."""
+    names = list(dict.fromkeys((x.path or x.name).split("/")[-1] for x in rows))
+    return (
+        "no harm, unless it was to start near 0 (the end of a residual branch, a "
+        "head): then start anew, keras_inits.initialize(model, None), and leave it "
+        "out: keras_inits.lsuv_init(model, x, layers=lambda layer: layer.name not in "
+        f"{names})"
+    )
 
 
 def reset(rows: Sequence[LayerSignal]) -> str:

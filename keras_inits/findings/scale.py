@@ -16,6 +16,8 @@ INPUT_RMS = (1e-2, 10.0)
 # first signal by: 0.8 with 784 standardised inputs, 67 with as many pixels in 0..255.
 ADAM_STEP = 1e-3
 MOVED = 3.0
+# ... and by less than this nothing is learnt; with one standardised input it is 1e-3.
+STUCK = 1e-4
 # Vectors of an embedding; Keras draws them with 0.03.
 EMBEDDING_STD = (1e-4, 1e2)
 
@@ -41,6 +43,9 @@ def unscaled_input(
     if first is None:
         return []
     size = math.hypot(first.mean or 0.0, first.std or 0.0)
+    idle = next((x for x in inputs if x.unadapted), None)
+    if idle is not None:
+        return [_not_adapted(idle, again=first.scale is not None)]
     if VANISHED <= (first.std or 0.0) and size <= INPUT_RMS[1]:  # by model, or by LSUV
         large = [x for x in inputs if _explodes_from(x, signals)]
         if not large:
@@ -71,6 +76,16 @@ def unscaled_input(
     return []
 
 
+def _not_adapted(row: LayerSignal, *, again: bool) -> Finding:
+    """A layer of the model's own that is to standardise the data."""
+    figures = f"mean {row.mean or 0.0:.3g}, std {row.std or 0.0:.3g}{_by_column(row)}"
+    text = (
+        f"{row.unadapted} has not been adapted: it passes input {row.name} on as it "
+        f"is, not standardised ({figures})"
+    )
+    return Finding.at(row, row.std, text, data_remedies.adapt(row, again=again))
+
+
 def _by_column(row: LayerSignal) -> str:
     """Where columns differ, two that show it."""
     kind = data_remedies.column_of(row)
@@ -81,20 +96,26 @@ def _by_column(row: LayerSignal) -> str:
 def _made_up_for(inputs: Sequence[LayerSignal], first: LayerSignal) -> list[Finding]:
     """Large data that nothing scales before the first kernel, which is small instead.
 
-    A step of Adam's is as large for every weight, whatever that multiplies.
+    A step of Adam's is as large for every weight, whatever that multiplies. Tiny data
+    that the first kernel makes up for are not learnt from, likewise.
     """
     if len(inputs) != 1 or not (first.kernel_std and first.trainable):
         return []
     [row] = inputs
     size = math.hypot(row.mean or 0.0, row.std or 0.0)
     moved = first_step(first.kernel_std, first.kernel_shape or ())
-    if not (row.std and size > INPUT_RMS[1] and moved > MOVED and _is_of(size, first)):
+    if not (row.std and _is_of(size, first)):
+        return []
+    large = size > INPUT_RMS[1] and moved > MOVED
+    if not large and not (size < INPUT_RMS[0] and moved < STUCK):
         return []
     figures = f"mean {row.mean:.3g}, std {row.std:.3g}{_by_column(row)}"
+    by = f"may move its signal by {moved:.2g} deviations"
+    by = by if large else f"moves its signal by no more than {moved:.2g} deviations"
     text = (
         f"input {row.name} is not standardised ({figures}): the kernel of {first.name} "
         f"makes up for that (std {first.kernel_std:.2g}), and the first step of Adam, "
-        f"{ADAM_STEP:g} for each weight, may move its signal by {moved:.2g} deviations"
+        f"{ADAM_STEP:g} for each weight, {by}"
     )
     return [Finding.at(row, row.std, text, data_remedies.standardise(row), "warning")]
 

@@ -93,9 +93,9 @@ def frozen(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:
             alike = list(filter(is_constant, later))
             moves = bool(row.std or row.mean)
             still = [x for x in alike if moves or not (x.std or x.mean)]
-            more = _and_so(still, "; so is {}", "; so are {} more layers")
+            more = and_so(still, "; so is {}", "; so are {} more layers")
             rest = [x for x in alike if x not in still]
-            more += _and_so(
+            more += and_so(
                 rest, "; the kernel of {} is constant", "; {} more kernels are constant"
             )
             if is_constant(row) and moves:
@@ -120,7 +120,7 @@ def _kills(row: LayerSignal) -> bool:
     return bool(row.std) and (row.dead_fraction or 0.0) >= 1
 
 
-def _and_so(rows: Sequence[LayerSignal], one: str, several: str) -> str:
+def and_so(rows: Sequence[LayerSignal], one: str, several: str) -> str:
     """What is said of further layers: the name of one, how many there are."""
     if not rows:
         return ""
@@ -237,7 +237,7 @@ def oversized(signals: Sequence[LayerSignal]) -> list[Finding]:
             f"the recurrent kernel of {first.name} is too large: it makes the state "
             f"{first.recurrent_gain:.3g} times as large at every step"
         )
-        text += _and_so(
+        text += and_so(
             looping[1:], "; so does that of {}", "; so do those of {} more layers"
         )
         remedy = remedies.reset(looping)
@@ -253,7 +253,7 @@ def oversized(signals: Sequence[LayerSignal]) -> list[Finding]:
         f"the kernel of {first.name} is too large: it makes what it takes "
         f"{enlarges(first):.3g} times as large (std {first.std:.2g})"
     )
-    text += _and_so(rows[1:], "; so does that of {}", "; so do those of {} more layers")
+    text += and_so(rows[1:], "; so does that of {}", "; so do those of {} more layers")
     return [Finding.at(first, first.std, text, remedies.redraw(rows), "warning")]
 
 

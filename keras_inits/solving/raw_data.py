@@ -1,15 +1,21 @@
-"""Data so large that the first kernel has become too small for steps of training."""
+"""What the new kernels tell of data and of the old ones: sizes that a report needs.
+
+They are read where the report has something to say of them, and nowhere else.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 
 from keras_inits.backends import fetch, read
-from keras_inits.findings.scale import MOVED, first_step
+from keras_inits.data.normalizers import has_normalizer
+from keras_inits.findings.enlarged import is_enlarged
+from keras_inits.findings.scale import INPUT_RMS, MOVED, STUCK, first_step
 from keras_inits.histograms import evenly_spaced
 from keras_inits.solving.decision import Decision
 from keras_inits.statistics.moments import moments, widen
@@ -18,22 +24,67 @@ from keras_inits.weights.trial import Trial
 Tensor = Any
 
 
-def small_kernel(decisions: Sequence[Decision], trial: Trial) -> dict[int, float]:
-    """The size of the first kernel, by `id` of it, where it is that small; else {}.
+class Sizes(NamedTuple):
+    """Deviations of new kernels.
+
+    Args:
+        of: By `id` of the kernel, those that are to be said.
+        data: Whether the first one is of a size that the data are to be looked at.
+    """
+
+    of: dict[int, float]
+    data: bool
+
+
+def telling_sizes(
+    decisions: Sequence[Decision],
+    trial: Trial,
+    target: float,
+    every: Iterable[keras.layers.Layer],
+) -> Sizes:
+    """Of a first kernel that makes up for its data, and of those that were all but 0.
 
     Args:
         decisions: What a pass has decided.
         trial: The new kernels, not written yet.
+        target: The deviation of their signals.
+        every: All layers of the model.
     """
-    described = ((d, d.map) for d in decisions if d.map and not d.map.lookup)
-    first, m = next(described, (None, None))
-    if first is None or m is None or not m.kernel.trainable:
-        return {}
-    kernel = m.kernel
-    factors = np.square(first.scale * first.moved).mean()
-    size = math.sqrt(_variance(trial.base(kernel)) * float(factors))
-    small = size > 0 and first_step(size, kernel.shape) > MOVED
-    return {id(kernel): size} if small else {}
+    found: dict[int, float] = {}
+    for d in decisions:
+        factor = d.scale * d.moved
+        most = factor if isinstance(factor, float) else float(np.max(factor))
+        if is_enlarged(most, target):
+            # Channels may differ by as much: of the kernel as it is to be.
+            new = trial.scaled(d.variables[0])
+            found[id(d.variables[0])] = math.sqrt(_variance(new))
+    described = (d for d in decisions if d.map and not d.map.lookup)
+    first = next(described, None)
+    if first is None or first.map is None or not first.map.kernel.trainable:
+        return Sizes(found, False)
+    kernel = first.map.kernel
+    size = found.get(id(kernel)) or _new_size(first, kernel, trial)
+    moved = first_step(size, kernel.shape) if size > 0 else 1.0
+    telling = not STUCK < moved < MOVED
+    if telling:
+        found[id(kernel)] = size
+    return Sizes(found, telling or (_takes_raw(first, size) and has_normalizer(every)))
+
+
+def _takes_raw(first: Decision, size: float) -> bool:
+    """Whether what a layer takes is far from order 1, by its kernel and its signal."""
+    assert first.map is not None
+    seen = first.linear or first.before
+    square = float(np.mean(np.square(seen.mean) + seen.variance))
+    factor = float(np.sqrt(np.square(first.scale).mean()))
+    unit = size / factor * math.sqrt(first.map.fans.fan_in)
+    low, high = INPUT_RMS
+    return size > 0 and not 3 * low < math.sqrt(square) / unit < high / 3
+
+
+def _new_size(decision: Decision, kernel: keras.Variable, trial: Trial) -> float:
+    factors = np.square(decision.scale * decision.moved).mean()
+    return math.sqrt(_variance(trial.base(kernel)) * float(factors))
 
 
 def _variance(kernel: Tensor) -> float:

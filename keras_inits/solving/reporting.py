@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from keras_inits.data.input_rows import input_row
 from keras_inits.records import LayerSignal
 from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Decision, Options
+from keras_inits.solving.raw_data import Sizes
 from keras_inits.solving.verdict import has_moved
 from keras_inits.statistics.moments import Moments
 from keras_inits.structure.chains import is_plain
@@ -32,16 +33,16 @@ def report(
     training: bool,
     batch: Any,
     data: Any,
-    small: Mapping[int, float],
+    sizes: Sizes,
 ) -> SignalReport:
     """One row per decision in the order of the calls, then what was left out.
 
-    The data are looked at where `small_kernel` says so.
+    The data are looked at where `sizes` says so.
     """
     led = outputs_led_to(model)
     rows = [_row(decision, led.get(decision.layer, ())) for decision in decisions]
     for i, decision in enumerate(decisions):
-        if decision.map and (size := small.get(id(decision.map.kernel))):
+        if size := sizes.of.get(id(decision.variables[0])):
             rows[i] = dataclasses.replace(rows[i], kernel_std=size)
     rows += [_bare(layer, "shared") for layer in shared]
     decided = {id(d.layer) for d in decisions} | {id(layer) for layer in shared}
@@ -65,7 +66,7 @@ def report(
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
         batch_norm=batch_norm(selection.every, training),
-        inputs=input_row(model, batch, data) if small else None,
+        inputs=input_row(model, batch, data) if sizes.data else None,
         whole=covers(selection, [*(d.layer for d in decisions), *shared]),
     )
 

@@ -34,7 +34,7 @@ from keras_inits.solving.constraints import constrained
 from keras_inits.solving.decision import Options, Signal
 from keras_inits.solving.half_precision import require_room
 from keras_inits.solving.one_pass import OnePass, Solved, begun_with
-from keras_inits.solving.raw_data import small_kernel
+from keras_inits.solving.raw_data import telling_sizes
 from keras_inits.solving.reporting import report
 from keras_inits.solving.verdict import gain_of, to_scale
 from keras_inits.structure.naming import Layers
@@ -158,10 +158,11 @@ def lsuv_init(
         solved = _critical(solve, options) if critical else solve(options)
     require_room(solved.decisions, solved.trial)
     undone = constrained(solved.decisions, solved.trial)
-    small = small_kernel(solved.decisions, solved.trial)
+    target = solved.options.target_std
+    sizes = telling_sizes(solved.decisions, solved.trial, target, selection.every)
     changes = solved.trial.changes(to_scale(solved.decisions))
     found = solved.decisions, solved.shared, solved.options
-    seen = {"training": training, "batch": batch, "data": data, "small": small}
+    seen = {"training": training, "batch": batch, "data": data, "sizes": sizes}
     shown = report(model, selection, *found, **seen)
     for note in undone:
         shown = shown.with_note(note)

@@ -355,3 +355,15 @@ def test_a_gap_at_which_probabilities_are_clipped_is_named(gap: float) -> None:
     [found] = texts
     assert f"(std {gap:.2g} at head, the last layer)" in found.text
     assert "the loss is flat there" in found.remedy
+
+
+@pytest.mark.parametrize("first", ["p", "k"])
+def test_labels_in_a_dict_belong_to_their_outputs_in_any_order(first: str) -> None:
+    inputs = keras.Input((10,))
+    hidden = layers.Dense(8, "relu")(inputs)
+    price, kind = layers.Dense(1)(hidden), layers.Dense(3, "softmax")(hidden)
+    model = keras.Model(inputs, {"p": price, "k": kind})
+    y, loss = {"p": 100 + YES, "k": THREE}, {"p": "mse", "k": SPARSE()}
+    y = {name: y[name] for name in sorted(y, key=lambda name: name != first)}
+    found = {x.output: x.labels_mean for x in measure(model, X, y, loss=loss).losses}
+    assert found == {"p": pytest.approx(100 + YES.mean()), "k": pytest.approx(1.0)}

@@ -75,7 +75,7 @@ def _keys(model: keras.Model) -> list[str]:
 
 
 def _is_dict(model: keras.Model) -> bool:
-    return bool(output_names(model)) and isinstance(model.output, Mapping)
+    return isinstance(getattr(model, "output", None), Mapping)
 
 
 def _require(names: Sequence[str], arrays: Mapping[str, Any], path: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_inits.backends import fetch, read
-from keras_inits.data.arrays import all_alike, arrays_of, each, mean_and_deviation
+from keras_inits.data.arrays import all_alike, mean_and_deviation
 from keras_inits.findings.loss import RANGES, columns
 from keras_inits.records import Finding, LossSignal
 from keras_inits.statistics.moments import widen
@@ -73,8 +73,9 @@ def loss_signals(model: keras.Model, loss: Any, targets: Any) -> list[LossSignal
         targets: Labels, in the structure that the losses have.
     """
     loss = getattr(model, "loss", None) if loss is None else loss
-    given = iter(read(arrays_of(targets)))
-    arrays = tree.flatten(each(lambda _: next(given), targets))
+    flat = tree.flatten(targets)  # of a dict, in whatever order its keys are
+    given = iter(read([y for y in flat if y is not None]))
+    arrays = [None if y is None else next(given) for y in flat]
     names = _named(model, targets)
     losses = _each(loss, targets, len(arrays))
     if names is None or losses is None:

@@ -116,8 +116,8 @@ def lsuv_init(
     Returns:
         A `SignalReport`, one row per layer in the order of the calls, then those left
         out. Figures "before" are those of the layer's old kernel, on inputs already
-        initialised. Its `inputs` describes the data where they are so large that the
-        first kernel is too small for steps of training, as a finding then says.
+        initialised. Its `inputs` describes the data where they are so far from order 1
+        that the first kernel is of no size for steps of training, as a finding says.
 
     Raises:
         DataError: The data are missing, empty, of the wrong shape, all masked.

@@ -56,7 +56,7 @@ def test_a_kernel_that_was_all_but_zero_is_named_with_its_factor(options: Any) -
 
 
 def test_several_are_named_at_once() -> None:
-    tiny = {"kernel_initializer": keras.initializers.VarianceScaling(1e-10, seed=1)}
+    tiny = {"kernel_initializer": keras.initializers.VarianceScaling(1e-12, seed=1)}
     x = normal(128, 32)
     stack = [layers.Dense(32, "relu", name=f"d{i}", **tiny) for i in range(3)]
     model = keras.Sequential([keras.Input((32,)), *stack, layers.Dense(2)])

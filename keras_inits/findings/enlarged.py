@@ -13,7 +13,7 @@ from keras_inits.records import Finding, LayerSignal
 # at nothing: 100 for the heads of policies (gain 0.01), some 30 for +-0.003 and muP's.
 ENLARGED = 1e3
 # The first one may have been scaled before, to data that were raw.
-FIRST = 1e5
+FIRST = 3e4
 
 
 def rescued(signals: Sequence[LayerSignal], known: Sequence[Finding]) -> list[Finding]:

@@ -9,7 +9,7 @@ from types import ModuleType
 import keras
 import pytest
 
-pytestmark = pytest.mark.any_keras
+pytestmark = [pytest.mark.any_keras, pytest.mark.any_backend]
 
 TABLES = Path(__file__).parent.parent / "docs" / "tables"
 

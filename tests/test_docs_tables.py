@@ -12,6 +12,7 @@ from test_docs import script
 pytestmark = pytest.mark.any_keras
 
 
+@pytest.mark.any_backend  # the gains themselves: test_gains.py
 def test_the_page_on_gains_is_up_to_date() -> None:
     gains = script("gains")
     assert gains.page() == gains.PAGE.read_text("utf-8")

@@ -18,7 +18,7 @@ from keras_inits.plotting import canvas, plot_history, plot_report
 from keras_inits.plotting.labels import shorten
 from keras_inits.report import Histogram, LayerSignal, SignalReport
 
-pytestmark = pytest.mark.any_keras
+pytestmark = [pytest.mark.any_keras, pytest.mark.any_backend]
 
 pytest.importorskip("matplotlib")
 

@@ -42,6 +42,7 @@ def test_every_class_has_its_registered_name() -> None:
         )
 
 
+@pytest.mark.any_backend
 def test_no_alias_is_a_name_of_keras() -> None:
     """Asked of the installed Keras, in a process that never saw this package."""
     code = """
@@ -67,6 +68,7 @@ print(json.dumps(found))
     assert ["he_normal"] == json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.any_backend
 def test_no_alias_is_a_string_that_keras_takes_for_anything() -> None:
     """`deserialize_keras_object` puts a custom object in place of an equal string."""
     source = Path(keras.__file__).parent
@@ -145,6 +147,7 @@ def test_the_table_follows_the_terminal(
         assert any(line.startswith(f"{record.name} ") for line in lines)
 
 
+@pytest.mark.any_backend
 def test_behind_a_pipe_every_record_is_one_line() -> None:
     code = "import keras_inits; print(keras_inits.available())"
     environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"}

@@ -398,6 +398,12 @@ def test_who_has_just_scaled_every_layer_is_not_told_to_scale_them(activation):
     assert pooled.remedy == "add skip connections or normalisation"
 
 
+def test_who_has_just_scaled_every_layer_is_told_of_a_smaller_target():
+    """Looks-linear initialisation, which these refuse, has nothing to do with it."""
+    [finding] = find(gains(1.2, "tanh", depth=60), mirrors=False)
+    assert finding.remedy.startswith("keras_inits.lsuv_init(model, x, target_std=")
+
+
 @pytest.mark.parametrize("plain", [True, False])
 def test_a_gate_that_is_shut_says_nothing_of_the_gradient(plain):
     """In a branch; in a chain all gradients before a layer without one are 0."""

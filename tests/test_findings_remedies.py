@@ -11,6 +11,7 @@ import pytest
 from keras import layers
 from models import normal
 
+import keras_inits
 from keras_inits import DegenerateDataError, lsuv_init, measure
 
 pytestmark = pytest.mark.any_keras
@@ -375,3 +376,15 @@ def test_of_several_inputs_the_columns_of_the_one_that_is_off_are_told() -> None
     code = finding.remedy.removeprefix("standardise each column: ")
     code = code.replace("; and ", "; ")
     assert not measure(model, after(code, x=x)["x"]).findings
+
+
+def test_a_stack_that_has_been_scaled_to_1_is_told_of_the_critical_target() -> None:
+    keras.utils.set_random_seed(0)
+    hidden = [layers.Dense(32, "tanh") for _ in range(60)]
+    model, x = keras.Sequential([keras.Input((32,)), *hidden]), normal(64, 32)
+    lsuv_init(model, x, orthonormal=True)
+    [finding] = measure(model, x).findings
+    assert "gradient grows" in finding.text
+    code = finding.remedy.split("; or")[0]
+    after(code, model=model, x=x, keras_inits=keras_inits)
+    assert measure(model, x).findings == ()

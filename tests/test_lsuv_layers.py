@@ -523,6 +523,47 @@ def test_a_custom_layer_that_cannot_meet_the_target_says_so() -> None:
     assert changed(before, model) == []
 
 
+class Normalised(layers.Layer):
+    """Weight normalisation: the output does not depend on the size of `w`."""
+
+    def build(self, shape: Any) -> None:
+        self.w = self.add_weight(shape=(shape[-1], 6), initializer="lsuv_normal")
+
+    def call(self, x: Any) -> Any:
+        return ops.matmul(x, self.w / ops.norm(self.w, axis=0))
+
+
+@pytest.mark.parametrize("target", [0.5, 1.0, 2.0])
+def test_a_custom_layer_that_normalises_its_weights_says_so(target: float) -> None:
+    """No other target, and no more iterations, are advised: they do not help."""
+    layer = Normalised(name="own")
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(6), layer])
+    x, before = 1.5 * normal(32, 6), everything(model)
+    expected = r"'own' .*normalises them itself.* Leave it out with layers=\.$"
+    with pytest.raises(keras_inits.ConvergenceError, match=expected):
+        lsuv_init(model, x, target_std=target)
+    assert changed(before, model) == []
+    lsuv_init(model, x, target_std=target, layers=lambda other: other is not layer)
+    assert (x @ numpy(model.layers[0].kernel)).std() == pytest.approx(target, rel=1e-3)
+
+
+class Underflows(Custom):
+    """NaN where its weights are small, and so large that they have to be."""
+
+    def call(self, x: Any) -> Any:
+        squares = ops.sum(ops.square(self.w))
+        nothing = ops.where(squares < 1e-2, float("nan"), 0.0)
+        return 1e4 * ops.matmul(x, self.w) + nothing
+
+
+def test_an_output_that_becomes_nan_has_not_met_its_target() -> None:
+    model = keras.Sequential([keras.Input((6,)), Underflows(name="own")])
+    before = everything(model)
+    with pytest.raises(keras_inits.ConvergenceError, match=r"'own' .*deviation nan"):
+        lsuv_init(model, normal(32, 6))
+    assert changed(before, model) == []
+
+
 class Product(layers.Layer):
     """As many marked weights in a row as `count` says."""
 

@@ -298,6 +298,24 @@ def test_a_layer_is_told_the_mask_that_it_is_called_with() -> None:
             assert left(part.signal, real).std() == pytest.approx(1, abs=1e-5)
 
 
+def test_layers_that_are_called_by_keyword() -> None:
+    tokens, real = padded()
+    inputs = keras.Input((TIME,), dtype="int32")
+    x = layers.Embedding(30, 8, mask_zero=True)(inputs=inputs)
+    x = layers.Dense(6, bias_initializer="ones")(inputs=x)
+    x = layers.TimeDistributed(layers.Dense(5, bias_initializer="ones"))(inputs=x)
+    loop = layers.LSTM(4, return_sequences=True)
+    model = keras.Model(inputs, loop(sequences=x, training=False))
+    lsuv_init(model, tokens)
+    assert_measured(model, tokens, real)
+    found = measured(model, tokens)
+    assert len(found) == 4
+    for layer, parts in found.items():
+        for part in parts:
+            signal = left(part.signal, real)
+            assert signal.std() == pytest.approx(1, abs=1e-5), layer.path
+
+
 @pytest.mark.parametrize("backwards", [False, True])
 def test_stacked_cells(backwards: bool) -> None:
     x, real = normal(64, TIME, 6) + 1, padded()[1]

@@ -18,7 +18,6 @@ import keras
 from keras.layers import Layer
 
 from keras_inits.linear_maps import LinearMap
-from keras_inits.statistics.moments import first_tensor
 from keras_inits.structure.walking import PLAIN, walk
 
 Tensor = Any
@@ -74,12 +73,13 @@ class Masks:
         if mask is not None:  # somebody's own, maybe: what comes after carries it
             self._reader = self._reader or _Reader()
             return mask[0] if isinstance(mask, (list, tuple)) else mask
-        if self._reader is None or not args:
+        first = next(iter(args or kwargs.values()), None)
+        if self._reader is None or first is None:
             return None
         if any(m.lookup for m in maps):
             made = getattr(layer, "mask_zero", False)
-            return keras.ops.not_equal(args[0], 0) if made else None
-        return self.beside(args[0])
+            return keras.ops.not_equal(first, 0) if made else None
+        return self.beside(first)
 
     def beside(self, *several: Any) -> Tensor | None:
         """That of the first of several tensors that has one; of a list its first."""
@@ -153,7 +153,7 @@ class _Reader(Layer):
 
     def read(self, tensors: Any) -> Tensor | None:
         """None where it carries none."""
-        tensor = first_tensor(tensors)
+        tensor = next(iter(keras.tree.flatten(tensors)), None)
         if not keras.ops.is_tensor(tensor):
             return None
         self(tensor)

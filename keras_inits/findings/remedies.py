@@ -80,9 +80,10 @@ _RECURRENT = frozenset({"Bidirectional", "GRU", "LSTM", "RNN", "SimpleRNN"})
 def unmirrored(remedy: str, scaled: bool = False) -> str:
     """The same for a model that looks-linear does not suit, or that has it already.
 
-    `scaled`: nor is there anything left to scale.
+    `scaled`: nor is there anything left to scale, but to another target.
     """
-    if scaled and remedy.endswith(OR_BYPASSES):
+    elsewhere = "target_std=" in remedy
+    if scaled and not elsewhere and remedy.endswith(OR_BYPASSES):
         return OR_BYPASSES.removeprefix("; or ")
     for more in (DEEPER, NONE_DIES, NOT_THROUGH):
         remedy = remedy.replace(more, "")

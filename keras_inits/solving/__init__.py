@@ -9,6 +9,7 @@
 | `search` | a scale that is found by trying |
 | `one_pass` | runs the sweep, eagerly or compiled as one |
 | `verdict` | reads the decisions; raises for a layer that cannot meet its target |
+| `out_of_reach` | what to say of a layer whose output no scale brings to its target |
 | `silence` | what to say of a signal that no scale gives a variance |
 | `constraints` | kernels that training will not leave so |
 | `raw_data` | data so large that the first kernel is too small for steps of training |

@@ -23,6 +23,7 @@ from keras_inits.solving.decision import (
 )
 from keras_inits.solving.equations import Found
 from keras_inits.solving.half_precision import tolerance
+from keras_inits.solving.out_of_reach import out_of_reach
 from keras_inits.solving.silence import FEW, silence
 from keras_inits.statistics.moments import Moments
 
@@ -111,26 +112,9 @@ def _check(
         raise ConvergenceError(" ".join(filter(None, (text, few))))
     if decision.map is None:
         deviation = float(np.sqrt(decision.after.variance))
-        if abs(deviation - options.target_std) > tolerance(decision.layer, options):
-            raise ConvergenceError(_out_of_reach(decision, deviation, options))
-
-
-def _out_of_reach(decision: Decision, deviation: float, options: Options) -> str:
-    """Of a layer that only its output tells about."""
-    text = (
-        f"{decision.where}: after {decision.iterations} steps its output has "
-        f"deviation {deviation:.3g}, not {options.target_std:g}. Something in it, such "
-        "as a tanh, keeps the output from scaling with its variables. Choose a smaller "
-        "target_std, or leave it out with layers=; where it slowly nears the target, "
-        "raise max_iterations."
-    )
-    if type(decision.layer).__module__.startswith("keras."):  # RNN: its cell is inside
-        return text
-    return (
-        f"{text} Or keep that function in an attribute `activation` and call "
-        f"keras_inits.register_linear_map({type(decision.layer).__name__}): then the "
-        "pre-activation meets the target."
-    )
+        off = abs(deviation - options.target_std)
+        if not off <= tolerance(decision.layer, options):  # NaN, too
+            raise ConvergenceError(out_of_reach(decision, deviation, options))
 
 
 def _check_signal(

@@ -15,7 +15,8 @@ def out_of_reach(decision: Decision, deviation: float, options: Options) -> str:
     """Why its deviation is not the target, and what to do."""
     before = math.sqrt(decision.before.variance)
     moved = decision.last[0] - math.log(before)  # as long as it was finite
-    if abs(moved) < STILL * abs(math.log(options.target_std / before)):
+    still = abs(moved) < STILL * abs(math.log(options.target_std / before))
+    if still and decision.iterations > 1:
         return (
             f"{decision.where}: its output has deviation {before:.3g}, not "
             f"{options.target_std:g}, whatever the scale of its variables. It "

@@ -80,7 +80,7 @@ class Decision:
     scale: Any = 1.0
     shift: Any = None
     iterations: int = 1
-    last: tuple[float, float] = (0.0, 0.0)  # logs of a deviation, of the step from it
+    followed: float = 1.0  # share of the solver's first step that an output went
     linear: Any = None
     bias: Any = None
     found: Found | None = None

@@ -6,17 +6,15 @@ import math
 
 from keras_inits.solving.decision import Decision, Options
 
-# Of the way to its target, what an output goes at least if it follows its variables:
-# float32, or a normalisation's epsilon, moves it by less.
+# Of its first step, what an output goes at least if it follows its variables: float32,
+# or a normalisation's epsilon, moves it by less.
 STILL = 0.01
 
 
 def out_of_reach(decision: Decision, deviation: float, options: Options) -> str:
     """Why its deviation is not the target, and what to do."""
-    before = math.sqrt(decision.before.variance)
-    moved = decision.last[0] - math.log(before)  # as long as it was finite
-    still = abs(moved) < STILL * abs(math.log(options.target_std / before))
-    if still and decision.iterations > 1:
+    if abs(decision.followed) < STILL:
+        before = math.sqrt(decision.before.variance)
         return (
             f"{decision.where}: its output has deviation {before:.3g}, not "
             f"{options.target_std:g}, whatever the scale of its variables. It "

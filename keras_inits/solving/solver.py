@@ -63,7 +63,6 @@ class Solver:
     """
 
     every_layer: ClassVar[bool] = False
-
     options: Options
     selection: Selection
     verbose: int
@@ -145,7 +144,7 @@ class Solver:
     def opaque(self, stop: Stop) -> Tensor:
         """Call the layer alone, again and again, until its output meets the target."""
         target, decision = self.options.target_std, Decision(stop.layer, None)
-        order = 1.0  # d log deviation / d log scale
+        order, last = 1.0, (0.0, 0.0)  # d log deviation / d log scale; both of them
         for iteration in range(self.options.max_iterations + 1):
             output = stop.again()
             first = first_tensor(output)
@@ -157,11 +156,12 @@ class Solver:
             solved = abs(deviation - target) <= self.options.tolerance
             if solved or not 0 < deviation < math.inf:
                 break
-            if iteration and decision.last[1]:  # several variables may be factors
-                order = (math.log(deviation) - decision.last[0]) / decision.last[1]
-                order = min(max(order, ORDERS[0]), ORDERS[1])
+            if iteration and last[1]:  # several of the variables may be factors
+                slope = (math.log(deviation) - last[0]) / last[1]
+                decision.followed = slope if iteration == 1 else decision.followed
+                order = min(max(slope, ORDERS[0]), ORDERS[1])
             step = math.log(target / deviation) / order
-            decision.last = math.log(deviation), step
+            last = math.log(deviation), step
             for variable in stop.variables:
                 stop.trial.scale(variable, math.exp(step))
         decision.variables, decision.output_shape = stop.variables, shape_of(output)

@@ -155,13 +155,14 @@ class _Form:
 
 
 def _form_of(part: Any, own: dict[str, Any]) -> _Form:
-    key = (type(part), *own, *map(type, own.values()))
-    form = _FORMS.get(key)
+    key = (*own, *map(type, own.values()))
+    forms = _FORMS.get(type(part))
+    form = None if forms is None else forms.get(key)
     if form is None:
         form = _learnt(own)
         # Classes of a user's own would be kept alive by it.
         if all(_of_library(x) for x in key if isinstance(x, type)):
-            _FORMS[key] = form
+            _FORMS.setdefault(type(part), {})[key] = form
     return form
 
 
@@ -186,7 +187,7 @@ def _values(names: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]
 
 
 # By the class, then the names and types of the attributes; by what they come to.
-_FORMS: dict[tuple[Any, ...], _Form] = {}
+_FORMS: weakref.WeakKeyDictionary[type, dict[Any, _Form]] = weakref.WeakKeyDictionary()
 _SAME: dict[tuple[Any, ...], _Form] = {}
 
 _IGNORED = frozenset(

@@ -96,7 +96,7 @@ def _attributes(layer: Layer) -> Iterable[Any]:
         return ()  # Keras has tracked none
     # On torch a Layer held by an attribute lies in `_modules`.
     own = vars(layer)
-    named = own if "_operations" not in own else {**own, **_NO_BOOKS}
+    named = {**own, **_NO_BOOKS} if "_nodes_by_depth" in own else own
     return (*own.get("_modules", {}).values(), *named.values())
 
 

@@ -74,6 +74,26 @@ def test_an_object_counts_by_its_identity_while_it_lives() -> None:
     assert not held.alive()
 
 
+def test_classes_of_a_users_own_are_not_kept_alive() -> None:
+    def class_seen_twice() -> weakref.ref[type]:
+        class Own(layers.Dropout):
+            pass
+
+        class Attribute:
+            pass
+
+        model = model_of(Own(0.5))
+        vars(model.layers[0])["thing"] = Attribute()
+        assert kind(model).key == kind(model).key
+        found.append(weakref.ref(Attribute))
+        return weakref.ref(Own)
+
+    found: list[weakref.ref[type]] = []
+    found.append(class_seen_twice())
+    keras.utils.clear_session(free_memory=True)
+    assert [reference() for reference in found] == [None, None]
+
+
 def test_only_so_many_kinds_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "MOST_STATES", 2)
     hidden = [layers.Dense(3) for _ in range(compiled.WORTHWHILE)]

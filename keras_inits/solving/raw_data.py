@@ -68,12 +68,14 @@ def telling_sizes(
     telling = not STUCK < moved < MOVED
     if telling:
         found[id(kernel)] = size
-    return Sizes(found, telling or (_takes_raw(first, size) and has_normalizer(every)))
+    return Sizes(found, telling or (has_normalizer(every) and _takes_raw(first, size)))
 
 
 def _takes_raw(first: Decision, size: float) -> bool:
     """Whether what a layer takes is far from order 1, by its kernel and its signal."""
     assert first.map is not None
+    if first.map.positions is None:  # its fan-in is not known
+        return False
     seen = first.linear or first.before
     square = float(np.mean(np.square(seen.mean) + seen.variance))
     factor = float(np.sqrt(np.square(first.scale).mean()))

@@ -151,3 +151,10 @@ def test_an_adapted_one_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     norm.adapt(x)
     monkeypatch.setattr(normalizers, "read", None)
     assert keras_inits.lsuv_init(model, x).inputs is None
+
+
+def test_in_front_of_a_layer_whose_fan_in_is_not_known() -> None:
+    summed = layers.EinsumDense("abc,cd->ad", 4, name="summed")
+    model = keras.Sequential([keras.Input((None, 8)), layers.Normalization(), summed])
+    report = lsuv_init(model, 100 * normal(32, 5, 8))
+    assert report["summed"].std == pytest.approx(1.0, abs=1e-3)

@@ -27,7 +27,7 @@ def rescued(signals: Sequence[LayerSignal], known: Sequence[Finding]) -> list[Fi
     if rows and rows[0] is signals[0] and (known or _largest(rows[0].scale) < FIRST):
         del rows[0]  # that is because of the data
     tiny = [x for x in rows if _was_tiny(x)]
-    starved = [x for x in rows if x not in tiny]
+    starved = [x for x in rows if x not in tiny and not _by_data(x, known)]
     found = [_all_but_zero(tiny)] if tiny else []
     if starved:
         first, factor = starved[0], _largest(starved[0].scale)
@@ -37,6 +37,12 @@ def rescued(signals: Sequence[LayerSignal], known: Sequence[Finding]) -> list[Fi
         )
         found.append(Finding.at(first, factor, text, remedies.STARVED, "warning"))
     return found
+
+
+def _by_data(row: LayerSignal, known: Sequence[Finding]) -> bool:
+    """Whether what it takes may be one of several inputs, of which that is said."""
+    figures = [x.figure for x in known if x.figure]
+    return any(0.1 < _taken(row) / figure < 10 for figure in figures)
 
 
 def _all_but_zero(rows: Sequence[LayerSignal]) -> Finding:

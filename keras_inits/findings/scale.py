@@ -47,9 +47,9 @@ def unscaled_input(
     if idle is not None:
         return [_not_adapted(idle, again=first.scale is not None)]
     if VANISHED <= (first.std or 0.0) and size <= INPUT_RMS[1]:  # by model, or by LSUV
-        large = [x for x in inputs if _explodes_from(x, signals)]
+        large = [x for x in inputs if _is_felt(x, signals)]
         if not large:
-            return _made_up_for(inputs, first)
+            return _made_up_for(inputs, signals, first)
         inputs = large
     # Normalisation inside the model copes, at the price of a slow start.
     severity: Severity = "error" if plain else "warning"
@@ -93,21 +93,31 @@ def _by_column(row: LayerSignal) -> str:
     return "".join(f"; {text}" for text in each)
 
 
-def _made_up_for(inputs: Sequence[LayerSignal], first: LayerSignal) -> list[Finding]:
-    """Large data that nothing scales before the first kernel, which is small instead.
+def _made_up_for(
+    inputs: Sequence[LayerSignal], signals: Sequence[LayerSignal], first: LayerSignal
+) -> list[Finding]:
+    """Large data that nothing scales before a first kernel, which is small instead.
 
     A step of Adam's is as large for every weight, whatever that multiplies. Tiny data
     that the first kernel makes up for are not learnt from, likewise.
     """
-    if len(inputs) != 1 or not (first.kernel_std and first.trainable):
+    if len(inputs) != 1 or not inputs[0].std:
         return []
     [row] = inputs
+    # One of several inputs may be what a later layer takes.
+    taking = [first] if row.path is None else signals
+    found = (_made_up_by(layer, row) for layer in taking)
+    return next(filter(None, found), [])
+
+
+def _made_up_by(first: LayerSignal, row: LayerSignal) -> list[Finding]:
+    if not (first.kernel_std and first.trainable):
+        return []
     size = math.hypot(row.mean or 0.0, row.std or 0.0)
     moved = first_step(first.kernel_std, first.kernel_shape or ())
-    if not (row.std and _is_of(size, first)):
-        return []
     large = size > INPUT_RMS[1] and moved > MOVED
-    if not large and not (size < INPUT_RMS[0] and moved < STUCK):
+    small = size < INPUT_RMS[0] and moved < STUCK
+    if not (large or small) or not _is_of(size, first):
         return []
     figures = f"mean {row.mean:.3g}, std {row.std:.3g}{_by_column(row)}"
     by = f"may move its signal by {moved:.2g} deviations"
@@ -130,13 +140,23 @@ def _is_of(size: float, layer: LayerSignal) -> bool:
     return 0.1 * size < kernel_input_rms(layer) < 10 * size
 
 
-def _explodes_from(row: LayerSignal, signals: Sequence[LayerSignal]) -> bool:
-    """Whether this one input of several is what a later layer takes and explodes on."""
-    grown, several = exploding(signals), row.path is not None
-    if not (grown and several):
+def _is_felt(row: LayerSignal, signals: Sequence[LayerSignal]) -> bool:
+    """Whether a later layer takes this one of several inputs as it is, and shows it.
+
+    Either the signal explodes there, or no layer before gives what it takes.
+    """
+    if row.path is None:
         return False
     size = math.hypot(row.mean or 0.0, row.std or 0.0)
-    return _is_of(size, named(signals, grown[0].layer))
+    felt = [named(signals, x.layer) for x in exploding(signals)[:1]]
+    low, high = INPUT_RMS
+    for layer in signals:
+        own = math.hypot(layer.mean or 0.0, layer.std or 0.0)
+        taken = kernel_input_rms(layer)
+        if min(own, taken) > 3 * high or 0 < max(own, taken) < low / 3:
+            felt.append(layer)
+        low, high = min(low, own or low), max(high, own)
+    return any(_is_of(size, layer) for layer in felt)
 
 
 def unscaled_embedding(signals: Sequence[LayerSignal], plain: bool) -> list[Finding]:

@@ -8,7 +8,7 @@
 | `cases` | tables from names or classes of layers to what is to be done |
 | `selection` | which layers are meant, and why others are not |
 | `chains` | whether a model is one chain of known layers |
-| `takers` | which layers take the data as they are |
+| `takers` | which layers take the data as they are, or before any other kernel |
 | `training` | whether it has been trained |
 | `heads` | which outputs of a model each layer leads to |
 | `turns` | threads that share layers: one verb at a time |

@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 
+from keras_inits.linear_maps import adapter_of
 from keras_inits.structure.activations import keeps_values
+from keras_inits.structure.walking import walk
 
 
 def is_graph(part: Any) -> bool:
@@ -46,6 +48,35 @@ def takers(part: Any, tensor: Any) -> Iterator[Any]:
                 yield from _within(node.operation, position)
             elif id(taken) in same:
                 same |= set(map(id, node.output_tensors))
+
+
+def first_kernels(part: Any) -> Iterator[Any]:
+    """Each layer with a kernel that no other one stands before, of every input.
+
+    Args:
+        part: A model. Nothing where it is no graph.
+    """
+    if not is_graph(part):
+        return
+    if isinstance(part, keras.Sequential):
+        held = (x for x in part.layers if any(map(adapter_of, walk(x))))
+        yield from _first_in(next(held, None))
+        return
+    reached = set(map(id, part.inputs))
+    for node in in_order(part):
+        if reached.isdisjoint(map(id, node.input_tensors)):
+            continue
+        if any(map(adapter_of, walk(node.operation))):
+            yield from _first_in(node.operation)
+        else:
+            reached |= set(map(id, node.output_tensors))
+
+
+def _first_in(x: Any) -> Iterator[Any]:
+    if is_graph(x):
+        yield from first_kernels(x)
+    elif isinstance(x, keras.layers.Layer):
+        yield from filter(adapter_of, walk(x))
 
 
 def _within(x: Any, position: int) -> Iterator[Any]:

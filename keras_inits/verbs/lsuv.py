@@ -159,7 +159,8 @@ def lsuv_init(
     require_room(solved.decisions, solved.trial)
     undone = constrained(solved.decisions, solved.trial)
     target = solved.options.target_std
-    sizes = telling_sizes(solved.decisions, solved.trial, target, selection.every)
+    made = solved.decisions, solved.trial, target
+    sizes = telling_sizes(model, *made, selection.every, batch)
     changes = solved.trial.changes(to_scale(solved.decisions))
     found = solved.decisions, solved.shared, solved.options
     seen = {"training": training, "batch": batch, "data": data, "sizes": sizes}

@@ -158,3 +158,79 @@ def test_in_front_of_a_layer_whose_fan_in_is_not_known() -> None:
     model = keras.Sequential([keras.Input((None, 8)), layers.Normalization(), summed])
     report = lsuv_init(model, 100 * normal(32, 5, 8))
     assert report["summed"].std == pytest.approx(1.0, abs=1e-3)
+
+
+def behind_another(*own: Any) -> keras.Model:
+    """A second input, whose first kernel is not the first one to be scaled."""
+    inputs = {name: keras.Input((8,), name=name) for name in "ab"}
+    a, b = inputs.values()
+    for name in ("a1", "a2"):
+        a = layers.Dense(16, "tanh", name=name)(a)
+    for layer in own:
+        b = layer(b)
+    b = layers.Dense(16, "tanh", name="b1")(b)
+    both = layers.Concatenate()([a, b])
+    return keras.Model(inputs, layers.Dense(2, name="head")(both))
+
+
+def test_behind_a_first_layer_that_is_well_the_one_of_a_second_input_is_named() -> None:
+    model = behind_another(layers.Normalization(name="norm"))
+    x = {"a": normal(128, 8), "b": table()}
+    for verb in (measure, lsuv_init, measure):
+        finding = verb(model, x).findings[0]
+        assert finding.text.startswith("norm has not been adapted"), verb
+        assert finding.layer == "data['b']"
+    follow(finding.remedy, model=model, x=x)
+    for verb in (lsuv_init, measure):
+        assert not verb(model, x).findings
+
+
+@pytest.mark.parametrize(
+    ("size", "adapted"), [(1e3, False), (1e3, True), (1e-5, False)]
+)
+def test_raw_data_of_a_second_input_are_named(size: float, adapted: bool) -> None:
+    """Also where a Normalization is there, that was adapted to other data."""
+    own = [layers.Normalization()] if adapted else []
+    model = behind_another(*own)
+    if adapted:
+        own[0].adapt(normal(256, 8))
+    x = {"a": normal(128, 8), "b": size * normal(128, 8)}
+    for verb in (measure, lsuv_init, measure):
+        found = verb(model, x).findings
+        assert found[0].text.startswith("input data['b'] is not standardised"), verb
+        assert (verb is measure) or "the kernel of b1 makes up for" in found[0].text
+        assert not any("next to nothing" in x.text for x in found)
+    for code in re.findall(r'x\["b"\] = .*', found[0].remedy):
+        exec(code, {"x": x})
+    lsuv_init(model, x)
+    assert not measure(model, x).findings
+
+
+OWN = {
+    "normalised by the batch": [layers.LayerNormalization()],
+    "rescaled": [layers.Rescaling(1e-3)],
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_nobody_is_blamed_where_a_second_input_is_scaled_in_the_model(
+    name: str,
+) -> None:
+    x = {"a": normal(128, 8), "b": 1e3 * normal(128, 8)}
+    model = behind_another(*OWN[name])
+    for verb in (measure, lsuv_init, measure):
+        assert not verb(model, x).findings
+
+
+def test_nor_an_input_for_an_explosion_of_other_layers() -> None:
+    """A stack that doubles at each layer passes through every size."""
+    model = behind_another(layers.LayerNormalization())
+    wide = [layers.Dense(64, name=f"w{i}") for i in range(14)]
+    for layer in wide:
+        layer.kernel_initializer = keras.initializers.VarianceScaling(4.0, seed=1)
+    h = model.outputs[0]
+    for layer in wide:
+        h = layer(h)
+    x = {"a": normal(128, 8), "b": 50 * normal(128, 8)}
+    texts = [y.text for y in measure(keras.Model(model.inputs, h), x).findings]
+    assert texts and not any("standardised" in text for text in texts), texts

@@ -27,8 +27,9 @@ from keras_inits.calling.shortcuts import shortcuts
 from keras_inits.calling.time_steps import TimeSteps
 from keras_inits.data.refusals import explained
 from keras_inits.distribution import local_statistics
-from keras_inits.linear_maps import LinearMap
+from keras_inits.linear_maps import LinearMap, linear_maps
 from keras_inits.statistics.masked import ALL, Steps
+from keras_inits.structure.activations import is_shipped
 from keras_inits.structure.selection import Selection
 from keras_inits.structure.walking import walk
 from keras_inits.weights.trial import Trial
@@ -163,7 +164,7 @@ class _Interceptor:
     ) -> None:
         self.selection, self.visitor, self.trial = selection, visitor, trial
         self.compiled, self.masks = compiled, Masks(selection.every)
-        self.products = products(selection.maps)
+        self.products, self.held = products(selection.maps), _held(selection)
         self.thread = threading.get_ident()
         self.decided: set[Hashable] = set()
         self.late = selection.late.copy()
@@ -230,6 +231,8 @@ class _Interceptor:
         mask = self.masks.of(layer, args, kwargs, fresh)
         for linear_map in fresh:
             product = self.products.get(layer)
+            if id(layer) in self.held and _is_replaced(linear_map):
+                self.trial.written.add(id(linear_map.kernel))
             if linear_map.probe is not None:
                 again = partial(linear_map.probe, *args, **kwargs)
             elif product is not None and product.takes(args, kwargs):
@@ -267,6 +270,21 @@ def _shadowed_call(
     off = linear_map.off.items()
     with shadowed((layer, name, on_this_thread(layer, name, x)) for name, x in off):
         return call(*args, **kwargs)
+
+
+def _held(selection: Selection) -> set[int]:
+    """Layers that a user's own layer calls: it may call them with other kernels."""
+    own = (x for x in selection.every if not is_shipped(x))
+    own = (x for x in own if not isinstance(x, keras.Model))
+    return {id(y) for x in own for y in walk(x) if y is not x and y in selection.maps}
+
+
+def _is_replaced(m: LinearMap) -> bool:
+    """Whether the layer computes with something else than the kernel now."""
+    try:
+        return all(x.kernel is not m.kernel for x in linear_maps(m.layer))
+    except Exception:  # of an adapter: what it looks for is not there
+        return True
 
 
 def _never(*args: Any, **kwargs: Any) -> bool:

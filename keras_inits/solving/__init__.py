@@ -11,6 +11,7 @@
 | `verdict` | reads the decisions; raises for a layer that cannot meet its target |
 | `out_of_reach` | what to say of a layer whose output no scale brings to its target |
 | `silence` | what to say of a signal that no scale gives a variance |
+| `rewritten` | kernels that the next call of the model makes anew |
 | `constraints` | kernels that training will not leave so |
 | `raw_data` | data so large that the first kernel is too small for steps of training |
 | `reporting` | decisions as the rows of a report |

@@ -18,12 +18,12 @@ from keras import ops
 
 from keras_inits.backends import host, read
 from keras_inits.backward.slopes import look_inside
-from keras_inits.errors import DegenerateSignalError
+from keras_inits.errors import DegenerateSignalError, KerasInitsError
 from keras_inits.passes import compiled
 from keras_inits.passes.kinds import kind_of
 from keras_inits.passes.packing import Stays, refilled
 from keras_inits.passes.programs import NOTHING, Begun, begun
-from keras_inits.solving import verdict
+from keras_inits.solving import rewritten, verdict
 from keras_inits.solving.decision import NOISE, Decision, Options, apply
 from keras_inits.solving.solver import Solver
 from keras_inits.structure.selection import LATE, Selection
@@ -84,6 +84,28 @@ class OnePass:
 
     def __call__(self, options: Options) -> Solved:
         """Run it; raises where a layer cannot meet its target."""
+        solved = self._run(options)
+        suspected = rewritten.suspects(solved.decisions, solved.trial)
+        if not suspected:
+            return solved
+        undone = rewritten.undone(suspected, self._check(solved), options)
+        if not undone:
+            return solved
+        rewritten.leave(self.selection, undone)
+        kept = {id(m.kernel) for maps in self.selection.maps.values() for m in maps}
+        self.redrawn = [(v, x) for v, x in self.redrawn if id(v) in kept]
+        return self(options)
+
+    def _check(self, solved: Solved) -> list[Decision] | None:
+        """One more pass over what a pass has made of the kernels."""
+        values = rewritten.new_values(solved.decisions, solved.trial)
+        again = replace(self, redrawn=values, verbose=0, last=False)
+        try:
+            return again._run(solved.options).decisions
+        except KerasInitsError:
+            return None
+
+    def _run(self, options: Options) -> Solved:
         chosen = self.selection
         verdict.check_target((*chosen.maps, *chosen.opaque), options)
         solver, trial = self._compiled(options) or self._eager(options)
@@ -94,7 +116,7 @@ class OnePass:
             if not late:
                 raise
             chosen.late.update(late)
-            return self(options)
+            return self._run(options)
         return Solved(options, trial, decisions, solver.shared)
 
     def _begins_later(self, decision: Decision, solver: Solver) -> bool:
@@ -183,7 +205,8 @@ class OnePass:
         )
         if found is None:
             return None
-        (tensors, seen, products), (decisions, shared, scaled) = found
+        (tensors, seen, products), (decisions, shared, scaled, written) = found
+        trial.written |= written
         solver.decisions += map(_filled, decisions, tensors)
         solver.shared.update(shared)
         # After the pass: the first call of a layer leaves marks on it.
@@ -220,7 +243,8 @@ class OnePass:
             seen = look_inside(visitor.probes())
         scaled = list(trial.factors) if with_products else []
         products = [Stays(trial.state_mapping[key]) for key in scaled]
-        return (found, seen, products), (bare, visitor.shared, scaled)
+        notes = bare, visitor.shared, scaled, trial.written
+        return (found, seen, products), notes
 
 
 @functools.cache

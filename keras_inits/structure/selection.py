@@ -28,7 +28,9 @@ class Selection:
     operations that are activations: they have a signal but no kernel. `unseen` are
     layers with kernels that nothing describes, where none was asked for. `every` holds
     all layers of the model. `late` are layers whose first calls take zeros (a state
-    that starts at 0), with the number of these calls: no stops.
+    that starts at 0), with the number of these calls: no stops. `rewritten` are layers
+    that were chosen, and are no longer since the next call undoes it. `named` says that
+    the user has named the layers one by one.
     """
 
     maps: dict[Layer, tuple[LinearMap, ...]] = field(default_factory=dict)
@@ -38,6 +40,8 @@ class Selection:
     unseen: list[Layer] = field(default_factory=list)
     every: list[Layer] = field(default_factory=list)
     late: Counter[Layer] = field(default_factory=Counter)
+    rewritten: list[Layer] = field(default_factory=list)
+    named: bool = False
 
     @property
     def layers(self) -> list[Layer]:
@@ -229,7 +233,7 @@ def _automatic(found: Selection) -> Selection:
 
 
 def _take(found: Selection, wanted: list[Layer], *, named: bool) -> Selection:
-    chosen = Selection(every=found.every)
+    chosen = Selection(every=found.every, named=named)
     for layer in wanted:
         if layer in found.left:
             chosen.left[layer] = found.left[layer]

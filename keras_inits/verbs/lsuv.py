@@ -36,6 +36,7 @@ from keras_inits.solving.half_precision import require_room
 from keras_inits.solving.one_pass import OnePass, Solved, begun_with
 from keras_inits.solving.raw_data import telling_sizes
 from keras_inits.solving.reporting import report
+from keras_inits.solving.rewritten import notes
 from keras_inits.solving.verdict import gain_of, to_scale
 from keras_inits.structure.naming import Layers
 from keras_inits.structure.selection import Selection, activation_layers, select
@@ -157,7 +158,7 @@ def lsuv_init(
     with told_of_rows(data, batch), one_period():
         solved = _critical(solve, options) if critical else solve(options)
     require_room(solved.decisions, solved.trial)
-    undone = constrained(solved.decisions, solved.trial)
+    undone = constrained(solved.decisions, solved.trial) + notes(selection)
     target = solved.options.target_std
     made = solved.decisions, solved.trial, target
     sizes = telling_sizes(model, *made, selection.every, batch)

@@ -56,6 +56,7 @@ class Trial(keras.StatelessScope):
         self._set: dict[int, keras.Variable] = {}
         self.factors: dict[int, Tensor] = {}
         self.products: dict[int, Tensor] = {}  # of them those that are known already
+        self.written: set[int] = set()  # by code of the model's own
         self._multiply = fused(multiply)
 
     def set(self, variable: keras.Variable, value: Tensor) -> None:
@@ -76,6 +77,13 @@ class Trial(keras.StatelessScope):
         self.factors[key] = self._pending[key] = factor
         if self._traced:  # a later read may lie in a trace within: not the place
             self.get_current_value(variable)
+
+    def add_update(self, update: tuple[keras.Variable, Tensor]) -> None:
+        """Takes note of what is assigned in a call: that is what is seen from now."""
+        key = id(update[0])
+        self._pending.pop(key, None)
+        self.written.add(key)
+        super().add_update(update)
 
     def get_current_value(self, variable: keras.Variable) -> Tensor | None:
         """What a read of `variable` sees; None: the variable's own value."""

@@ -167,6 +167,13 @@ def as_array(x: Any, name: str = "data") -> Any:
         ) from error
 
 
+def in_own_order(x: Any) -> Any:
+    """An array with its bytes in the order of the machine: backends take no other."""
+    if isinstance(x, np.ndarray) and not x.dtype.isnative:
+        return x.astype(x.dtype.newbyteorder("="))
+    return x
+
+
 def mean_and_deviation(arrays: Iterable[np.ndarray[Any, Any]]) -> tuple[float, float]:
     """Over all values of several arrays of numbers, in float64; of none 0 and 0.
 

@@ -27,6 +27,7 @@ from keras_inits.data.arrays import (
     arrays_of,
     as_array,
     each,
+    in_own_order,
     inputs_of,
     is_complex,
     is_held,
@@ -111,8 +112,10 @@ def rows(
         data = inputs_of(data)
     _require_source(data, name)
     if is_held(data):
-        return spaced(*with_rows(data, name), samples, name)
-    return _gathered(_batches(data), samples, first_rows, name)
+        found = spaced(*with_rows(data, name), samples, name)
+    else:
+        found = _gathered(_batches(data), samples, first_rows, name)
+    return each(in_own_order, found)
 
 
 def check_request(data: Any, samples: Any) -> None:
@@ -170,6 +173,7 @@ def labels_of(y: Any, data: Any, batch: Batch) -> Batch:
             found, fits = mapped(lambda v: as_array(v)[:count], labels), have >= count
         else:
             found, fits = spaced(labels, have, count, "y"), have == total
+        found = each(in_own_order, found)
     shapes = [tuple(v.shape) for v in arrays_of(found)]
     if not fits:
         raise DataError(

@@ -173,3 +173,25 @@ def test_ragged_rows_are_padded() -> None:
         assert shown[0].output_shape == (None, 4, 8)
         lsuv_init(model, data)
         assert measure(model, data)[-1].std == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">f4", ">f2", ">i4"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_bytes_in_the_order_of_another_machine_are_data(
+    dtype: str, stream: bool
+) -> None:
+    """Of FITS, NetCDF and IDX files."""
+    x = (10 * RNG.standard_normal((64, 6))).astype(dtype)
+    y = RNG.integers(0, 3, 64).astype(">i8")
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, name="d")])
+    data = (part for part in (x[:40], x[40:])) if stream else x
+    report = measure(model, data, y, loss=LOSS)
+    assert report["d"].weight_gradient_std == pytest.approx(
+        measure(model, x.astype(dtype[1:]), y.astype("int64"), loss=LOSS)[
+            "d"
+        ].weight_gradient_std
+    )
+    assert lsuv_init(model, x)["d"].std == pytest.approx(1.0, abs=1e-3)
+
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -128,6 +128,9 @@ class LayerSignal(Record):
             them and has never been adapted.
         recurrent_gain: of a recurrent layer, how many times as large its recurrent
             kernel makes a state; of an orthogonal one at most 1.
+        directions: of the data, and of the last hidden layer of a deep model, how many
+            directions samples lie along: the participation ratio of their principal
+            components, 1 where they lie on one line.
     """
 
     name: str
@@ -168,6 +171,7 @@ class LayerSignal(Record):
     recurrent_gain: float | None = None
     indices: bool = False
     unadapted: str | None = None
+    directions: float | None = None
 
 
 def column(rows: Sequence[LayerSignal], field: str) -> list[Any]:

@@ -26,6 +26,7 @@ from keras_inits.data.padding import real_steps
 from keras_inits.findings.data_remedies import NAMED
 from keras_inits.findings.scale import INPUT_RMS
 from keras_inits.records import LayerSignal
+from keras_inits.statistics.directions import SAMPLES, VALUES, participation_ratio
 from keras_inits.structure.walking import walk
 
 # Columns whose deviations differ by more, or whose means lie further apart in
@@ -88,6 +89,16 @@ def input_row(model: keras.Model, batch: Any, data: Any) -> LayerSignal:
     place = list(map(str, paths)).index(row.name)
     row = _with_columns(row, given, column_names(data).get(place))
     return dataclasses.replace(row, unadapted=unadapted(model, batch, row.path))
+
+
+def with_directions(row: LayerSignal, batch: Any) -> LayerSignal:
+    """The row of the data, with the number of directions that samples lie along."""
+    arrays = [x for x in read(arrays_of(batch)) if x.dtype.kind in NUMBERS]
+    flat = [x[:SAMPLES].reshape(len(x[:SAMPLES]), -1) for x in arrays]
+    few = [x[:, :: x.shape[1] // VALUES | 1] for x in flat]
+    alike = len(set(map(len, few))) == 1
+    found = participation_ratio(np.concatenate(few, axis=1)) if alike else None
+    return dataclasses.replace(row, directions=found)
 
 
 def _indices(model: keras.Model, batch: Any, found: dict[str, Any]) -> set[str]:

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from keras_inits.findings import (
+    directions,
     enlarged,
     gradient,
     heads,
@@ -131,6 +132,8 @@ def find(
             found += unequal
         else:
             found += foreseen
+        if known and all(x.severity == "warning" for x in found):
+            found += directions.collapsed(inputs, signals)
         found += _merged(units.dead(x, plain, blocking=False) for x in chains)
     if mirrors is False:
         scaled = is_scaled(signals)

@@ -39,12 +39,7 @@ def gradient(
     """
     if 2 * sum(row.activation == "softmax" for row in rows[:-1]) > len(rows[:-1]):
         return SOFTMAX_INSIDE + OR_BYPASSES
-    # The last layer's softmax or linear activation says nothing about the stack, nor do
-    # linear layers whose activations are layers behind them.
-    names = Counter(row.activation or "linear" for row in rows)
-    bent = Counter({k: n for k, n in names.items() if k not in ("linear", "softmax")})
-    names = bent if bent and 2 * bent.total() >= names["linear"] else names
-    common = names.most_common(1)[0][0]
+    common = _common(rows)
     # Units do not stay in pairs, and what is not linear is beside the kernels.
     if not plain and (common in RELU_LIKE or common == "linear"):
         return rescale(rows[0], plain=False)
@@ -68,6 +63,32 @@ def gradient(
     if plain and is_scaled(rows):
         return PAIRED + OR_BYPASSES
     return f"keras_inits.lsuv_init(model, x){OR_BYPASSES}"
+
+
+def spread_out(rows: Sequence[LayerSignal]) -> str:
+    """For samples that have come to lie along one line."""
+    common = _common(rows)
+    convolved = any(row.layer_type.startswith("Conv") for row in rows)
+    if common in RELU_LIKE:
+        return MIRRORED + (NOT_THROUGH if convolved else "") + OR_BYPASSES
+    if convolved and common not in SIGMOID_LIKE:
+        return (
+            'keras_inits.initialize(model, "delta_orthogonal"), then '
+            f"keras_inits.lsuv_init(model, x, target_std=0.1){OR_BYPASSES}"
+        )
+    how = "target_std=0.1, orthonormal=True"
+    how += ", center=True" if common in SIGMOID_LIKE else ""
+    return f"keras_inits.lsuv_init(model, x, {how}){OR_BYPASSES}"
+
+
+def _common(rows: Sequence[LayerSignal]) -> str:
+    """The activation of most layers."""
+    # The last layer's softmax or linear activation says nothing about the stack, nor do
+    # linear layers whose activations are layers behind them.
+    names = Counter(row.activation or "linear" for row in rows)
+    bent = Counter({k: n for k, n in names.items() if k not in ("linear", "softmax")})
+    names = bent if bent and 2 * bent.total() >= names["linear"] else names
+    return names.most_common(1)[0][0]
 
 
 def _shallow(rows: Sequence[LayerSignal]) -> float | None:

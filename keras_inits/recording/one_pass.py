@@ -85,14 +85,14 @@ def _underflows(record: Record) -> bool:
 def _in_numpy(recorder: Recorder) -> Recorder:
     records = recorder.records
     # Not in float64: there are many.
-    rows = iter(read([x for r in records for x in (r.rows, r.values)]))
+    rows = iter(read([x for r in records for x in (r.rows, r.values, r.samples)]))
     figures = [getattr(r, name) for r in records for name in _FIGURES]
     parts = [part for x in figures for part in _parts(x)]
     if not all(x is None or isinstance(x, float) for x in parts):
         parts = fetch(parts)
     arrays = iter(parts)
     found = (_whole(x, [next(arrays) for _ in _parts(x)]) for x in figures)
-    columns = ([*(next(found) for _ in _FIGURES), *islice(rows, 2)] for _ in records)
+    columns = ([*(next(found) for _ in _FIGURES), *islice(rows, 3)] for _ in records)
     filled = list(map(_filled, records, columns))
     for record in filled:
         if record.share and record.saturated is not None:  # what is left out is not
@@ -116,6 +116,7 @@ def _eager(
         traced = sweep(model, batch, selection, recorder, trial, **mode)
         if not traced:
             break
+    recorder.wide.look(len(recorder.records))
     recorder.finish(trial)
     selection.left.update(dict.fromkeys(traced, TRACED))
     return recorder
@@ -126,7 +127,7 @@ _FIGURES = (
     *("signal", "batch_variance", "output", "dead", "saturated"),
     *("gradient_gain", "kernel", "slope", "share"),
 )
-_TENSORS = (*_FIGURES, "rows", "values")
+_TENSORS = (*_FIGURES, "rows", "values", "samples")
 
 
 def _filled(record: Record, tensors: list[Any]) -> Record:
@@ -160,6 +161,7 @@ def _compiled(
         sweep(
             model, batch, selection, recorder, trial, training=training, compiled=True
         )
+        recorder.wide.look(len(recorder.records))
         found = [[getattr(r, name) for name in _TENSORS] for r in recorder.records]
         bare = [_filled(r, [None] * len(_TENSORS)) for r in recorder.records]
         with trial:

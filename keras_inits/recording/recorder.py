@@ -15,6 +15,7 @@ from keras_inits.backward.gradient_gains import kernel_gain, mean_square_slopes
 from keras_inits.backward.probes import Probe, activation_of, look_at
 from keras_inits.linear_maps import LinearMap
 from keras_inits.statistics import masked
+from keras_inits.statistics.directions import LastWide
 from keras_inits.statistics.masked import ALL, Steps
 from keras_inits.statistics.moments import (
     Moments,
@@ -69,6 +70,7 @@ class Record:
     gradient_gain: Tensor | None = None
     kernel: Moments | None = None
     share: Tensor | None = None  # of the steps, those that no mask leaves out
+    samples: Tensor | None = None  # of the last wide layer of a deep model
 
     def probe(self) -> Probe | None:
         """What its gradient gain is seen from."""
@@ -93,6 +95,7 @@ class Recorder:
     def __post_init__(self) -> None:
         self._last: tuple[Tensor, Tensor, Tensor] = (None, None, None)
         self._map: LinearMap | None = None  # the last one
+        self.wide = LastWide()
 
     def signal(self, stop: Stop, signal: Tensor) -> Tensor:
         """The pre-activation, before anything is done to it."""
@@ -179,6 +182,8 @@ class Recorder:
         record.rows, record.slope, record.values = rows, slope, values
         record.batch_variance = between[0] if between else None
         record.share = steps.share(z)
+        if m is not None and m.in_hand and not m.lookup:
+            self.wide.see(record, z, m.channels, steps)
         # What a gate adds to `W x`, and its own activation, are not in hand.
         if m is None or m.in_hand:
             record.saturated = _saturated(layer, steps.blank(z))

@@ -88,6 +88,7 @@ class Decision:
     probes: tuple[Probe, ...] = ()  # of the layer, of activation layers behind it
     gradient_gain: Any = None
     share: Any = None  # of the steps, those that no mask leaves out
+    samples: Any = None  # of the last wide layer of a deep model
     variables: tuple[keras.Variable, ...] = ()
     output_shape: tuple[Any, ...] | None = None
     silent_channels: int = 0

@@ -162,6 +162,7 @@ class OnePass:
             )
             if not traced:
                 break
+        solver.wide.look(len(solver.decisions))
         solver.finish(trial)
         self.selection.left.update(dict.fromkeys(traced, TRACED))
         return solver, trial
@@ -236,6 +237,7 @@ class OnePass:
             training=self.training,
             compiled=True,
         )
+        visitor.wide.look(len(visitor.decisions))
         found = [_tensors(d) for d in visitor.decisions]
         nothing = keras.tree.map_structure(lambda _: None, found)
         bare = list(map(_filled, visitor.decisions, nothing))
@@ -260,7 +262,7 @@ def _as_tensor(target: float) -> Tensor:
 # What of a decision is a tensor, a number or Moments of such.
 _TENSORS = (
     *("before", "after", "linear", "bias", "scale", "shift", "gradient_gain"),
-    "share",
+    *("share", "samples"),
 )
 
 

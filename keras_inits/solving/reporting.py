@@ -10,12 +10,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_inits.data.input_rows import input_row
+from keras_inits.backends import read
+from keras_inits.data.input_rows import input_row, with_directions
+from keras_inits.findings.directions import is_few
 from keras_inits.records import LayerSignal
 from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Decision, Options
 from keras_inits.solving.raw_data import Sizes
 from keras_inits.solving.verdict import has_moved
+from keras_inits.statistics.directions import participation_ratio
 from keras_inits.statistics.moments import Moments
 from keras_inits.structure.chains import is_plain
 from keras_inits.structure.heads import outputs_led_to
@@ -41,6 +44,9 @@ def report(
     """
     led = outputs_led_to(model)
     rows = [_row(decision, led.get(decision.layer, ())) for decision in decisions]
+    inputs = None
+    if sizes.data or any(is_few(row.directions) for row in rows):
+        inputs = with_directions(input_row(model, batch, data), batch)
     for i, decision in enumerate(decisions):
         if size := sizes.of.get(id(decision.variables[0])):
             rows[i] = dataclasses.replace(rows[i], kernel_std=size)
@@ -66,7 +72,7 @@ def report(
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
         batch_norm=batch_norm(selection.every, training),
-        inputs=input_row(model, batch, data) if sizes.data else None,
+        inputs=inputs,
         whole=covers(selection, [*(d.layer for d in decisions), *shared]),
     )
 
@@ -111,7 +117,15 @@ def _row(decision: Decision, outputs: tuple[str, ...]) -> LayerSignal:
         or (None if activation is None else type(activation).__name__),
         path=layer.path,
         outputs=outputs,
+        directions=_directions(decision),
     )
+
+
+def _directions(decision: Decision) -> float | None:
+    if decision.samples is None:
+        return None
+    [samples] = read([decision.samples])
+    return participation_ratio(samples)
 
 
 def _overall(

@@ -30,6 +30,7 @@ from keras_inits.solving.equations import (
     solve_output,
 )
 from keras_inits.solving.half_precision import finite, tolerance
+from keras_inits.statistics.directions import LastWide
 from keras_inits.statistics.masked import Steps
 from keras_inits.statistics.moments import (
     Moments,
@@ -44,8 +45,7 @@ from keras_inits.sweep import Stop
 from keras_inits.weights.trial import Trial
 
 Tensor = Any
-# How an output may follow its variables: 1 where it is linear in them, less where it
-# saturates, n where it holds the product of n.
+# How an output follows its variables: by 1 if linear, less if flat, n for products.
 ORDERS = (0.2, 8.0)
 
 
@@ -58,8 +58,7 @@ class Solver:
         selection: The layers to solve for.
         verbose: Whether to show a progress bar.
         target: The target of `options`, as a number or a tensor.
-        biased: `id` of every bias that is not zero: read before the pass, since
-            inside it nothing is read from the device.
+        biased: `id` of every bias that is not zero, read before the pass.
     """
 
     every_layer: ClassVar[bool] = False
@@ -72,7 +71,7 @@ class Solver:
     shared: dict[keras.layers.Layer, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.meet = fused(meet)
+        self.meet, self.wide = fused(meet), LastWide()
         count = sum(map(len, self.selection.maps.values())) + len(self.selection.opaque)
         self.bar = keras.utils.Progbar(count, verbose=1) if self.verbose else None
 
@@ -96,13 +95,15 @@ class Solver:
         decision.moved, decision.share = moved, stop.steps.share(signal)
         if m.in_hand and not m.lookup:  # indices have no gradient
             decision.probes = (Probe.of(stop.steps.sampled(result), m),)
+            self.wide.see(decision, result, m.channels, stop.steps)
         decision.variables = (m.kernel, *m.extra_kernels)
         apply(decision, stop.trial)
         if decision.probes:  # now, while the kernel is in the cache
             stages = filter(None, (m, m.stage))
             gains = [scaled_kernel_gain(x, stop.trial) for x in stages]
-            several = len(gains) > 1
-            decision.gradient_gain = as_step(math.prod)(gains) if several else gains[0]
+            decision.gradient_gain = (
+                as_step(math.prod)(gains) if gains[1:] else gains[0]
+            )
         self._advance(decision)
         return result
 

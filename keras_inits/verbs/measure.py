@@ -11,7 +11,7 @@ import keras
 from keras_inits.data.arrays import is_held
 from keras_inits.data.batch import draw_batch, labels_of
 from keras_inits.data.indices import check_indices
-from keras_inits.data.input_rows import input_row
+from keras_inits.data.input_rows import input_row, with_directions
 from keras_inits.data.refusals import told_of_rows
 from keras_inits.distribution import shared_batch
 from keras_inits.errors import DataError, check_flags
@@ -39,6 +39,7 @@ from keras_inits.structure.chains import is_plain
 from keras_inits.structure.heads import outputs_led_to
 from keras_inits.structure.naming import Layers
 from keras_inits.structure.selection import Selection, covers, everything
+from keras_inits.structure.training import has_been_trained
 from keras_inits.structure.turns import in_turn
 from keras_inits.structure.walking import batch_norm, is_bypassed
 
@@ -136,6 +137,9 @@ def measure(
     signals = with_logits(signals, [x.layer for x in records], logits)
     signals = with_broken(model, signals)
     signals += _uncalled(selection, records)
+    inputs = input_row(model, batch, data)
+    if any(x.directions for x in signals) and not has_been_trained(model):
+        inputs = with_directions(inputs, batch)
     return SignalReport(
         signals,
         title=f"Signal in {model.name!r}",
@@ -147,7 +151,7 @@ def measure(
         plain=is_plain(model),
         bypassed=is_bypassed(selection.every),
         batch_norm=batch_norm(selection.every, training),
-        inputs=input_row(model, batch, data),
+        inputs=inputs,
         losses=losses,
         mirrors=could_be_mirrored(model, selection),
         whole=covers(selection, [record.layer for record in records]),

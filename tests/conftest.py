@@ -18,6 +18,9 @@ import keras
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Imports leave half a million objects, and no garbage: see pytest_collection_finish.
+gc.disable()
+
 # Times on a shared machine say nothing about the code, and a failing example must
 # fail again in the next run.
 settings.register_profile(
@@ -45,6 +48,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"keras {keras.__version__} on {keras.backend.backend()}"
+
+
+def pytest_collection_finish() -> None:
+    """Garbage is looked for among what the tests make, not among what is imported.
+
+    That, and looking for it less often, takes a sixth off the time of the suite.
+    """
+    gc.enable()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
 
 
 @pytest.fixture(autouse=True)

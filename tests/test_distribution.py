@@ -139,29 +139,26 @@ def assert_one(values: list[Any]) -> None:
 
 
 @on_tensorflow
-@pytest.mark.parametrize("replicas", ["2", "4"])
-def test_mirrored_replicas_agree(replicas: str) -> None:
-    (seen,) = found("mirrored", 1, replicas)
+def test_mirrored_replicas_agree() -> None:
+    (seen,) = found("mirrored")
     assert [] == seen["apart outside"] == seen["apart inside"]
     assert 1.0 == pytest.approx(seen["deviation"], abs=1e-4)
     assert 3 == seen["measured"]
 
 
 @on_tensorflow
-@pytest.mark.parametrize("replicas", ["2", "4"])
 @pytest.mark.parametrize("call", ["lsuv_init", "initialize", "compiled"])
-def test_a_single_replica_is_refused(replicas: str, call: str) -> None:
-    (seen,) = found("mirrored", 1, replicas)
+def test_a_single_replica_is_refused(call: str) -> None:
+    (seen,) = found("mirrored")
     assert_refused(seen[f"{call} refused"], "DistributionError", "inside strategy.run")
     assert seen["as before"]
 
 
 @on_tensorflow
-@pytest.mark.parametrize("replicas", ["2", "4"])
 @pytest.mark.parametrize("how", ["fit", "fit on data"])
-def test_the_callback_under_replicas(replicas: str, how: str) -> None:
+def test_the_callback_under_replicas(how: str) -> None:
     """Keras itself lets moving statistics of replicas drift apart, LSUV or not."""
-    (seen,) = found("mirrored", 1, replicas)
+    (seen,) = found("mirrored")
     assert [1.0] * 3 == pytest.approx(seen[how], abs=1e-4)
     assert seen["apart after plain fit"] == seen[f"apart after {how}"]
     drifting = ["norm/moving_mean", "norm/moving_variance"]
@@ -169,17 +166,14 @@ def test_the_callback_under_replicas(replicas: str, how: str) -> None:
 
 
 @on_tensorflow
-@pytest.mark.parametrize("replicas", ["2", "4"])
 @pytest.mark.parametrize("kind", ["first step", "first step, synchronised"])
-def test_training_statistics_are_those_of_the_first_step(
-    replicas: str, kind: str
-) -> None:
+def test_training_statistics_are_those_of_the_first_step(kind: str) -> None:
     """Of each replica by itself, or of all where the layer is synchronised.
 
-    Six rows or three for each replica: with the other's statistics the deviation would
-    be off by some per cent.
+    Three rows for each replica: with the others' statistics the deviation would be off
+    by some per cent.
     """
-    (seen,) = found("mirrored", 1, replicas)
+    (seen,) = found("mirrored")
     assert 1.0 == pytest.approx(seen[kind][0], abs=1e-5)
 
 

@@ -1,8 +1,7 @@
-"""One process, several replicas: MirroredStrategy on two and on four CPUs."""
+"""One process, several replicas: MirroredStrategy on four CPUs."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import keras
@@ -12,12 +11,13 @@ from common import FOUND, deviation, leave, network, refused, rows
 
 import keras_inits
 
+REPLICAS = 4
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(
-    CPU, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[3])
+    CPU, [tf.config.LogicalDeviceConfiguration()] * REPLICAS
 )
 # Collectives of a second strategy would mix with those of the first.
-STRATEGY = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(int(sys.argv[3]))])
+STRATEGY = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(REPLICAS)])
 
 
 def apart(strategy: tf.distribute.Strategy, model: keras.Model) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +21,14 @@ pytestmark = pytest.mark.any_keras
 
 ON_JAX = keras.backend.backend() == "jax"
 SIZES = (1, 2, 31, 32, 127, 128, 129, 300, 513)
+# Of each way: LAPACK's (31), row by row (32), and halves in halves (300).
+IN_GROUPS = (31, 32, 300)
+
+
+def in_groups(one: tuple[int, ...], *several: tuple[int, ...]) -> list[Any]:
+    """Every size by itself, some of them in groups: each is compiled anew."""
+    many = [(size, groups) for groups in several for size in IN_GROUPS]
+    return [*((size, one) for size in SIZES), *many]
 
 
 def lower(size: int, *groups: int) -> np.ndarray:
@@ -28,8 +37,7 @@ def lower(size: int, *groups: int) -> np.ndarray:
     return np.linalg.cholesky(np.swapaxes(noise, -1, -2) @ noise / size)
 
 
-@pytest.mark.parametrize("groups", [(), (2,), (2, 3)])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "groups"), in_groups((), (2,), (2, 3)))
 def test_the_inverse(size: int, groups: tuple[int, ...]) -> None:
     triangle = lower(size, *groups)
     found = ops.convert_to_numpy(triangles.inverse(ops.convert_to_tensor(triangle)))
@@ -38,8 +46,7 @@ def test_the_inverse(size: int, groups: tuple[int, ...]) -> None:
     assert np.triu(found, 1).max() == 0.0
 
 
-@pytest.mark.parametrize("groups", [(), (2,)])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "groups"), in_groups((), (2,)))
 def test_the_inverse_factor(size: int, groups: tuple[int, ...]) -> None:
     triangle = lower(size, *groups)
     gram = ops.convert_to_tensor(triangle @ np.swapaxes(triangle, -1, -2))

@@ -13,6 +13,6 @@
 | `silence` | what to say of a signal that no scale gives a variance |
 | `rewritten` | kernels that the next call of the model makes anew |
 | `constraints` | kernels that training will not leave so |
-| `raw_data` | data so large that the first kernel is too small for steps of training |
+| `sizes` | new kernels of a size that tells of the data, or of the old ones |
 | `reporting` | decisions as the rows of a report |
 """

@@ -16,7 +16,7 @@ from keras_inits.findings.directions import is_few
 from keras_inits.records import LayerSignal
 from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Decision, Options
-from keras_inits.solving.raw_data import Sizes
+from keras_inits.solving.sizes import Sizes
 from keras_inits.solving.verdict import has_moved
 from keras_inits.statistics.directions import participation_ratio
 from keras_inits.statistics.moments import Moments

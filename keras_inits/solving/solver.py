@@ -183,8 +183,7 @@ class Solver:
         if bias is not None:
             return self._scaled_beside_bias(stop, m, z, bias)
         left = stop.steps.filled(z)
-        whole = not self.options.per_channel and m.gates == 1
-        if m.in_hand and whole and left is z:
+        if m.in_hand and not self.options.per_channel and m.gates == 1 and left is z:
             result, mean, variance, scale = self.meet(z, target)
             return Decision(m.layer, m, Moments(mean, variance), scale=scale), result
         seen = self._moments(m, left)

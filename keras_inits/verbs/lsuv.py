@@ -34,9 +34,9 @@ from keras_inits.solving.constraints import constrained
 from keras_inits.solving.decision import Options, Signal
 from keras_inits.solving.half_precision import require_room
 from keras_inits.solving.one_pass import OnePass, Solved, begun_with
-from keras_inits.solving.raw_data import telling_sizes
 from keras_inits.solving.reporting import report
 from keras_inits.solving.rewritten import notes
+from keras_inits.solving.sizes import telling_sizes
 from keras_inits.solving.verdict import gain_of, to_scale
 from keras_inits.structure.naming import Layers
 from keras_inits.structure.selection import Selection, activation_layers, select

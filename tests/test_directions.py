@@ -143,6 +143,7 @@ def test_a_trained_model_may_keep_as_few_as_its_classes() -> None:
     model.compile("sgd", "mse")
     model.fit(x, normal(64, 3), batch_size=64, verbose=0)
     assert not said(keras_inits.measure(model, x))
+    assert not said(keras_inits.lsuv_init(model, x, verbose=0))
 
 
 def test_skip_connections_bring_directions_that_no_kernel_shows() -> None:

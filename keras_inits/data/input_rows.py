@@ -27,6 +27,7 @@ from keras_inits.findings.data_remedies import NAMED
 from keras_inits.findings.scale import INPUT_RMS
 from keras_inits.records import LayerSignal
 from keras_inits.statistics.directions import SAMPLES, VALUES, participation_ratio
+from keras_inits.structure.training import has_been_trained
 from keras_inits.structure.walking import walk
 
 # Columns whose deviations differ by more, or whose means lie further apart in
@@ -91,8 +92,13 @@ def input_row(model: keras.Model, batch: Any, data: Any) -> LayerSignal:
     return dataclasses.replace(row, unadapted=unadapted(model, batch, row.path))
 
 
-def with_directions(row: LayerSignal, batch: Any) -> LayerSignal:
-    """The row of the data, with the number of directions that samples lie along."""
+def with_directions(row: LayerSignal, model: keras.Model, batch: Any) -> LayerSignal:
+    """The row of the data, with the number of directions that samples lie along.
+
+    Not for a trained model, in which they may be as few as its classes.
+    """
+    if has_been_trained(model):
+        return row
     arrays = [x for x in read(arrays_of(batch)) if x.dtype.kind in NUMBERS]
     flat = [x[:SAMPLES].reshape(len(x[:SAMPLES]), -1) for x in arrays]
     few = [x[:, :: x.shape[1] // VALUES | 1] for x in flat]

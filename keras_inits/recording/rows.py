@@ -13,7 +13,7 @@ from keras_inits.plain_record import Histogram
 from keras_inits.recording.recorder import Record
 from keras_inits.recording.weight_gradients import WeightGradient
 from keras_inits.records import LayerSignal
-from keras_inits.statistics.directions import participation_ratio
+from keras_inits.statistics.directions import directions_of
 from keras_inits.statistics.moments import Moments
 from keras_inits.structure.activations import activation_name
 
@@ -74,12 +74,8 @@ def row_of(
         trainable=m.kernel.trainable if m else not is_layer or bool(layer.trainable),
         bias_mean=bias_mean,
         outputs=outputs,
-        directions=_directions(record),
+        directions=directions_of(record.samples),
     )
-
-
-def _directions(record: Record) -> float | None:
-    return None if record.samples is None else participation_ratio(record.samples)
 
 
 def _number(value: Any) -> float | None:

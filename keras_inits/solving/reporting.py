@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_inits.backends import read
 from keras_inits.data.input_rows import input_row, with_directions
 from keras_inits.findings.directions import is_few
 from keras_inits.records import LayerSignal
@@ -18,7 +17,7 @@ from keras_inits.report import SignalReport
 from keras_inits.solving.decision import Decision, Options
 from keras_inits.solving.sizes import Sizes
 from keras_inits.solving.verdict import has_moved
-from keras_inits.statistics.directions import participation_ratio
+from keras_inits.statistics.directions import directions_of
 from keras_inits.statistics.moments import Moments
 from keras_inits.structure.chains import is_plain
 from keras_inits.structure.heads import outputs_led_to
@@ -46,7 +45,7 @@ def report(
     rows = [_row(decision, led.get(decision.layer, ())) for decision in decisions]
     inputs = None
     if sizes.data or any(is_few(row.directions) for row in rows):
-        inputs = with_directions(input_row(model, batch, data), batch)
+        inputs = with_directions(input_row(model, batch, data), model, batch)
     for i, decision in enumerate(decisions):
         if size := sizes.of.get(id(decision.variables[0])):
             rows[i] = dataclasses.replace(rows[i], kernel_std=size)
@@ -117,15 +116,8 @@ def _row(decision: Decision, outputs: tuple[str, ...]) -> LayerSignal:
         or (None if activation is None else type(activation).__name__),
         path=layer.path,
         outputs=outputs,
-        directions=_directions(decision),
+        directions=directions_of(decision.samples),
     )
-
-
-def _directions(decision: Decision) -> float | None:
-    if decision.samples is None:
-        return None
-    [samples] = read([decision.samples])
-    return participation_ratio(samples)
 
 
 def _overall(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_inits.backends import fused
+from keras_inits.backends import fused, read
 from keras_inits.statistics.masked import Steps
 
 Tensor = Any
@@ -62,6 +62,11 @@ def some_samples(z: Tensor) -> Tensor:
     samples, size = min(SAMPLES, z.shape[0]), math.prod(z.shape[1:])
     few = ops.reshape(z[:SAMPLES], (samples, size))
     return few[:, :: size // VALUES | 1]  # an odd step meets every channel
+
+
+def directions_of(samples: Tensor | None) -> float | None:
+    """Of what `LastWide` has kept, if anything: its participation ratio."""
+    return None if samples is None else participation_ratio(*read([samples]))
 
 
 def participation_ratio(samples: Any) -> float | None:

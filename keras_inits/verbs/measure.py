@@ -39,7 +39,6 @@ from keras_inits.structure.chains import is_plain
 from keras_inits.structure.heads import outputs_led_to
 from keras_inits.structure.naming import Layers
 from keras_inits.structure.selection import Selection, covers, everything
-from keras_inits.structure.training import has_been_trained
 from keras_inits.structure.turns import in_turn
 from keras_inits.structure.walking import batch_norm, is_bypassed
 
@@ -138,8 +137,8 @@ def measure(
     signals = with_broken(model, signals)
     signals += _uncalled(selection, records)
     inputs = input_row(model, batch, data)
-    if any(x.directions for x in signals) and not has_been_trained(model):
-        inputs = with_directions(inputs, batch)
+    if any(x.directions for x in signals):
+        inputs = with_directions(inputs, model, batch)
     return SignalReport(
         signals,
         title=f"Signal in {model.name!r}",
